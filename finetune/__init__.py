@@ -1,0 +1,1 @@
+"""From proposals to a law: constant fitting, Gumbel-hard training, selection, the solver and the estimator."""

@@ -1,0 +1,1 @@
+"""Grammars, programs, safe batched evaluation, the compiler, and the endless stream of training examples."""

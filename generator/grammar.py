@@ -1,0 +1,143 @@
+"""The two grammars as prefix token sequences: kinds, parsing, printing, depth and size.
+
+    exact       S -> 1 | x_i | eml(S, S)                      eml(l, r) = exp(l) - ln(r)
+    weighted    S -> ... | c | w*S | j*S | S + S              c, w, j: free real constant, real factor, imaginary factor
+
+One vocabulary serves both: the exact grammar uses `eml`, `1` and the variables only. A sequence is a pair
+`tokens` (int64 kinds) and `constants` (float64; the value at the positions of `c`, `w` and `j`, 0 elsewhere), padded at
+the end with `PAD`. Source: A. Odrzywołek, "All elementary functions from a single operator" (arXiv 2603.21852).
+
+Legend: b batch, l token position.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from emlinit.generator.errors import UserError
+
+PAD, EML, PLUS, ONE, C, W, J, X1 = range(8)
+MAX_VARIABLES = 5
+"""Most variables that a program of ours may read; the initialiser's input has this many columns."""
+
+_NAMES = {EML: "eml", PLUS: "+", ONE: "1"}
+_CONSTANT_NAMES = {C: "c", W: "w", J: "j"}
+_CONSTANT_KINDS = {name: kind for kind, name in _CONSTANT_NAMES.items()}
+
+
+def n_kinds(n_variables: int) -> int:
+    """Number of token kinds, `PAD` included, with `n_variables` variables."""
+    return X1 + n_variables
+
+
+def arity_table(n_variables: int) -> Tensor:
+    """Arity of each token kind, int64 of shape (n_kinds,); `PAD` counts as -1 so that it never opens or fills a slot."""
+    arity = torch.zeros(n_kinds(n_variables), dtype=torch.int64)
+    arity[[EML, PLUS]] = 2
+    arity[[W, J]] = 1
+    arity[PAD] = -1
+    return arity
+
+
+def size(tokens: Int64[Tensor, "b l"]) -> Int64[Tensor, " b"]:
+    """Number of eml nodes of each sequence."""
+    return (tokens == EML).sum(-1)
+
+
+def depth(tokens: Int64[Tensor, "b l"]) -> Int64[Tensor, " b"]:
+    """Eml nodes on the longest path from the root; a bare leaf has depth 0.
+
+    `+`, `w` and `j` do not count: they belong to the slot, not to the tree.
+    """
+    n_rows, length = tokens.shape
+    stack = torch.zeros(n_rows, length + 2, dtype=torch.int64, device=tokens.device)
+    top = torch.zeros(n_rows, dtype=torch.int64, device=tokens.device)  # number of items on each row's stack
+    rows = torch.arange(n_rows, device=tokens.device)
+    for position in range(length - 1, -1, -1):  # right to left: operands are on the stack before their operator
+        kind = tokens[:, position]
+        binary = (kind == EML) | (kind == PLUS)
+        leaf = (kind == ONE) | (kind == C) | (kind >= X1)
+        first, second = stack[rows, (top - 1).clamp_min(0)], stack[rows, (top - 2).clamp_min(0)]
+        value = torch.where(binary, torch.maximum(first, second) + (kind == EML), first)
+        value = torch.where(leaf, 0, value)
+        top = top + leaf.long() - binary.long()
+        target = (top - 1).clamp_min(0)
+        stack[rows, target] = torch.where(kind == PAD, stack[rows, target], value)
+    return stack[:, 0]
+
+
+def to_text(tokens: Int64[Tensor, " l"], constants: Float64[Tensor, " l"]) -> str:
+    """Print one sequence in prefix order, for example `+ c:0.5 w:-2.0 eml 1 x1`; `from_text` reads it back exactly."""
+    words = []
+    for kind, constant in zip(tokens.tolist(), constants.tolist(), strict=True):
+        if kind == PAD:
+            break
+        if kind in _CONSTANT_NAMES:
+            words.append(f"{_CONSTANT_NAMES[kind]}:{constant!r}")
+        else:
+            words.append(_NAMES.get(kind, f"x{kind - X1 + 1}"))
+    return " ".join(words)
+
+
+def from_text(text: str, n_variables: int = MAX_VARIABLES) -> tuple[Int64[Tensor, " l"], Float64[Tensor, " l"]]:
+    """Read the text form of one sequence.
+
+    Raises:
+        UserError: an unknown word, a variable above `n_variables`, a constant that is no finite number, or a sequence
+            that is not exactly one expression.
+    """
+    kinds: list[int] = []
+    constants: list[float] = []
+    for word in text.split():
+        kind, constant = _parse_word(word, n_variables)
+        kinds.append(kind)
+        constants.append(constant)
+    tokens = torch.tensor(kinds, dtype=torch.int64)
+    if not kinds or not bool(is_complete(tokens[None], n_variables)[0]):
+        raise UserError(f"'{text}' is not one complete expression: every eml and + needs two operands, w and j one")
+    return tokens, torch.tensor(constants, dtype=torch.float64)
+
+
+def _parse_word(word: str, n_variables: int) -> tuple[int, float]:
+    for kind, name in _NAMES.items():
+        if word == name:
+            return kind, 0.0
+    prefix, colon, number = word.partition(":")
+    if colon and prefix in _CONSTANT_KINDS:
+        try:
+            value = float(number)
+        except ValueError:
+            value = float("nan")
+        if not np.isfinite(value):
+            raise UserError(f"'{word}' needs a finite number after the colon")
+        return _CONSTANT_KINDS[prefix], value
+    if word.startswith("x") and word[1:].isdecimal():
+        index = int(word[1:])
+        if 1 <= index <= n_variables:
+            return X1 + index - 1, 0.0
+        raise UserError(f"variable '{word}' is outside x1..x{n_variables}")
+    raise UserError(f"unknown word '{word}': expected eml, +, 1, c:VALUE, w:VALUE, j:VALUE or x1..x{n_variables}")
+
+
+def is_complete(tokens: Int64[Tensor, "b l"], n_variables: int = MAX_VARIABLES) -> Tensor:
+    """Whether each row is exactly one expression followed only by padding; bool of shape (b,)."""
+    arity = arity_table(n_variables).to(tokens.device)[tokens]
+    used = tokens != PAD
+    open_slots = 1 + torch.cumsum(torch.where(used, arity - 1, 0), dim=-1)
+    length = used.sum(-1)
+    contiguous = used.long().cumprod(-1).sum(-1) == length
+    still_open = torch.where(used, open_slots, 1)[:, :-1] if tokens.shape[1] > 1 else open_slots[:, :0]
+    before_end = torch.arange(still_open.shape[1], device=tokens.device) < (length - 1)[:, None]
+    return contiguous & (length > 0) & (open_slots[:, -1] == 0) & ((still_open > 0) | ~before_end).all(-1)
+
+
+def pad_sequences(
+    sequences: Sequence[tuple[Tensor, Tensor]],
+) -> tuple[Int64[Tensor, "b l"], Float64[Tensor, "b l"]]:
+    """Stack (tokens, constants) pairs of different lengths, padded at the end."""
+    tokens = torch.nn.utils.rnn.pad_sequence([t for t, _ in sequences], batch_first=True, padding_value=PAD)
+    constants = torch.nn.utils.rnn.pad_sequence([c for _, c in sequences], batch_first=True)
+    return tokens, constants
