@@ -1,0 +1,310 @@
+"""Programs: the one representation of an EML expression, batched.
+
+A program is a list of eml nodes in topological order. Node i has a left and a right slot; a slot is a sparse linear
+combination of sources, `bias + sum_t weight_t * source_t`, a source being the constant 1, a variable or an earlier node:
+
+    node_i  = exp(slot_{2i}) - ln(slot_{2i+1})           (principal branch, complex arithmetic)
+    y       = Re(slot_last)                              the readout
+
+The exact grammar is the case of one term a slot, weight 1 and bias 0.
+
+Legend: b batch, s slot (2i left of node i, 2i+1 right of node i, last = readout), t term, l token position; the last axis
+of weights and biases, of length 2, is (real part, imaginary part).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float64, Int64
+from torch import Tensor
+
+from emlinit.generator.grammar import EML, ONE, PAD, PLUS, X1, C, J, W
+
+
+@dataclass(frozen=True, eq=False)
+class Programs:
+    """A batch of programs of at most `n` nodes each (`s = 2n + 1` slots)."""
+
+    source: Int64[Tensor, "b s t"]
+    """What each term reads: 0 the constant 1, 1..v a variable, v + 1 + i node i."""
+    weight: Float64[Tensor, "b s t 2"]
+    """Complex factor of each term; an unused term reads source 0 with weight 0."""
+    bias: Float64[Tensor, "b s 2"]
+    """Complex constant of each slot."""
+    n_nodes: Int64[Tensor, " b"]
+    """Number of nodes that each program uses; slots of unused nodes are empty."""
+    n_variables: int
+    """Number of variables, v."""
+    free_weight: Bool[Tensor, "b s t 2"]
+    """Which real numbers in `weight` may be fitted to data."""
+    free_bias: Bool[Tensor, "b s 2"]
+    """Which real numbers in `bias` may be fitted to data."""
+
+    def __len__(self) -> int:
+        return self.source.shape[0]
+
+    def __getitem__(self, index: int | slice | Tensor | list[int]) -> "Programs":
+        """Some of the programs, in order, cut to the largest number of nodes among them; an int gives a batch of one."""
+        if isinstance(index, int):
+            index = slice(index, index + 1) if index != -1 else slice(index, None)
+        rows = torch.arange(len(self), device=self.source.device)[index]
+        picked = self._rows(rows)
+        return picked._resize(int(picked.n_nodes.max()) if len(rows) else 0, picked.source.shape[2])
+
+    def _rows(self, rows: Tensor) -> "Programs":
+        return Programs(
+            self.source[rows],
+            self.weight[rows],
+            self.bias[rows],
+            self.n_nodes[rows],
+            self.n_variables,
+            self.free_weight[rows],
+            self.free_bias[rows],
+        )
+
+    @property
+    def max_nodes(self) -> int:
+        """Number of node places of the batch, n."""
+        return self.source.shape[1] // 2
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self.source.device
+
+    def to(self, device: torch.device | str) -> "Programs":
+        """The same programs on another device."""
+        return Programs(
+            self.source.to(device),
+            self.weight.to(device),
+            self.bias.to(device),
+            self.n_nodes.to(device),
+            self.n_variables,
+            self.free_weight.to(device),
+            self.free_bias.to(device),
+        )
+
+    def with_constants(self, weight: Float64[Tensor, "b s t 2"], bias: Float64[Tensor, "b s 2"]) -> "Programs":
+        """The same structures with other numbers."""
+        return replace(self, weight=weight, bias=bias)
+
+    def used_terms(self) -> Bool[Tensor, "b s t"]:
+        """Terms that take part: a non-zero weight, or one that may be fitted."""
+        return (self.weight != 0).any(-1) | self.free_weight.any(-1)
+
+    def is_exact(self) -> Bool[Tensor, " b"]:
+        """Whether each program lies in the exact grammar: one term a slot, weight 1, bias 0, nothing free."""
+        node_slots = 2 * self.n_nodes[:, None] > torch.arange(2 * self.max_nodes, device=self.device)
+        needed = torch.cat([node_slots, node_slots.new_ones(len(self), 1)], dim=1)
+        one_term = self.used_terms().sum(-1) == needed.long()
+        unit = (self.weight[..., 0].sum(-1) == needed.double()) & (self.weight[..., 1] == 0).all(-1)
+        plain = (self.bias == 0).all(-1) & ~self.free_bias.any(-1) & ~self.free_weight.any(-1).any(-1)
+        return (one_term & unit & plain).all(-1)
+
+    def n_free(self) -> Int64[Tensor, " b"]:
+        """Number of free real constants of each program."""
+        return self.free_weight.flatten(1).sum(-1) + self.free_bias.flatten(1).sum(-1)
+
+    def depth(self) -> Int64[Tensor, " b"]:
+        """Nodes on the longest path from the readout."""
+        first_node = self.n_variables + 1
+        depth_of = torch.zeros(len(self), first_node + self.max_nodes, dtype=torch.int64, device=self.device)
+        used = self.used_terms()
+        for node in range(self.max_nodes):
+            sources = self.source[:, 2 * node : 2 * node + 2].flatten(1)
+            below = torch.where(used[:, 2 * node : 2 * node + 2].flatten(1), depth_of.gather(1, sources), 0)
+            depth_of[:, first_node + node] = below.amax(-1) + 1
+        readout = torch.where(used[:, -1], depth_of.gather(1, self.source[:, -1]), 0)
+        return readout.amax(-1)
+
+    def _resize(self, n_nodes: int, n_terms: int) -> "Programs":
+        """Grow or cut the node and term places; only empty places may be cut."""
+        if n_nodes == self.max_nodes and n_terms == self.source.shape[2]:
+            return self
+        keep, terms = 2 * min(n_nodes, self.max_nodes), min(n_terms, self.source.shape[2])
+
+        def fit_slots(old: Tensor) -> Tensor:
+            new = old.new_zeros(len(self), 2 * n_nodes + 1, *old.shape[2:])
+            new[:, :keep] = old[:, :keep]
+            new[:, -1] = old[:, -1]
+            return new
+
+        def fit_terms(old: Tensor) -> Tensor:
+            new = old.new_zeros(*old.shape[:2], n_terms, *old.shape[3:])
+            new[:, :, :terms] = old[:, :, :terms]
+            return fit_slots(new)
+
+        return Programs(
+            fit_terms(self.source),
+            fit_terms(self.weight),
+            fit_slots(self.bias),
+            self.n_nodes,
+            self.n_variables,
+            fit_terms(self.free_weight),
+            fit_slots(self.free_bias),
+        )
+
+    @staticmethod
+    def cat(batches: Sequence["Programs"]) -> "Programs":
+        """Join batches over the same variables, padding to the largest number of nodes and terms.
+
+        Raises:
+            ValueError: no batch given, or different numbers of variables.
+        """
+        if not batches or len({batch.n_variables for batch in batches}) != 1:
+            raise ValueError("Programs.cat needs at least one batch, all with the same number of variables")
+        n_nodes = max(batch.max_nodes for batch in batches)
+        n_terms = max(batch.source.shape[2] for batch in batches)
+        parts = [batch._resize(n_nodes, n_terms) for batch in batches]
+        return Programs(
+            torch.cat([part.source for part in parts]),
+            torch.cat([part.weight for part in parts]),
+            torch.cat([part.bias for part in parts]),
+            torch.cat([part.n_nodes for part in parts]),
+            parts[0].n_variables,
+            torch.cat([part.free_weight for part in parts]),
+            torch.cat([part.free_bias for part in parts]),
+        )
+
+
+def programs_from_tokens(
+    tokens: Int64[Tensor, "b l"], constants: Float64[Tensor, "b l"], n_variables: int
+) -> Programs:
+    """Read complete prefix sequences as programs: products are multiplied out, sums become terms of their slot.
+
+    One sweep over the positions, all sequences at once. Each token fills an open slot with a factor `value * i**turns`;
+    `+` opens the same slot twice, `w` and `j` multiply the factor, `eml` opens the two slots of a new node. Nodes are
+    numbered from the end of the sequence, so that children come before their parents.
+    """
+    n_rows, length = tokens.shape
+    device = tokens.device
+    rows = torch.arange(n_rows, device=device)
+    n_nodes = (tokens == EML).sum(-1)
+    max_nodes = int(n_nodes.max()) if n_rows else 0
+    n_slots = 2 * max_nodes + 1
+    slot_stack = torch.zeros(n_rows, length + 2, dtype=torch.int64, device=device)
+    value_stack = torch.ones(n_rows, length + 2, dtype=torch.float64, device=device)
+    turns_stack = torch.zeros(n_rows, length + 2, dtype=torch.int64, device=device)  # powers of i
+    free_stack = torch.zeros(n_rows, length + 2, dtype=torch.bool, device=device)
+    slot_stack[:, 0] = n_slots - 1
+    top = torch.ones(n_rows, dtype=torch.int64, device=device)
+    next_node = n_nodes - 1
+    slot_at = torch.zeros(n_rows, length, dtype=torch.int64, device=device)
+    value_at = torch.zeros(n_rows, length, dtype=torch.float64, device=device)
+    turns_at = torch.zeros_like(slot_at)
+    free_at = torch.zeros(n_rows, length, dtype=torch.bool, device=device)
+    source_at = torch.zeros_like(slot_at)
+    for position in range(length):
+        kind = tokens[:, position]
+        read = (top - 1).clamp_min(0)
+        slot, value, turns = slot_stack[rows, read], value_stack[rows, read], turns_stack[rows, read]
+        free = free_stack[rows, read]
+        is_eml, is_plus = kind == EML, kind == PLUS
+        is_factor = (kind == W) | (kind == J)
+        slot_at[:, position], turns_at[:, position] = slot, turns
+        value_at[:, position] = torch.where(kind == C, value * constants[:, position], value)
+        free_at[:, position] = free | (kind == C)
+        source_at[:, position] = torch.where(is_eml, n_variables + 1 + next_node, (kind - X1 + 1).clamp_min(0))
+        # The popped place holds what the token opens first-to-last: the second operand below, the first on top.
+        slot_stack[rows, read] = torch.where(is_eml, 2 * next_node + 1, slot)
+        value_stack[rows, read] = torch.where(is_eml, 1.0, torch.where(is_factor, value * constants[:, position], value))
+        turns_stack[rows, read] = torch.where(is_eml, 0, turns + (kind == J))
+        free_stack[rows, read] = ~is_eml & (free | is_factor)
+        above = read + 1
+        slot_stack[rows, above] = torch.where(is_eml, 2 * next_node, slot)
+        value_stack[rows, above] = torch.where(is_eml, 1.0, value)
+        turns_stack[rows, above] = torch.where(is_eml, 0, turns)
+        free_stack[rows, above] = ~is_eml & free
+        used = kind != PAD
+        top = top + torch.where(used, (is_eml | is_plus).long() - (~(is_eml | is_plus | is_factor)).long(), 0)
+        next_node = next_node - is_eml.long()
+    return _fill_slots(tokens, slot_at, value_at, turns_at % 4, free_at, source_at, n_nodes, n_slots, n_variables)
+
+
+def _fill_slots(
+    tokens: Tensor,
+    slot: Tensor,
+    value: Tensor,
+    turns: Tensor,
+    free: Tensor,
+    source: Tensor,
+    n_nodes: Tensor,
+    n_slots: int,
+    n_variables: int,
+) -> Programs:
+    """Scatter what each position contributes to its slot: a constant to the bias, any other source to the next term."""
+    n_rows, device = tokens.shape[0], tokens.device
+    is_term = (tokens == EML) | (tokens == ONE) | (tokens >= X1)
+    term = torch.zeros_like(slot)
+    count = torch.zeros(n_rows, n_slots, dtype=torch.int64, device=device)
+    for position in range(tokens.shape[1]):
+        place = slot[:, position : position + 1]
+        term[:, position] = count.gather(1, place)[:, 0]
+        count.scatter_add_(1, place, is_term[:, position : position + 1].long())
+    n_terms = max(int(count.max()) if n_rows else 0, 1)
+    sign = torch.where(turns < 2, 1.0, -1.0)
+    part = turns % 2  # 0 real, 1 imaginary
+    row = torch.arange(n_rows, device=device)[:, None].expand_as(slot)
+    sources = torch.zeros(n_rows, n_slots, n_terms, dtype=torch.int64, device=device)
+    weight = torch.zeros(n_rows, n_slots, n_terms, 2, dtype=torch.float64, device=device)
+    free_weight = torch.zeros(n_rows, n_slots, n_terms, 2, dtype=torch.bool, device=device)
+    bias = torch.zeros(n_rows, n_slots, 2, dtype=torch.float64, device=device)
+    free_bias = torch.zeros(n_rows, n_slots, 2, dtype=torch.bool, device=device)
+    where = (row[is_term], slot[is_term], term[is_term])
+    sources[where] = source[is_term]
+    weight[(*where, part[is_term])] = (value * sign)[is_term]
+    free_weight[(*where, part[is_term])] = free[is_term]
+    is_constant = tokens == C
+    where = (row[is_constant], slot[is_constant], part[is_constant])
+    bias.index_put_(where, (value * sign)[is_constant], accumulate=True)
+    free_bias[where] = True
+    return Programs(sources, weight, bias, n_nodes, n_variables, free_weight, free_bias)
+
+
+def tokens_from_program(programs: Programs, index: int = 0) -> tuple[Int64[Tensor, " l"], Float64[Tensor, " l"]]:
+    """Write one program as a prefix sequence in slot normal form; a node that several slots read is repeated.
+
+    A slot is a right-leaning sum: the constant, then 1, the variables in order, the nodes (small before large). A factor
+    of exactly 1 that is not free has no `w`; a complex factor is a `w` and a `j` term; an imaginary constant is `j 1`.
+    """
+    source, weight, bias = (t[index].tolist() for t in (programs.source, programs.weight, programs.bias))
+    free_weight, free_bias = programs.free_weight[index].tolist(), programs.free_bias[index].tolist()
+    first_node = programs.n_variables + 1
+    cache: dict[int, list[tuple[int, float]]] = {}
+
+    def node(i: int) -> list[tuple[int, float]]:
+        if i not in cache:
+            cache[i] = [(EML, 0.0), *slot(2 * i), *slot(2 * i + 1)]
+        return cache[i]
+
+    def slot(s: int) -> list[tuple[int, float]]:
+        parts: list[list[tuple[int, float]]] = []
+        if bias[s][0] != 0 or free_bias[s][0]:
+            parts.append([(C, bias[s][0])])
+        if bias[s][1] != 0 or free_bias[s][1]:
+            parts.append([(J, bias[s][1]), (ONE, 0.0)])
+        terms = []
+        for read, (re, im), (free_re, free_im) in zip(source[s], weight[s], free_weight[s], strict=True):
+            if read == 0:
+                body = [(ONE, 0.0)]
+            else:
+                body = [(X1 + read - 1, 0.0)] if read < first_node else node(read - first_node)
+            order = (read >= first_node, len(body), [kind for kind, _ in body])
+            if re != 0 or free_re:
+                terms.append((order, 0, body if re == 1 and not free_re else [(W, re), *body]))
+            if im != 0 or free_im:
+                terms.append((order, 1, [(J, im), *body]))
+        parts += [words for _, _, words in sorted(terms, key=lambda item: (item[0], item[1]))]
+        if not parts:
+            return [(C, 0.0)]
+        joined = parts[-1]
+        for part in reversed(parts[:-1]):
+            joined = [(PLUS, 0.0), *part, *joined]
+        return joined
+
+    words = slot(len(source) - 1)
+    return (
+        torch.tensor([kind for kind, _ in words], dtype=torch.int64),
+        torch.tensor([value for _, value in words], dtype=torch.float64),
+    )
