@@ -1,0 +1,291 @@
+"""Safe evaluation of many different programs at once: the value, and a mask that says where it can be trusted.
+
+    node = exp(l) - ln(r)         principal branch, Im ln in (-pi, pi]
+
+Notable:
+- Nodes are evaluated in order, node i of every program of a block together; programs are sorted by size so that the
+  active ones are always a prefix. Blocks are small enough for the buffers to stay in the cache.
+- Real and imaginary parts live in two real tensors: a complex `exp` or `log` of PyTorch costs three times as much. What
+  is real everywhere takes a path of its own, and only programs with an invalid point there are evaluated again in
+  complex arithmetic (a logarithm of a negative number leaves the real line).
+- A point is invalid if anything on the way overflows, is undefined (`ln 0`), or exceeds the ceiling. With `rtol` it must
+  also be *certified*: a running first-order error bound goes along with every node,
+
+      e(exp l) = exp(l) * e(l),    e(ln r) = e(r) / |r|,    plus rounding,
+
+  and the value counts only if its bound is below `rtol * |value|`. So a logarithm of what is zero but for rounding, a
+  cancellation, or a value at the branch cut whose side is decided by rounding never passes for a number.
+- Invalid values are returned as 0 with the mask False; nothing is clamped.
+
+Legend: b batch, p point, v input variable, n tree node.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from emlinit.generator.program import Programs
+
+CEILING = {torch.float64: 1e100, torch.float32: 1e18}
+"""Largest absolute value a node may have; its square must not overflow in the complex logarithm."""
+RTOL = {torch.float64: 1e-10, torch.float32: 1e-3}
+"""Relative error up to which a value is certified by default."""
+_BLOCK_ELEMENTS = 1 << 14  # rows x points of one buffer row-block: 128 KiB in float64, a few of them fit in L2
+_CHUNK_POINTS = 2048
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `evaluate` returns."""
+
+    value: Float[Tensor, "b p"]
+    """Re(readout); 0 where invalid."""
+    valid: Bool[Tensor, "b p"]
+    """Where the value is finite, below the ceiling and, if asked for, certified."""
+    imag: Float[Tensor, "b p"] | None = None
+    """Im(readout), if asked for; 0 where invalid."""
+
+
+def evaluate(
+    programs: Programs,
+    x: Float[Tensor, "p v"] | Float[Tensor, "b p v"],
+    *,
+    ceiling: float | None = None,
+    rtol: float | str | None = "default",
+    imag: bool = False,
+) -> Evaluation:
+    """Evaluate every program of a batch on its points.
+
+    Args:
+        programs: the batch; on the device of `x`.
+        x: points, of shape (p, v) shared by all programs or (b, p, v); its dtype (float64 or float32) is the arithmetic.
+        ceiling: largest absolute value of a node or of the result; by default 1e100 (float64) or 1e18 (float32).
+        rtol: certify values to this relative error; "default" is 1e-10 (float64) or 1e-3 (float32), None asks only that
+            everything is finite.
+        imag: also return the imaginary part of the readout.
+
+    Raises:
+        ValueError: `x` has fewer columns than the programs have variables, or is not float32/float64.
+    """
+    if x.dtype not in CEILING:
+        raise ValueError(f"x must be float32 or float64, got {x.dtype}")
+    if x.shape[-1] < programs.n_variables:
+        raise ValueError(f"x has {x.shape[-1]} columns, the programs read {programs.n_variables} variables")
+    limit = CEILING[x.dtype] if ceiling is None else ceiling
+    bound = RTOL[x.dtype] if rtol == "default" else rtol
+    assert not isinstance(bound, str)
+    n_rows, n_points = len(programs), x.shape[-2]
+    value = x.new_zeros(n_rows, n_points)
+    valid = torch.zeros(n_rows, n_points, dtype=torch.bool, device=x.device)
+    imaginary = x.new_zeros(n_rows, n_points) if imag else None
+    is_real = (programs.weight[..., 1] == 0).flatten(1).all(-1) & (programs.bias[..., 1] == 0).all(-1)
+    rows = torch.nonzero(is_real)[:, 0]
+    for block, points in _blocks(programs, rows, n_points):
+        block_value, block_valid = _sweep_real(_Block(programs, block, x, points), limit, bound)
+        value[block, points] = block_value
+        valid[block, points] = block_valid
+    rows = torch.nonzero(~(is_real & valid.all(-1)))[:, 0]
+    for block, points in _blocks(programs, rows, n_points):
+        re, im, _, ok = _sweep_complex(_Block(programs, block, x, points), limit, bound)
+        value[block, points] = torch.where(ok, re, 0.0)
+        valid[block, points] = ok
+        if imaginary is not None:
+            imaginary[block, points] = torch.where(ok, im, 0.0)
+    return Evaluation(value, valid, imaginary)
+
+
+def evaluate_nodes(
+    programs: Programs, x: Float[Tensor, "p v"], *, ceiling: float | None = None
+) -> tuple[Float[Tensor, "b n p"], Float[Tensor, "b n p"]]:
+    """Real and imaginary part of every node on shared points; NaN at the points where the program is not certified
+    up to that node, and for nodes that a program does not have."""
+    n_rows, n_points = len(programs), x.shape[-2]
+    out = x.new_full((2, n_rows, programs.max_nodes, n_points), float("nan"))
+    limit = CEILING[x.dtype] if ceiling is None else ceiling
+    for block, points in _blocks(programs, torch.arange(n_rows, device=x.device), n_points):
+        plan = _Block(programs, block, x, points)
+        _, _, buffers, _ = _sweep_complex(plan, limit, RTOL[x.dtype])
+        for part, buffer in enumerate(buffers):
+            out[part, block, : plan.n_nodes, points] = buffer.transpose(0, 1)
+    return out[0], out[1]
+
+
+def _blocks(programs: Programs, rows: Tensor, n_points: int) -> Iterator[tuple[Tensor, slice]]:
+    """Row indices, largest programs first, and a range of points: blocks whose buffers stay in the cache."""
+    if not len(rows) or not n_points:
+        return
+    rows = rows[torch.argsort(programs.n_nodes[rows], descending=True, stable=True)]
+    scale = 1 if rows.device.type == "cpu" else 256  # an accelerator wants large launches, not a warm cache
+    step = max(_BLOCK_ELEMENTS * scale // min(n_points, _CHUNK_POINTS * scale), 1)
+    for block in rows.split(step):
+        for start in range(0, n_points, _CHUNK_POINTS * scale):
+            yield block, slice(start, min(start + _CHUNK_POINTS * scale, n_points))
+
+
+class _Block:
+    """The rows of one block and where each source lies in its buffers: [1], variables, then node-major node rows."""
+
+    def __init__(self, programs: Programs, rows: Tensor, x: Tensor, points: slice) -> None:
+        n_nodes = programs.n_nodes[rows]
+        self.n_nodes = int(n_nodes[0])
+        self.n_rows = len(rows)
+        self.n_active = (n_nodes[None] > torch.arange(self.n_nodes, device=rows.device)[:, None]).sum(-1).tolist()
+        slots = torch.cat([torch.arange(2 * self.n_nodes), torch.tensor([2 * programs.max_nodes])]).to(rows.device)
+        used = programs.used_terms()[rows][:, slots]
+        n_terms = max(int(used.any(0).any(0).nonzero().max()) + 1, 1) if used.any() else 1
+        source = programs.source[rows][:, slots, :n_terms]
+        self.weight = programs.weight[rows][:, slots, :n_terms].to(x.dtype)
+        self.bias = programs.bias[rows][:, slots].to(x.dtype)
+        v = programs.n_variables
+        local = torch.arange(self.n_rows, device=rows.device)[:, None, None]
+        shared = x.dim() == 2
+        self.x = (x[points, :v].T if shared else x[rows][:, points, :v].permute(2, 0, 1).flatten(0, 1)).contiguous()
+        self.first_node_row = 1 + len(self.x)
+        variable_row = source if shared else 1 + (source - 1) * self.n_rows + local
+        node_row = self.first_node_row + (source - 1 - v) * self.n_rows + local
+        row = torch.where(source > v, node_row, torch.where(source > 0, variable_row, 0))
+        self.row = row.permute(1, 2, 0).contiguous()  # (slot, term, program)
+        # A slot of one bare source in every program needs no arithmetic at all.
+        bare = (self.bias == 0).all(-1) & (self.weight[:, :, 0, 0] == 1) & (self.weight[:, :, 0, 1] == 0)
+        bare &= ~used[:, :, 1:n_terms].any(-1)
+        for node, active in enumerate(self.n_active):
+            bare[active:, 2 * node : 2 * node + 2] = True
+        self.bare = bare.all(0).tolist()
+        self.n_terms = [n_terms if not flag else 1 for flag in self.bare]
+
+    def buffer(self, fill_x: bool) -> Tensor:
+        """Rows of values (or, without `fill_x`, of zeros): [1], variables, nodes; unused node rows are 0."""
+        n_points = self.x.shape[-1]
+        buffer = self.x.new_zeros(self.first_node_row + self.n_nodes * self.n_rows, n_points)
+        if fill_x:
+            buffer[0] = 1.0
+            buffer[1 : self.first_node_row] = self.x
+        return buffer
+
+    def node_rows(self, node: int) -> slice:
+        """Buffer rows of one node of the active programs."""
+        start = self.first_node_row + node * self.n_rows
+        return slice(start, start + self.n_active[node])
+
+
+def _sweep_real(block: _Block, ceiling: float, rtol: float | None) -> tuple[Tensor, Tensor]:
+    """Value and mask of a block in real arithmetic; a logarithm of a negative number makes its point invalid."""
+    values = block.buffer(fill_x=True)
+    errors = block.buffer(fill_x=False) if rtol is not None else None
+    unit = 4 * torch.finfo(values.dtype).eps
+    worst = values.new_zeros(block.n_rows, values.shape[1])
+    for node, active in enumerate(block.n_active):
+        left, left_error = _slot_real(block, values, errors, 2 * node, active, unit)
+        right, right_error = _slot_real(block, values, errors, 2 * node + 1, active, unit)
+        rows = block.node_rows(node)
+        magnitude = right.abs() if errors is not None else right
+        exp, log = left.exp_(), right.log_()
+        torch.sub(exp, log, out=values[rows])
+        torch.maximum(worst[:active], values[rows].abs(), out=worst[:active])
+        if errors is not None and left_error is not None and right_error is not None:
+            bound = _amplify(left_error, 1.0).add_(unit).mul_(exp)
+            bound.add_(_amplify(right_error, magnitude)).add_(log.abs_(), alpha=unit)
+            errors[rows] = bound
+    value, error = _slot_real(block, values, errors, 2 * block.n_nodes, block.n_rows, unit)
+    valid = (worst <= ceiling) & (value.abs() <= ceiling)
+    if error is not None and rtol is not None:
+        valid &= error <= rtol * value.abs()
+    return torch.where(valid, value, 0.0), valid
+
+
+def _amplify(error: Tensor, magnitude: Tensor | float) -> Tensor:
+    """`error / magnitude`, growing to infinity (or NaN) as the error reaches a tenth of the magnitude, in place."""
+    if isinstance(magnitude, Tensor):
+        return error.div_(torch.sub(magnitude, error, alpha=10.0).clamp_min_(0.0))
+    return error.div_(torch.rsub(error, magnitude, alpha=10.0).clamp_min_(0.0))
+
+
+def _slot_real(
+    block: _Block, values: Tensor, errors: Tensor | None, slot: int, active: int, unit: float
+) -> tuple[Tensor, Tensor | None]:
+    """Value and error bound of one slot of the first `active` programs, in tensors that the caller may overwrite."""
+    rows = block.row[slot, :, :active]
+    if block.bare[slot]:
+        return values.index_select(0, rows[0]), None if errors is None else errors.index_select(0, rows[0])
+    total = block.bias[:active, slot, :1].expand(-1, values.shape[1]).clone()
+    scale = total.abs() if errors is not None else None
+    error = torch.zeros_like(total) if errors is not None else None
+    for term in range(rows.shape[0]):
+        weight = block.weight[:active, slot, term, :1]
+        part = values.index_select(0, rows[term]).mul_(weight)
+        total += part
+        if errors is not None and error is not None and scale is not None:
+            error.addcmul_(errors.index_select(0, rows[term]), weight.abs())
+            scale += part.abs_()
+    if error is not None and scale is not None:
+        error.add_(scale, alpha=unit)
+    return total, error
+
+
+def _sweep_complex(
+    block: _Block, ceiling: float, rtol: float | None
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor]:
+    """Real and imaginary part of the readout, of all nodes (n, b, p; NaN where not certified), and the mask."""
+    values = (block.buffer(fill_x=True), block.buffer(fill_x=False))
+    errors = block.buffer(fill_x=False)
+    unit = 4 * torch.finfo(errors.dtype).eps
+    worst = errors.new_zeros(block.n_rows, errors.shape[1])
+    certify = rtol is not None
+    for node, active in enumerate(block.n_active):
+        left_re, left_im, left_error = slot_complex(block, values, errors, 2 * node, active, unit, certify)
+        right_re, right_im, right_error = slot_complex(block, values, errors, 2 * node + 1, active, unit, certify)
+        rows = block.node_rows(node)
+        magnitude = left_re.exp_()
+        squared = right_re.square().add_(right_im.square())
+        log_re = squared.log().mul_(0.5)
+        log_im = torch.atan2(right_im + 0.0, right_re)  # + 0.0 turns -0 into 0: the cut belongs to +pi
+        torch.sub(magnitude * left_im.cos(), log_re, out=values[0][rows])
+        # A real argument stays real even where the exponential overflows the imaginary part's 0 * inf.
+        torch.sub(torch.where(left_im == 0, 0.0, magnitude * left_im.sin()), log_im, out=values[1][rows])
+        size = torch.maximum(values[0][rows].abs(), values[1][rows].abs())
+        torch.maximum(worst[:active], size, out=worst[:active])
+        if certify:
+            modulus = squared.sqrt_()
+            unsure = (right_re < 0) & (right_im != 0) & (right_im.abs() <= right_error)
+            bound = _amplify(left_error, 1.0).add_(unit).add_(left_im.abs(), alpha=unit).mul_(magnitude)
+            bound.add_(_amplify(right_error, modulus)).add_(log_re.abs_().add_(1.0), alpha=unit)
+            errors[rows] = bound.masked_fill_(unsure, float("inf"))
+    re, im, error = slot_complex(block, values, errors, 2 * block.n_nodes, block.n_rows, unit, certify)
+    valid = (worst <= ceiling) & (re.abs() <= ceiling) & (im.abs() <= ceiling)
+    if rtol is not None:
+        valid &= error <= rtol * re.abs()
+    first, shape = block.first_node_row, (block.n_nodes, block.n_rows, errors.shape[1])
+    parts = [part[first:].view(shape) for part in values]
+    if rtol is not None:
+        limit = torch.maximum(parts[0].abs(), parts[1].abs()) * rtol
+        certain = errors[first:].view(shape) <= limit
+        parts = [torch.where(certain, part, float("nan")) for part in parts]
+    return re, im, (parts[0], parts[1]), valid
+
+
+def slot_complex(
+    block: _Block, values: tuple[Tensor, Tensor], errors: Tensor, slot: int, active: int, unit: float, certify: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Real part, imaginary part and error bound of one slot of the first `active` programs, in fresh tensors."""
+    rows = block.row[slot, :, :active]
+    if block.bare[slot]:
+        error = errors.index_select(0, rows[0]) if certify else errors
+        return values[0].index_select(0, rows[0]), values[1].index_select(0, rows[0]), error
+    n_points = errors.shape[1]
+    total_re = block.bias[:active, slot, :1].expand(-1, n_points).clone()
+    total_im = block.bias[:active, slot, 1:].expand(-1, n_points).clone()
+    scale = total_re.abs() + total_im.abs()
+    error = torch.zeros_like(total_re)
+    for term in range(rows.shape[0]):
+        weight_re, weight_im = block.weight[:active, slot, term, :1], block.weight[:active, slot, term, 1:]
+        re, im = values[0].index_select(0, rows[term]), values[1].index_select(0, rows[term])
+        total_re.addcmul_(re, weight_re).addcmul_(im, weight_im, value=-1.0)
+        total_im.addcmul_(im, weight_re).addcmul_(re, weight_im)
+        if certify:
+            size = weight_re.abs() + weight_im.abs()
+            error.addcmul_(errors.index_select(0, rows[term]), size)
+            scale.addcmul_(re.abs_().add_(im.abs_()), size)
+    return total_re, total_im, error.add_(scale, alpha=unit)
