@@ -83,13 +83,13 @@ def evaluate(
     imaginary = x.new_zeros(n_rows, n_points) if imag else None
     is_real = (programs.weight[..., 1] == 0).flatten(1).all(-1) & (programs.bias[..., 1] == 0).all(-1)
     rows = torch.nonzero(is_real)[:, 0]
-    for block, points in _blocks(programs, rows, n_points):
-        block_value, block_valid = _sweep_real(_Block(programs, block, x, points), limit, bound)
+    for block, points in blocks(programs, rows, n_points):
+        block_value, block_valid = _sweep_real(Block(programs, block, x, points), limit, bound)
         value[block, points] = block_value
         valid[block, points] = block_valid
     rows = torch.nonzero(~(is_real & valid.all(-1)))[:, 0]
-    for block, points in _blocks(programs, rows, n_points):
-        re, im, _, ok = _sweep_complex(_Block(programs, block, x, points), limit, bound)
+    for block, points in blocks(programs, rows, n_points):
+        re, im, _, ok = _sweep_complex(Block(programs, block, x, points), limit, bound)
         value[block, points] = torch.where(ok, re, 0.0)
         valid[block, points] = ok
         if imaginary is not None:
@@ -105,15 +105,15 @@ def evaluate_nodes(
     n_rows, n_points = len(programs), x.shape[-2]
     out = x.new_full((2, n_rows, programs.max_nodes, n_points), float("nan"))
     limit = CEILING[x.dtype] if ceiling is None else ceiling
-    for block, points in _blocks(programs, torch.arange(n_rows, device=x.device), n_points):
-        plan = _Block(programs, block, x, points)
+    for block, points in blocks(programs, torch.arange(n_rows, device=x.device), n_points):
+        plan = Block(programs, block, x, points)
         _, _, buffers, _ = _sweep_complex(plan, limit, RTOL[x.dtype])
         for part, buffer in enumerate(buffers):
             out[part, block, : plan.n_nodes, points] = buffer.transpose(0, 1)
     return out[0], out[1]
 
 
-def _blocks(programs: Programs, rows: Tensor, n_points: int) -> Iterator[tuple[Tensor, slice]]:
+def blocks(programs: Programs, rows: Tensor, n_points: int) -> Iterator[tuple[Tensor, slice]]:
     """Row indices, largest programs first, and a range of points: blocks whose buffers stay in the cache."""
     if not len(rows) or not n_points:
         return
@@ -125,7 +125,7 @@ def _blocks(programs: Programs, rows: Tensor, n_points: int) -> Iterator[tuple[T
             yield block, slice(start, min(start + _CHUNK_POINTS * scale, n_points))
 
 
-class _Block:
+class Block:
     """The rows of one block and where each source lies in its buffers: [1], variables, then node-major node rows."""
 
     def __init__(self, programs: Programs, rows: Tensor, x: Tensor, points: slice) -> None:
@@ -171,7 +171,7 @@ class _Block:
         return slice(start, start + self.n_active[node])
 
 
-def _sweep_real(block: _Block, ceiling: float, rtol: float | None) -> tuple[Tensor, Tensor]:
+def _sweep_real(block: Block, ceiling: float, rtol: float | None) -> tuple[Tensor, Tensor]:
     """Value and mask of a block in real arithmetic; a logarithm of a negative number makes its point invalid."""
     values = block.buffer(fill_x=True)
     errors = block.buffer(fill_x=False) if rtol is not None else None
@@ -204,7 +204,7 @@ def _amplify(error: Tensor, magnitude: Tensor | float) -> Tensor:
 
 
 def _slot_real(
-    block: _Block, values: Tensor, errors: Tensor | None, slot: int, active: int, unit: float
+    block: Block, values: Tensor, errors: Tensor | None, slot: int, active: int, unit: float
 ) -> tuple[Tensor, Tensor | None]:
     """Value and error bound of one slot of the first `active` programs, in tensors that the caller may overwrite."""
     rows = block.row[slot, :, :active]
@@ -226,7 +226,7 @@ def _slot_real(
 
 
 def _sweep_complex(
-    block: _Block, ceiling: float, rtol: float | None
+    block: Block, ceiling: float, rtol: float | None
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor]:
     """Real and imaginary part of the readout, of all nodes (n, b, p; NaN where not certified), and the mask."""
     values = (block.buffer(fill_x=True), block.buffer(fill_x=False))
@@ -267,7 +267,7 @@ def _sweep_complex(
 
 
 def slot_complex(
-    block: _Block, values: tuple[Tensor, Tensor], errors: Tensor, slot: int, active: int, unit: float, certify: bool
+    block: Block, values: tuple[Tensor, Tensor], errors: Tensor, slot: int, active: int, unit: float, certify: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Real part, imaginary part and error bound of one slot of the first `active` programs, in fresh tensors."""
     rows = block.row[slot, :, :active]
