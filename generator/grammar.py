@@ -69,6 +69,21 @@ def depth(tokens: Int64[Tensor, "b l"]) -> Int64[Tensor, " b"]:
     return stack[:, 0]
 
 
+def subtree_lengths(tokens: Int64[Tensor, "b l"]) -> Int64[Tensor, "b l"]:
+    """Number of tokens of the expression that starts at each position; 0 at padding."""
+    n_rows, length = tokens.shape
+    rows = torch.arange(n_rows, device=tokens.device)
+    lengths = torch.zeros(n_rows, length + 1, dtype=torch.int64, device=tokens.device)
+    for position in range(length - 1, -1, -1):  # an operand starts where the one before it ends
+        kind = tokens[:, position]
+        first = torch.where(kind > 0, lengths[:, position + 1], 0)
+        second = lengths[rows, (position + 1 + first).clamp_max(length)]
+        binary, unary = (kind == EML) | (kind == PLUS), (kind == W) | (kind == J)
+        total = 1 + torch.where(binary, first + second, torch.where(unary, first, 0))
+        lengths[:, position] = torch.where(kind == PAD, 0, total)
+    return lengths[:, :length]
+
+
 def to_text(tokens: Int64[Tensor, " l"], constants: Float64[Tensor, " l"]) -> str:
     """Print one sequence in prefix order, for example `+ c:0.5 w:-2.0 eml 1 x1`; `from_text` reads it back exactly."""
     words = []
