@@ -1,6 +1,6 @@
 """Algebra on slots: every elementary operation written with weighted eml nodes, in one canonical form.
 
-A slot is `bias + sum_k weight_k * source_k`; a source is a variable or a node, eml(left, right) = exp(left) - ln(right).
+A slot is `bias + sum_k weight_k * source_k`; a source is a variable or a node eml(l, r) = exp(l) - ln(r).
 
     ln u  = e - eml(1, u)                  exp u = eml(u, 1)
     u * v = exp(ln u + ln v)               u**p  = exp(p ln u)
