@@ -3,7 +3,7 @@
 A subtree whose values equal those of a smaller known tree - in a table of all small functions, or elsewhere in the same
 tree - is replaced by it. Without this the network would be asked to guess between synonyms.
 
-Legend: b batch, l token position, n tree node, m probe point.
+Legend: b batch, l token position (m after rewriting), n tree node, m probe point.
 """
 
 import torch
@@ -38,7 +38,7 @@ class Canonicaliser:
 
     def __call__(
         self, tokens: Int64[Tensor, "b l"], passes: int = 2
-    ) -> tuple[Int64[Tensor, "b l"], Int64[Tensor, " b"]]:
+    ) -> tuple[Int64[Tensor, "b m"], Int64[Tensor, " b"]]:
         """Canonical tokens, and the key of each whole function (`INVALID_KEY` if it cannot be had at the probes).
 
         A replacement taken from the same tree may itself hold synonyms; each further pass resolves one level of those.

@@ -80,16 +80,17 @@ def evaluate(
     n_rows, n_points = len(programs), x.shape[-2]
     value = x.new_zeros(n_rows, n_points)
     valid = torch.zeros(n_rows, n_points, dtype=torch.bool, device=x.device)
+    prepared = Prepared(programs, x.dtype)
     imaginary = x.new_zeros(n_rows, n_points) if imag else None
     is_real = (programs.weight[..., 1] == 0).flatten(1).all(-1) & (programs.bias[..., 1] == 0).all(-1)
     rows = torch.nonzero(is_real)[:, 0]
     for block, points in blocks(programs, rows, n_points):
-        block_value, block_valid = _sweep_real(Block(programs, block, x, points), limit, bound)
+        block_value, block_valid = _sweep_real(Block(prepared, block, x, points), limit, bound)
         value[block, points] = block_value
         valid[block, points] = block_valid
     rows = torch.nonzero(~(is_real & valid.all(-1)))[:, 0]
     for block, points in blocks(programs, rows, n_points):
-        re, im, _, ok = _sweep_complex(Block(programs, block, x, points), limit, bound)
+        re, im, _, ok = _sweep_complex(Block(prepared, block, x, points), limit, bound)
         value[block, points] = torch.where(ok, re, 0.0)
         valid[block, points] = ok
         if imaginary is not None:
@@ -105,8 +106,9 @@ def evaluate_nodes(
     n_rows, n_points = len(programs), x.shape[-2]
     out = x.new_full((2, n_rows, programs.max_nodes, n_points), float("nan"))
     limit = CEILING[x.dtype] if ceiling is None else ceiling
+    prepared = Prepared(programs, x.dtype)
     for block, points in blocks(programs, torch.arange(n_rows, device=x.device), n_points):
-        plan = Block(programs, block, x, points)
+        plan = Block(prepared, block, x, points)
         _, _, buffers, _ = _sweep_complex(plan, limit, RTOL[x.dtype])
         for part, buffer in enumerate(buffers):
             out[part, block, : plan.n_nodes, points] = buffer.transpose(0, 1)
@@ -125,36 +127,50 @@ def blocks(programs: Programs, rows: Tensor, n_points: int) -> Iterator[tuple[Te
             yield block, slice(start, min(start + _CHUNK_POINTS * scale, n_points))
 
 
+class Prepared:
+    """What all blocks of a batch need to know of its slots, worked out once."""
+
+    def __init__(self, programs: Programs, dtype: torch.dtype) -> None:
+        self.n_nodes = programs.n_nodes
+        self.n_variables = programs.n_variables
+        self.source = programs.source
+        self.weight, self.bias = programs.weight.to(dtype), programs.bias.to(dtype)
+        used = programs.used_terms()
+        place = torch.arange(used.shape[2], device=used.device)
+        self.n_terms = torch.where(used, place + 1, 1).amax(-1)  # (b, s)
+        # A slot of one bare source needs no arithmetic at all; nor does one of a node that the program lacks.
+        bare = (self.bias == 0).all(-1) & (self.weight[:, :, 0, 0] == 1) & (self.weight[:, :, 0, 1] == 0)
+        slot = torch.arange(used.shape[1], device=used.device)
+        missing = (slot >= 2 * self.n_nodes[:, None]) & (slot < used.shape[1] - 1)
+        self.bare = bare & (self.n_terms == 1) | missing
+
+
 class Block:
     """The rows of one block and where each source lies in its buffers: [1], variables, then node-major node rows."""
 
-    def __init__(self, programs: Programs, rows: Tensor, x: Tensor, points: slice) -> None:
-        n_nodes = programs.n_nodes[rows]
+    def __init__(self, prepared: Prepared, rows: Tensor, x: Tensor, points: slice) -> None:
+        n_nodes = prepared.n_nodes[rows]
         self.n_nodes = int(n_nodes[0])
         self.n_rows = len(rows)
         self.n_active = (n_nodes[None] > torch.arange(self.n_nodes, device=rows.device)[:, None]).sum(-1).tolist()
-        slots = torch.cat([torch.arange(2 * self.n_nodes), torch.tensor([2 * programs.max_nodes])]).to(rows.device)
-        used = programs.used_terms()[rows][:, slots]
-        n_terms = max(int(used.any(0).any(0).nonzero().max()) + 1, 1) if used.any() else 1
-        source = programs.source[rows][:, slots, :n_terms]
-        self.weight = programs.weight[rows][:, slots, :n_terms].to(x.dtype)
-        self.bias = programs.bias[rows][:, slots].to(x.dtype)
-        v = programs.n_variables
+        last = prepared.source.shape[1] - 1
+        slots = torch.tensor([*range(2 * self.n_nodes), last], device=rows.device)
+        self.bare = prepared.bare[rows].all(0)[slots].tolist()
+        most = prepared.n_terms[rows].amax(0)[slots].tolist()
+        self.n_terms = [1 if bare else terms for bare, terms in zip(self.bare, most, strict=True)]
+        pick = (rows[:, None], slots[None], slice(0, max(self.n_terms)))
+        source, self.weight, self.bias = prepared.source[pick], prepared.weight[pick], prepared.bias[pick[:2]]
+        v = prepared.n_variables
         local = torch.arange(self.n_rows, device=rows.device)[:, None, None]
         shared = x.dim() == 2
         self.x = (x[points, :v].T if shared else x[rows][:, points, :v].permute(2, 0, 1).flatten(0, 1)).contiguous()
         self.first_node_row = 1 + len(self.x)
-        variable_row = source if shared else 1 + (source - 1) * self.n_rows + local
-        node_row = self.first_node_row + (source - 1 - v) * self.n_rows + local
-        row = torch.where(source > v, node_row, torch.where(source > 0, variable_row, 0))
-        self.row = row.permute(1, 2, 0).contiguous()  # (slot, term, program)
-        # A slot of one bare source in every program needs no arithmetic at all.
-        bare = (self.bias == 0).all(-1) & (self.weight[:, :, 0, 0] == 1) & (self.weight[:, :, 0, 1] == 0)
-        bare &= ~used[:, :, 1:n_terms].any(-1)
-        for node, active in enumerate(self.n_active):
-            bare[active:, 2 * node : 2 * node + 2] = True
-        self.bare = bare.all(0).tolist()
-        self.n_terms = [n_terms if not flag else 1 for flag in self.bare]
+        # A source's first row and the number of rows it takes: one if all programs share it, else one a program.
+        index = torch.arange(v + 1 + self.n_nodes, device=rows.device)
+        own = (index > v) | ((index > 0) & (not shared))
+        first = torch.cat([torch.zeros(1, dtype=torch.int64, device=rows.device), torch.where(own, self.n_rows, 1)])
+        self.row = torch.where(own[source], first.cumsum(0)[source] + local, first.cumsum(0)[source])
+        self.row = self.row.permute(1, 2, 0).contiguous()  # (slot, term, program)
 
     def buffer(self, fill_x: bool) -> Tensor:
         """Rows of values (or, without `fill_x`, of zeros): [1], variables, nodes; unused node rows are 0."""
@@ -213,7 +229,7 @@ def _slot_real(
     total = block.bias[:active, slot, :1].expand(-1, values.shape[1]).clone()
     scale = total.abs() if errors is not None else None
     error = torch.zeros_like(total) if errors is not None else None
-    for term in range(rows.shape[0]):
+    for term in range(block.n_terms[slot]):
         weight = block.weight[:active, slot, term, :1]
         part = values.index_select(0, rows[term]).mul_(weight)
         total += part
@@ -279,7 +295,7 @@ def slot_complex(
     total_im = block.bias[:active, slot, 1:].expand(-1, n_points).clone()
     scale = total_re.abs() + total_im.abs()
     error = torch.zeros_like(total_re)
-    for term in range(rows.shape[0]):
+    for term in range(block.n_terms[slot]):
         weight_re, weight_im = block.weight[:active, slot, term, :1], block.weight[:active, slot, term, 1:]
         re, im = values[0].index_select(0, rows[term]), values[1].index_select(0, rows[term])
         total_re.addcmul_(re, weight_re).addcmul_(im, weight_im, value=-1.0)

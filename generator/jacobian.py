@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from emlinit.generator.evaluate import CEILING, Block, blocks, slot_complex
+from emlinit.generator.evaluate import CEILING, Block, Prepared, blocks, slot_complex
 from emlinit.generator.program import Programs
 
 
@@ -42,12 +42,13 @@ def value_and_jacobian(
     """
     n_rows, n_points = len(programs), x.shape[-2]
     n_slots, n_terms = programs.source.shape[1:]
+    prepared = Prepared(programs, x.dtype)
     value = x.new_zeros(n_rows, n_points)
     valid = torch.zeros(n_rows, n_points, dtype=torch.bool, device=x.device)
     d_weight = x.new_zeros(n_rows, n_slots, n_terms, 2, n_points)
     d_bias = x.new_zeros(n_rows, n_slots, 2, n_points)
     for rows, points in blocks(programs, torch.arange(n_rows, device=x.device), n_points):
-        block = Block(programs, rows, x, points)
+        block = Block(prepared, rows, x, points)
         slots = [*range(2 * block.n_nodes), n_slots - 1]
         block_value, block_valid, by_weight, by_bias = _sweep(block, ceiling)
         value[rows, points] = block_value

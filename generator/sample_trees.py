@@ -3,7 +3,7 @@
 Shapes of a given size are drawn uniformly by the cycle lemma: of the rotations of a random word with n `eml` and n + 1
 leaves exactly one is a prefix expression (Dvoretzky & Motzkin 1947; Łukasiewicz words). Everything is batched.
 
-Legend: b batch, l token position, v input variable.
+Legend: b batch, l token position (m after constants are added), v input variable.
 """
 
 import torch
@@ -93,7 +93,7 @@ def add_constants(
     constant_share: float = 0.25,
     factor_share: float = 0.35,
     extra_share: float = 0.06,
-) -> tuple[Int64[Tensor, "b l"], Float64[Tensor, "b l"]]:
+) -> tuple[Int64[Tensor, "b m"], Float64[Tensor, "b m"]]:
     """Weighted trees from exact ones: slots gain a constant, a factor, and now and then a linear term in a variable.
 
     A slot that held 1 may hold a constant instead. The result is in slot normal form: `+ c + w x_k w source`.

@@ -1,0 +1,187 @@
+"""The fast evaluator against a plain recursive one in 60-digit arithmetic, and its mask against what mpmath cannot do."""
+
+import mpmath
+import pytest
+import torch
+
+from emlinit.generator.evaluate import CEILING, evaluate
+from emlinit.generator.grammar import EML, ONE, PLUS, X1, C, J, W, from_text, pad_sequences
+from emlinit.generator.program import Programs, programs_from_tokens
+from emlinit.generator.sample_trees import add_constants, trees_by_size
+from emlinit.generator.supports import random_supports
+
+RTOL = 1e-10
+
+
+class _Undefined(Exception):
+    """mpmath overflows or meets ln 0 (or a number that is 0 but for the working precision)."""
+
+
+def _reference(kinds: list[int], constants: list[float], point: list[float], cursor: list[int]) -> mpmath.mpc:
+    """The value of the expression at the cursor, straight from the definition."""
+    position = cursor[0]
+    kind = kinds[position]
+    cursor[0] += 1
+    if kind == ONE:
+        return mpmath.mpc(1)
+    if kind == C:
+        return mpmath.mpc(constants[position])
+    if kind >= X1:
+        return mpmath.mpc(point[kind - X1])
+    first = _reference(kinds, constants, point, cursor)
+    if kind == W:
+        return constants[position] * first
+    if kind == J:
+        return mpmath.mpc(0, constants[position]) * first
+    second = _reference(kinds, constants, point, cursor)
+    if kind == PLUS:
+        return first + second
+    assert kind == EML
+    if abs(second) < mpmath.mpf(10) ** -45 or first.real > 1e6:
+        raise _Undefined
+    value = mpmath.exp(first) - mpmath.log(second)
+    if abs(value.real) > CEILING[torch.float64] or abs(value.imag) > CEILING[torch.float64]:
+        raise _Undefined
+    return value
+
+
+def _random_programs(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Half exact, half weighted (with imaginary factors), each with points of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.ones(n, 3, dtype=torch.bool)
+    sizes = torch.randint(0, 9, (n,), generator=generator)
+    trees = trees_by_size(sizes, mask, 0.3, generator)
+    tokens, constants = add_constants(trees, mask, generator)
+    turn = (tokens == W) & (torch.rand(tokens.shape, generator=generator) < 0.2)
+    tokens = torch.where(turn, J, tokens)
+    exact = torch.arange(n) % 2 == 0
+    tokens[exact, : trees.shape[1]], tokens[exact, trees.shape[1] :] = trees[exact], 0
+    constants[exact] = 0.0
+    x = random_supports(n, 2, 3, generator, torch.device("cpu"))
+    return tokens, constants, x
+
+
+def test_agrees_with_mpmath_wherever_valid() -> None:
+    tokens, constants, x = _random_programs(10_000, 0)
+    result = evaluate(programs_from_tokens(tokens, constants, 3), x)
+    n_valid, worst = 0, 0.0
+    with mpmath.workdps(60):
+        for row in range(len(tokens)):
+            for point in range(x.shape[1]):
+                if not result.valid[row, point]:
+                    continue
+                n_valid += 1
+                try:
+                    expected = _reference(tokens[row].tolist(), constants[row].tolist(), x[row, point].tolist(), [0])
+                except _Undefined:
+                    pytest.fail(f"program {row} is called valid where mpmath is undefined")
+                error = abs(float(result.value[row, point]) - expected.real) / abs(expected.real)
+                worst = max(worst, float(error))
+    assert n_valid > 8_000
+    assert worst < RTOL
+
+
+def test_the_mask_does_not_reject_what_is_well_defined() -> None:
+    tokens, constants, x = _random_programs(1_000, 1)
+    result = evaluate(programs_from_tokens(tokens, constants, 3), x)
+    n_defined = n_kept = 0
+    with mpmath.workdps(60):
+        for row in range(len(tokens)):
+            try:
+                value = _reference(tokens[row].tolist(), constants[row].tolist(), x[row, 0].tolist(), [0])
+            except _Undefined:
+                continue
+            if abs(value.real) > 1e-3:
+                n_defined += 1
+                n_kept += int(result.valid[row, 0])
+    assert n_kept > 0.9 * n_defined > 0
+
+
+def _evaluate_texts(texts: list[str], x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    tokens, constants = pad_sequences([from_text(text) for text in texts])
+    result = evaluate(programs_from_tokens(tokens, constants, x.shape[1]), x)
+    return result.value, result.valid
+
+
+def test_undefined_and_overflowing_points_are_masked() -> None:
+    texts = [
+        "eml 1 + x1 w:-1.0 x1",  # ln 0
+        "eml eml eml eml 1 1 1 1 1",  # exp(exp(exp(e)))
+        "eml w:1000.0 x1 1",  # overflow
+        "eml 1 eml 1 eml eml 1 1 1",  # ln of a zero that rounding makes 1e-16
+        "w:1e200 x1",  # above the ceiling
+    ]
+    x = torch.tensor([[1.5], [2.5]], dtype=torch.float64)
+    value, valid = _evaluate_texts(texts, x)
+    assert not bool(valid.any())
+    assert bool((value == 0).all())
+
+
+def test_logarithm_of_a_negative_number_is_on_the_upper_side_of_the_cut() -> None:
+    x = torch.tensor([[-2.0]], dtype=torch.float64)
+    tokens, constants = from_text("eml 1 x1")
+    result = evaluate(programs_from_tokens(tokens[None], constants[None], 1), x, imag=True)
+    assert result.imag is not None
+    assert bool(result.valid.all())
+    torch.testing.assert_close(result.imag, torch.full((1, 1), -torch.pi, dtype=torch.float64))
+
+
+def test_a_factor_i_makes_a_cosine() -> None:
+    x = torch.linspace(-3, 3, 40, dtype=torch.float64)[:, None]
+    value, valid = _evaluate_texts(["eml + j:1.5 x1 j:0.3 1 1"], x)
+    assert bool(valid.all())
+    torch.testing.assert_close(value[0], torch.cos(1.5 * x[:, 0] + 0.3))
+
+
+def test_batch_equals_loop_and_shared_points_equal_own_points() -> None:
+    tokens, constants, x = _random_programs(200, 2)
+    programs = programs_from_tokens(tokens, constants, 3)
+    whole = evaluate(programs, x, imag=True)
+    assert whole.imag is not None
+    assert 0.2 < float(whole.valid.double().mean()) < 1
+    for row in range(0, 200, 7):
+        alone = evaluate(programs[row], x[row], imag=True)
+        assert alone.imag is not None
+        assert torch.equal(alone.value[0], whole.value[row])
+        assert torch.equal(alone.valid[0], whole.valid[row])
+        assert torch.equal(alone.imag[0], whole.imag[row])
+    shared = evaluate(programs, x[0])
+    own = evaluate(programs, x[:1].expand(200, -1, -1))
+    assert torch.equal(shared.value, own.value)
+
+
+def test_float32_follows_float64() -> None:
+    tokens, constants, x = _random_programs(2_000, 3)
+    programs = programs_from_tokens(tokens, constants, 3)
+    single, double = evaluate(programs, x.float()), evaluate(programs, x.float().double())
+    both = single.valid & double.valid
+    assert float(both.double().mean()) > 0.3
+    torch.testing.assert_close(single.value[both].double(), double.value[both], rtol=2e-3, atol=0)
+
+
+def test_long_columns_are_cut_into_chunks_without_a_seam() -> None:
+    x = 0.5 + torch.rand(5_000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    value, valid = _evaluate_texts(["eml x1 eml 1 x1", "x1"], x)
+    expected = torch.exp(x[:, 0]) - torch.log(torch.e - torch.log(x[:, 0]))
+    assert bool(valid.all())
+    torch.testing.assert_close(value[0], expected)
+
+
+def test_wrong_input_is_refused() -> None:
+    programs: Programs = programs_from_tokens(*(t[None] for t in from_text("x2")), 2)
+    with pytest.raises(ValueError, match="float32 or float64"):
+        evaluate(programs, torch.ones(3, 2, dtype=torch.float16))
+    with pytest.raises(ValueError, match="1 columns"):
+        evaluate(programs, torch.ones(3, 1, dtype=torch.float64))
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    tokens, constants, x = _random_programs(2_000, 4)
+    programs = programs_from_tokens(tokens, constants, 3)
+    here, there = evaluate(programs, x), evaluate(programs.to("cuda"), x.cuda())
+    both = here.valid & there.valid.cpu()
+    assert float(both.double().mean()) > 0.3
+    torch.testing.assert_close(here.value[both], there.value.cpu()[both], rtol=1e-9, atol=0)
