@@ -324,7 +324,7 @@ class Builder:
         if a.pending and b.pending:  # Re(a) Re(b) = Re(a b + a conj(b)) / 2
             a, b, conj_b = Slot(a.bias, a.terms), Slot(b.bias, b.terms), self._conj(Slot(b.bias, b.terms))
             total = self.add(self._product(a, b), self._product(a, conj_b))
-            return self.scale(Slot(total.bias, total.terms, True), 0.5)
+            return self.scale(self.readout(Slot(total.bias, total.terms, True)), 0.5)
         product = self._product(Slot(a.bias, a.terms), Slot(b.bias, b.terms))
         return Slot(product.bias, product.terms, a.pending or b.pending)
 
