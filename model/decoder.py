@@ -1,0 +1,142 @@
+"""Causal transformer that writes an expression in prefix order, reading the encoder's latents.
+
+Step l sees the classes before it and the *slot* it is about to fill: nonterminal, depth, side, kind of the parent, number
+of the term in the slot's sum, and the left/right path from the root (a tree position, cf. Shiv & Quirk, NeurIPS 2019).
+Classes that the grammar does not allow there, and variables that the data does not have, get -inf.
+
+Legend: b batch, l token position, v input variable, m latent, d channel, k class.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from emlinit.generator.grammar import X1
+from emlinit.model.attention import Attention, FeedForward
+from emlinit.model.tree_cursor import (
+    MAX_DEPTH,
+    MAX_TERM,
+    N_EXPECTED,
+    PATH_LEVELS,
+    SlotView,
+    allowed_classes,
+)
+from emlinit.model.vocabulary import Vocabulary
+
+
+@dataclass
+class Cache:
+    """Keys and values of the positions decoded so far, one entry a layer, each (n_rows, h, length, c)."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    cross: list[tuple[Tensor, Tensor]]
+    """Projected latents, (n_bags, h, m, c); rows find theirs through the `bag` index of `TreeDecoder.step`."""
+    length: int = 0
+
+    def select(self, rows: Int64[Tensor, " r"]) -> None:
+        """Keep (or repeat) the given rows."""
+        self.keys = [key[rows] for key in self.keys]
+        self.values = [value[rows] for value in self.values]
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, cross-attention to the latents, feed-forward; pre-norm."""
+
+    def __init__(self, d_model: int, n_heads: int, expansion: int) -> None:
+        """See `Attention` and `FeedForward`."""
+        super().__init__()
+        self.self_norm = nn.LayerNorm(d_model)
+        self.self_attention = Attention(d_model, n_heads)
+        self.cross_norm = nn.LayerNorm(d_model)
+        self.cross_attention = Attention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, expansion)
+
+    def forward(
+        self, channels: Float[Tensor, "b l d"], latents: Float[Tensor, "b m d"], causal: Bool[Tensor, "1 1 l l"]
+    ) -> Float[Tensor, "b l d"]:
+        """All positions at once, for training."""
+        normed = self.self_norm(channels)
+        key, value = self.self_attention.keys_values(normed)
+        channels = channels + self.self_attention(normed, key, value, causal)
+        key, value = self.cross_attention.keys_values(latents)
+        channels = channels + self.cross_attention(self.cross_norm(channels), key, value)
+        return self.feed_forward(channels)  # type: ignore[no-any-return]
+
+
+class TreeDecoder(nn.Module):
+    """Next-class log-probabilities of each slot, constrained by the grammar."""
+
+    allowed: Tensor
+    class_variable: Tensor
+
+    def __init__(
+        self,
+        grammar: str,
+        vocabulary: Vocabulary,
+        d_model: int,
+        n_heads: int,
+        *,
+        expansion: int,
+        n_layers: int,
+        max_tokens: int,
+    ) -> None:
+        """Build a decoder for sequences of up to `max_tokens` tokens."""
+        super().__init__()
+        self.max_tokens = max_tokens
+        self.embed_class = nn.Embedding(vocabulary.n_classes, d_model)  # PAD's row serves as the start symbol
+        self.embed_position = nn.Embedding(max_tokens, d_model)
+        self.embed_expected = nn.Embedding(N_EXPECTED, d_model)
+        self.embed_depth = nn.Embedding(MAX_DEPTH + 1, d_model)
+        self.embed_side = nn.Embedding(3, d_model)
+        self.embed_parent = nn.Embedding(vocabulary.n_kinds, d_model)
+        self.embed_term = nn.Embedding(MAX_TERM + 1, d_model)
+        self.embed_path = nn.Linear(2 * PATH_LEVELS, d_model, bias=False)
+        self.layers = nn.ModuleList(DecoderLayer(d_model, n_heads, expansion) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(d_model)
+        self.classify = nn.Linear(d_model, vocabulary.n_classes)
+        self.register_buffer("allowed", allowed_classes(grammar, vocabulary), persistent=False)
+        kind = vocabulary.kind_of_class()
+        self.register_buffer("class_variable", torch.where(kind >= X1, kind - X1 + 1, 0), persistent=False)
+
+    def legal(self, expected: Int64[Tensor, "*bl"], variable_mask: Bool[Tensor, "b v"]) -> Bool[Tensor, "*bl k"]:
+        """Which classes may come: those of the grammar, and of the variables only the present ones."""
+        always = torch.ones_like(variable_mask[:, :1])
+        present = torch.cat([always, variable_mask], dim=-1)[:, self.class_variable]
+        if expected.ndim == 2:
+            present = present[:, None, :]
+        return self.allowed[expected] & present
+
+    def forward(
+        self,
+        classes: Int64[Tensor, "b l"],
+        slots: SlotView,
+        latents: Float[Tensor, "b m d"],
+    ) -> Float[Tensor, "b l k"]:
+        """Logits of every position given the classes before it (teacher forcing), grammar not yet applied."""
+        length = classes.shape[1]
+        before = torch.nn.functional.pad(classes[:, :-1], (1, 0))
+        position = torch.arange(length, device=classes.device)
+        channels = self._embed(before, position, slots)
+        causal = torch.ones(length, length, dtype=torch.bool, device=classes.device).tril()[None, None]
+        for layer in self.layers:
+            channels = layer(channels, latents, causal)
+        return self.classify(self.norm(channels))  # type: ignore[no-any-return]
+
+    def _embed(self, before: Tensor, position: Tensor, slots: SlotView) -> Tensor:
+        levels = 3 ** torch.arange(PATH_LEVELS, device=before.device)
+        digits = (slots.path[..., None] // levels) % 3
+        path = torch.cat([digits == 1, digits == 2], dim=-1).to(self.embed_path.weight.dtype)
+        embedded: Tensor = (
+            self.embed_class(before)
+            + self.embed_position(position)
+            + self.embed_expected(slots.expected)
+            + self.embed_depth(slots.depth.clamp_max(MAX_DEPTH))
+            + self.embed_side(slots.side)
+            + self.embed_parent(slots.parent)
+            + self.embed_term(slots.term.clamp_max(MAX_TERM))
+            + self.embed_path(path)
+        )
+        return embedded

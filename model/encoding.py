@@ -1,0 +1,53 @@
+"""Numbers as features that a network can read exactly and in scale.
+
+Each number becomes the 32 bits of its float32 form as ±1 (exact: sign, 8 exponent bits, 23 mantissa bits; half precision
+bits as in NeSymReS, arXiv 2106.06427, lose the low digits) and a few smooth features of its scale: sign, log2|x|/32,
+asinh(x)/8, the signed mantissa fraction in (-1, 1), and x itself where it is small (x clipped to ±4, over 4).
+The range is that of float32: magnitudes above 3.4e38 are read as 3.4e38, below 1.2e-38 as 0.
+
+Legend: b batch, p point, v input variable, f feature.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Float32
+from torch import Tensor
+
+N_BITS = 32
+N_SCALE = 5
+N_FEATURES = N_BITS + N_SCALE
+"""Features of one number."""
+
+_LARGEST = torch.finfo(torch.float32).max
+_SMALLEST = torch.finfo(torch.float32).tiny
+
+
+def number_features(values: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape f"]:
+    """Features of each number, float32 with a new last axis of `N_FEATURES`; finite input only."""
+    single = values.clamp(-_LARGEST, _LARGEST).to(torch.float32)
+    single = torch.where(single.abs() < _SMALLEST, 0.0, single)
+    shifts = torch.arange(N_BITS, dtype=torch.int32, device=values.device)
+    bits = (single.contiguous().view(torch.int32)[..., None] >> shifts) & 1
+    mantissa, exponent = torch.frexp(single)
+    log2 = torch.where(single == 0, -126.0, exponent + torch.log2(mantissa.abs().clamp_min(0.5)))
+    scale = [single.sign(), log2 / 32, torch.asinh(single) / 8, mantissa, single.clamp(-4, 4) / 4]
+    return torch.cat([bits.to(torch.float32) * 2 - 1, torch.stack(scale, dim=-1)], dim=-1)
+
+
+def n_point_features(n_variables: int) -> int:
+    """Width of `point_features` with `n_variables` columns."""
+    return (n_variables + 1) * N_FEATURES + n_variables
+
+
+def point_features(
+    x: Float[Tensor, "b p v"], y: Float[Tensor, "b p"], variable_mask: Bool[Tensor, "b v"]
+) -> Float32[Tensor, "b p f"]:
+    """Features of each point: all variables, then y, then one presence flag a variable.
+
+    Absent variables (False in `variable_mask`) give zeros whatever their column holds.
+    """
+    numbers = torch.cat([torch.where(variable_mask[:, None, :], x, 0.0), y[..., None]], dim=-1)
+    features = number_features(numbers)
+    present = torch.nn.functional.pad(variable_mask, (0, 1), value=True).to(torch.float32)
+    features = (features * present[:, None, :, None]).flatten(-2)
+    flags = variable_mask[:, None, :].expand(-1, x.shape[1], -1).to(torch.float32)
+    return torch.cat([features, flags], dim=-1)

@@ -1,0 +1,79 @@
+"""Optimiser, learning-rate schedule and weight average of the pretraining loop."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """AdamW with warmup and a cosine, gradient clipping, and an exponential average of the weights."""
+
+    learning_rate: float = 1e-3
+    """Peak learning rate."""
+    final_learning_rate: float = 1e-5
+    """Learning rate at the end of the budget."""
+    warmup_steps: int = 300
+    """Steps of linear warmup."""
+    beta1: float = 0.9
+    """Decay of AdamW's first moment."""
+    beta2: float = 0.98
+    """Decay of AdamW's second moment."""
+    weight_decay: float = 0.03
+    """Decoupled weight decay, on matrices only (not on embeddings, norms and biases)."""
+    max_gradient_norm: float = 1.0
+    """Gradients are scaled down to this global norm."""
+    ema_decay: float = 0.999
+    """Decay of the average of the weights that is exported; 0 exports the last weights."""
+
+
+def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
+    """AdamW over `model`, decaying only the matrices of linear layers."""
+    matrices = {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Linear)}
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if id(p) in matrices], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if id(p) not in matrices], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
+
+
+def learning_rate_at(step: int, progress: float, config: OptimiserConfig) -> float:
+    """Learning rate of a step (0, 1, ...) when `progress` in [0, 1] of the budget is used."""
+    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, progress))))
+    floor = config.final_learning_rate
+    return warmup * (floor + (config.learning_rate - floor) * cosine)
+
+
+class WeightAverage:
+    """Exponential moving average of parameters, with a shorter memory during the first steps."""
+
+    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], decay: float) -> None:
+        """Start at the present values of the named parameters."""
+        self.decay = decay
+        self.n_updates = 0
+        self.average = {name: parameter.detach().clone() for name, parameter in parameters}
+
+    @torch.no_grad()
+    def update(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
+        """Move towards the present values."""
+        self.n_updates += 1
+        decay = min(self.decay, self.n_updates / (self.n_updates + 10))
+        named = dict(parameters)
+        torch._foreach_lerp_([self.average[name] for name in named], [p.detach() for p in named.values()], 1 - decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs."""
+        return {"n_updates": self.n_updates, "average": self.average}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved average."""
+        self.n_updates = int(state["n_updates"])
+        saved: dict[str, Tensor] = state["average"]
+        for name, value in self.average.items():
+            value.copy_(saved[name])

@@ -1,0 +1,102 @@
+"""Everything a training run needs to go on, in one file without pickles.
+
+A nested state (dicts, lists, numbers, strings, tensors, numpy arrays, bytes) is split into its tensors, stored by
+safetensors, and the rest, stored as JSON in the same file's metadata. One file, written beside the old one, flushed and
+renamed: a reader sees the old state or the new one, never half of one, whenever the process is killed.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from emlinit.generator.errors import UserError
+
+_KEY = "state"
+
+
+def save_state(state: Any, path: Path) -> None:
+    """Write a nested state atomically to `path`; tensors keep dtype and every bit.
+
+    Raises:
+        TypeError: the state holds something other than dicts, lists, tuples, numbers, strings, None, bytes, tensors
+            and numpy arrays.
+    """
+    tensors: dict[str, Tensor] = {}
+    text = json.dumps(_pack(state, tensors))
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata={_KEY: text}))
+
+
+def load_state(path: Path) -> Any:
+    """Read what `save_state` wrote; tensors come back on the CPU, tuples as lists.
+
+    Raises:
+        UserError: the file is missing, cut off, or no training state.
+    """
+    if not path.is_file():
+        raise UserError(f"no training state at '{path}': start a new run or name the folder of an old one")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        return _unpack(json.loads(metadata[_KEY]), tensors)
+    except (SafetensorError, KeyError, ValueError) as problem:
+        raise UserError(f"'{path}' is damaged or no training state ({problem}); remove it to start over") from problem
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file next to `path`, flush it to disk, then rename it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """JSON form of `value`: containers as [tag, content], so that keys and kinds survive."""
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return ["tensor", name]
+    if isinstance(value, np.ndarray):
+        return ["array", _pack(torch.from_numpy(np.ascontiguousarray(value)), tensors)]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, bytes):
+        return ["bytes", value.hex()]
+    if isinstance(value, dict):
+        return ["dict", [[key, _pack(item, tensors)] for key, item in value.items()]]
+    if isinstance(value, list | tuple):
+        return ["list", [_pack(item, tensors) for item in value]]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a training state cannot hold a {type(value).__name__}")
+
+
+def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(value, list):
+        return value
+    tag, content = value
+    if tag == "tensor":
+        return tensors[content]
+    if tag == "array":
+        return _unpack(content, tensors).numpy()
+    if tag == "bytes":
+        return bytes.fromhex(content)
+    if tag == "dict":
+        return {key: _unpack(item, tensors) for key, item in content}
+    if tag == "list":
+        return [_unpack(item, tensors) for item in content]
+    raise ValueError(f"unknown tag {tag!r}")
