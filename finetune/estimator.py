@@ -1,0 +1,125 @@
+"""EMLRegressor: the solver behind scikit-learn's interface.
+
+model = EMLRegressor(seconds=30, grammar="auto", random_state=0).fit(X, y)
+model.predict(X); model.sympy(); model.latex(); model.equations_
+"""
+
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import sympy
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from emlinit.finetune.initialisers import load_initialisers, resolve_device
+from emlinit.finetune.law import Law
+from emlinit.finetune.solver import solve
+from emlinit.finetune.tables import MIN_ROWS
+from emlinit.generator.errors import UserError
+
+
+class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Find a formula `y = f(X)` by symbolic regression with EML trees.
+
+    Parameters
+    ----------
+    seconds : float, default=30
+        Time for the search; it stops earlier when a formula fits to machine precision.
+    grammar : {"auto", "exact", "weighted"}, default="auto"
+        "exact" has no free constants, "weighted" fits them, "auto" tries both.
+    checkpoint : str or None, default=None
+        Learned start: `builtin:exact`, `builtin:weighted`, `local-dir:PATH` or `hf-hub:OWNER/NAME@REV`; None means the
+        shipped ones.
+    device : {"auto", "cpu", "cuda"}, default="auto"
+        Where the network runs.
+    random_state : int, RandomState instance or None, default=None
+        Source of all randomness of `fit`; an int makes it repeatable.
+
+    Attributes
+    ----------
+    law_ : Law
+        The chosen law, with `predict`, `sympy()`, `latex()`, `python_source()`, `formula` and `eml`.
+    equations_ : pandas.DataFrame
+        The Pareto front: columns `complexity`, `rmse`, `formula`, `sympy`, `law` and `chosen`.
+    solution_ : Solution
+        All that the solver returned.
+    n_features_in_, feature_names_in_
+        As in every scikit-learn estimator; features without names are called `x1`, `x2`, ...
+    """
+
+    def __init__(
+        self,
+        *,
+        seconds: float = 30,
+        grammar: str = "auto",
+        checkpoint: str | None = None,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.seconds = seconds
+        self.grammar = grammar
+        self.checkpoint = checkpoint
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Search for the law; `X` has shape (samples, features), `y` (samples,), both finite numbers."""
+        X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=MIN_ROWS)
+        if not self.seconds > 0:
+            raise UserError(f"seconds must be positive, got {self.seconds}")
+        initialisers = load_initialisers(self.checkpoint, self.grammar, resolve_device(self.device))
+        self.solution_ = solve(
+            X,
+            y.astype(np.float64),
+            grammar=self.grammar,
+            seconds=self.seconds,
+            initialisers=initialisers,
+            seed=self._seed(),
+            names=self._names(),
+        )
+        self.law_: Law = self.solution_.law
+        self.equations_ = pd.DataFrame(
+            [
+                {
+                    "complexity": entry.complexity,
+                    "rmse": entry.rmse,
+                    "formula": entry.law.formula,
+                    "sympy": entry.law.expression,
+                    "law": entry.law,
+                    "chosen": entry.law is self.law_,
+                }
+                for entry in self.solution_.front
+            ],
+            columns=["complexity", "rmse", "formula", "sympy", "law", "chosen"],
+        )
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Value of the law, of shape (samples,); NaN or infinite where it is undefined."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        names = self._names()
+        return self.law_.predict(X[:, [names.index(name) for name in self.law_.names]])
+
+    def sympy(self) -> sympy.Expr:
+        """The law as a sympy expression."""
+        check_is_fitted(self)
+        return self.law_.sympy()
+
+    def latex(self) -> str:
+        """The law in LaTeX."""
+        check_is_fitted(self)
+        return self.law_.latex()
+
+    def _names(self) -> list[str]:
+        if hasattr(self, "feature_names_in_"):
+            return [str(name) for name in self.feature_names_in_]
+        return [f"x{i + 1}" for i in range(self.n_features_in_)]
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, Integral):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31 - 1))

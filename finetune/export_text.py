@@ -1,0 +1,40 @@
+"""A formula as text and as LaTeX with every constant at full precision.
+
+sympy prints 15 digits of a float; a double needs up to 17. `repr` gives the shortest text that reads back as the same
+number, so that what is printed is what predicts.
+"""
+
+from collections.abc import Mapping
+
+import sympy
+from sympy.printing.latex import LatexPrinter
+from sympy.printing.str import StrPrinter
+
+
+class _FullText(StrPrinter):  # type: ignore[misc]
+    def _print_Float(self, number: sympy.Float) -> str:
+        return repr(float(number))
+
+
+class _FullLatex(LatexPrinter):  # type: ignore[misc]
+    def _print_Float(self, number: sympy.Float) -> str:
+        mantissa, _, exponent = repr(float(number)).partition("e")
+        return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else mantissa
+
+
+def formula_text(expression: sympy.Expr) -> str:
+    """The formula in Python's and sympy's notation; `float` of each number printed is the number of the expression."""
+    return str(_FullText().doprint(expression))
+
+
+def short_text(expression: sympy.Expr, digits: int = 6) -> str:
+    """The formula with its constants cut to a few digits, for tables; not for computing."""
+    rounded = {number: sympy.Float(float(f"{float(number):.{digits}g}")) for number in expression.atoms(sympy.Float)}
+    return formula_text(expression.xreplace(rounded))
+
+
+def formula_latex(expression: sympy.Expr, symbol_names: Mapping[sympy.Symbol, str]) -> str:
+    """The formula in LaTeX; `symbol_names` gives the LaTeX of each symbol."""
+    # A power of ten after a factor needs a multiplication sign between numbers only; sympy puts "\cdot" there itself.
+    settings = {"symbol_names": dict(symbol_names), "ln_notation": True}
+    return str(_FullLatex(settings).doprint(expression))

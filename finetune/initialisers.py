@@ -1,0 +1,55 @@
+"""Which learned starts a run uses: the shipped checkpoints, or one that the user names."""
+
+from functools import lru_cache
+
+import torch
+
+from emlinit.generator.errors import UserError
+from emlinit.model import EMLInitialiser
+
+GRAMMARS = ("auto", "exact", "weighted")
+"""What a user may ask for; `auto` tries both grammars."""
+
+
+def resolve_device(device: str) -> torch.device:
+    """`auto` is the first CUDA device if there is one, else the CPU.
+
+    Raises:
+        UserError: an unknown device, or CUDA where there is none.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"unknown device '{device}': use auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA device is available here: use --device cpu or auto")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def load_initialisers(checkpoint: str | None, grammar: str, device: torch.device) -> dict[str, EMLInitialiser]:
+    """The initialiser of each grammar that will be tried.
+
+    Args:
+        checkpoint: a checkpoint source, used for its own grammar; None means the shipped ones.
+        grammar: "auto", "exact" or "weighted".
+        device: where the initialisers live.
+
+    Raises:
+        UserError: an unknown grammar, a checkpoint that cannot be loaded, or one of another grammar than asked for.
+    """
+    if grammar not in GRAMMARS:
+        raise UserError(f"unknown grammar '{grammar}': use one of {', '.join(GRAMMARS)}")
+    wanted = ["exact", "weighted"] if grammar == "auto" else [grammar]
+    given: dict[str, EMLInitialiser] = {}
+    if checkpoint is not None:
+        model = _load(checkpoint, str(device))
+        if model.config.grammar not in wanted:
+            raise UserError(
+                f"checkpoint '{checkpoint}' is for the {model.config.grammar} grammar, not for {grammar}: "
+                f"use --grammar {model.config.grammar} or --checkpoint builtin:{grammar}"
+            )
+        given[model.config.grammar] = model
+    return {name: given.get(name) or _load(f"builtin:{name}", str(device)) for name in wanted}
+
+
+@lru_cache(maxsize=4)
+def _load(source: str, device: str) -> EMLInitialiser:
+    return EMLInitialiser.load(source, device)

@@ -1,0 +1,114 @@
+"""What is said about a solution: the JSON record, the table of the Pareto front, and the files of an output folder."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emlinit.finetune.output_folder import write_folder
+from emlinit.finetune.solver import Solution
+from emlinit.finetune.symbol_names import latex_escape, latex_name
+from emlinit.finetune.tables import Table
+
+
+def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]:
+    """Everything a program needs to know about a solution, ready for JSON, keys always in this order."""
+    law = solution.law
+    source, sha256 = solution.checkpoint if solution.checkpoint is not None else (None, None)
+    return {
+        "formula": law.formula,
+        "latex": law.latex(),
+        "eml": law.eml,
+        "grammar": solution.grammar,
+        "complexity": law.complexity,
+        "exact": bool(solution.exact),
+        "symbols": law.renamed,
+        "train": _metrics(solution.train),
+        "validation": _metrics(solution.validation),
+        "front": [
+            {"complexity": int(entry.complexity), "rmse": _finite(entry.rmse), "formula": entry.law.formula}
+            for entry in solution.front
+        ],
+        "rows_used": len(table.y),
+        "rows_dropped": table.rows_dropped,
+        "seconds": round(float(solution.seconds), 3),
+        "seed": seed,
+        "checkpoint": {"source": source, "sha256": sha256},
+        "target": table.target,
+        "features": list(law.names),
+    }
+
+
+def to_json(record: Mapping[str, Any], *, indent: int | None = None) -> str:
+    """Strict JSON in ASCII on one line (or indented); never NaN or infinity."""
+    return json.dumps(record, allow_nan=False, indent=indent)
+
+
+def front_table(solution: Solution, target: str) -> str:
+    """The Pareto front, the chosen law marked by `*`, and below it the chosen law at full precision."""
+    rows = [("", "complexity", "rmse", "formula (constants to 6 digits)")]
+    for entry in solution.front:
+        mark = "*" if entry.law is solution.law else ""
+        rows.append((mark, str(entry.complexity), f"{entry.rmse:.4g}", entry.law.short_formula))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [
+        f"{mark:{widths[0]}} {complexity:>{widths[1]}}  {rmse:>{widths[2]}}  {formula}"
+        for mark, complexity, rmse, formula in rows
+    ]
+    lines += ["", f"{target} = {solution.law.formula}"]
+    lines += [f"    {symbol} stands for the column '{name}'" for name, symbol in solution.law.renamed.items()]
+    return "\n".join(lines)
+
+
+def write_outputs(folder: Path, solution: Solution, table: Table, record: Mapping[str, Any]) -> None:
+    """Write `result.json`, `law.tex`, `law.py`, `fit.png` and `front.png`, all of them or none.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    from emlinit.finetune.figures import save_fit, save_front  # matplotlib is slow to import and needed only here
+
+    law = solution.law
+    columns = [table.features.index(name) for name in law.names]
+    chosen = [index for index, entry in enumerate(solution.front) if entry.law is law]
+    writers: dict[str, Callable[[Path], object]] = {
+        "result.json": lambda path: path.write_text(to_json(record, indent=2) + "\n", encoding="utf-8"),
+        "law.tex": lambda path: path.write_text(_tex(solution, table.target), encoding="utf-8"),
+        "law.py": lambda path: path.write_text(law.python_source(table.target), encoding="utf-8"),
+        "fit.png": lambda path: save_fit(path, law, table.x[:, columns], table.y, table.target),
+        "front.png": lambda path: save_front(
+            path,
+            [entry.complexity for entry in solution.front],
+            [entry.rmse for entry in solution.front],
+            chosen[0] if chosen else -1,
+        ),
+    }
+    write_folder(folder, writers)
+
+
+def _tex(solution: Solution, target: str) -> str:
+    law = solution.law
+    columns = "".join(f"%   {latex_name(name)}: {latex_escape(name)}\n" for name in law.names)
+    return (
+        "% A law found in data by emlinit; needs \\usepackage{amsmath}. Columns:\n"
+        f"{columns}\\begin{{equation}}\n  {latex_name(target)} = {law.latex()}\n\\end{{equation}}\n"
+    )
+
+
+def _metrics(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _finite(values[name]) for name in ("r2", "rmse")}
+
+
+def _finite(value: float) -> float | None:
+    """The number, or None (JSON's null) where it is undefined, such as R2 of a constant target."""
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def describe(table: Table) -> str:
+    """One line on what was read."""
+    rows = np.shape(table.x)[0]
+    return f"read {rows} rows: {table.target} as a function of {', '.join(table.features)}"

@@ -1,0 +1,153 @@
+"""Find the law behind a table of numbers.
+
+    python scripts/solve.py examples/kepler.csv
+    python scripts/solve.py DATA.csv --target y --features a,b --grammar weighted --seconds 60 --out RESULTS
+    python scripts/solve.py DATA.csv --json > law.json
+
+The Pareto front and the chosen law go to standard output, progress and remarks to standard error.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+# Torch and sympy take seconds to import: they are loaded in `_solve`, after the input has been found to be in order.
+from emlinit.finetune.output_folder import check_output_folder
+from emlinit.finetune.tables import read_table, split_names
+from emlinit.generator.errors import UserError
+from emlinit.scripts.arguments import Parser, run
+
+_EPILOG = """\
+examples:
+  %(prog)s examples/kepler.csv                         Kepler's third law from eight planets
+  %(prog)s data.csv --target T --features a,m          choose the columns (the target is the last one otherwise)
+  %(prog)s data.csv --grammar exact                    identities: no free constants, fitted to machine precision
+  %(prog)s data.csv --seconds 120 --out results        search longer; write law.py, law.tex, result.json, two figures
+
+The table may be separated by commas, semicolons or tabs, with or without a header (columns are then x1, x2, ..., y).
+Rows with missing, NaN or infinite cells are dropped and counted. The search stops early when a law is exact. The same
+seed on the same machine gives the same law. Exit code: 0 solved, 2 the input has to be mended (one line says how)."""
+
+
+def parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
+    """The command line of `solve`; errors exit with code 2 and one line."""
+    parser = Parser(prog, "Find the law behind a table of numbers.", _EPILOG)
+    parser.add_argument("data", metavar="DATA.csv", type=Path, help="table with one row a measurement")
+    columns = parser.add_argument_group("columns")
+    columns.add_argument("--target", metavar="COL", help="column to explain (default: the last one)")
+    columns.add_argument("--features", metavar="A,B,...", help="columns to explain it by (default: all the others)")
+    search = parser.add_argument_group("search")
+    search.add_argument(
+        "--grammar",
+        choices=("auto", "exact", "weighted"),
+        default="auto",
+        help="exact has no free constants, weighted fits them, auto tries both",
+    )
+    search.add_argument("--seconds", metavar="S", type=_seconds, default=30.0, help="time for the search")
+    search.add_argument(
+        "--checkpoint",
+        metavar="SOURCE",
+        help="learned start: builtin:exact, builtin:weighted, local-dir:PATH or hf-hub:OWNER/NAME@REV "
+        "(default: the shipped one of each grammar)",
+    )
+    search.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the network runs")
+    search.add_argument("--seed", metavar="N", type=_seed, default=0, help="source of all randomness")
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="also write result.json, law.tex, law.py (a NumPy function), fit.png and front.png there",
+    )
+    output.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "solve.py") -> int:
+    """Run the command; returns the exit code."""
+    arguments = parse(argv, prog)
+    return run(lambda: _solve(arguments))
+
+
+def _solve(arguments: argparse.Namespace) -> int:
+    features = None if arguments.features is None else split_names(arguments.features)
+    table = read_table(arguments.data, arguments.target, features)
+    if arguments.out is not None:
+        check_output_folder(arguments.out)
+    if arguments.checkpoint is not None:
+        _check_source(arguments.checkpoint)
+
+    from emlinit.finetune import report
+    from emlinit.finetune.initialisers import load_initialisers, resolve_device
+    from emlinit.finetune.solver import solve
+
+    initialisers = load_initialisers(arguments.checkpoint, arguments.grammar, resolve_device(arguments.device))
+    for remark in (report.describe(table), *table.notes, f"seed {arguments.seed}"):
+        print(remark, file=sys.stderr)
+    with _progress_bar(arguments.seconds) as progress:
+        solution = solve(
+            table.x,
+            table.y,
+            grammar=arguments.grammar,
+            seconds=arguments.seconds,
+            initialisers=initialisers,
+            seed=arguments.seed,
+            progress=progress,
+            names=list(table.features),
+        )
+    for remark in solution.notes:
+        print(remark, file=sys.stderr)
+    record = report.result_record(solution, table, arguments.seed)
+    if arguments.out is not None:
+        report.write_outputs(arguments.out, solution, table, record)
+        print(f"wrote {arguments.out}", file=sys.stderr)
+    print(report.to_json(record) if arguments.json else report.front_table(solution, table.target))
+    return 0
+
+
+@contextmanager
+def _progress_bar(seconds: float) -> Iterator[Callable[[float, str], None]]:
+    """A bar on standard error if that is a terminal; the function yielded takes the share done (0..1) and a remark."""
+    from tqdm import tqdm
+
+    layout = "{desc} {percentage:3.0f}%|{bar:30}| {elapsed}"
+    with tqdm(total=1.0, desc=f"searching up to {seconds:g} s", bar_format=layout, disable=None, leave=False) as bar:
+
+        def progress(share: float, remark: str) -> None:
+            bar.n = min(max(share, 0.0), 1.0)
+            bar.set_description_str(remark, refresh=False)
+            bar.refresh()
+
+        yield progress
+
+
+def _check_source(source: str) -> None:
+    """Find a wrong checkpoint before torch is loaded, where that can be told from the text and the folder alone."""
+    kind, _, place = source.partition(":")
+    if kind == "local-dir" and not Path(place).is_dir():
+        raise UserError(
+            f"checkpoint folder '{place}' does not exist: give local-dir:PATH of a folder with a checkpoint"
+        )
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"'{text}' is no positive number of seconds")
+    return value
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) < 2**63):
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 0 to 2^63 - 1")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
