@@ -1,7 +1,8 @@
 """From a program back to an ordinary formula: `to_sympy`.
 
 The program is transcribed with all variables taken to be positive, which is what a formula with logarithms and powers
-mostly means, and compared with the program at points; if the two differ, it is transcribed again with real variables.
+mostly means, and compared with the program at points; if the two differ, it is transcribed again with real variables,
+and in the last resort word for word.
 Then a shorter form is looked for under a time limit, and kept only if it still agrees.
 """
 
@@ -18,7 +19,7 @@ from emlinit.generator.evaluate import evaluate
 from emlinit.generator.expression import complexity, evaluate_expression
 from emlinit.generator.program import Programs
 from emlinit.generator.simplify import shorter_forms
-from emlinit.generator.transcribe import Transcriber
+from emlinit.generator.transcribe import Transcriber, literal
 
 __all__ = ["complexity", "to_sympy"]
 
@@ -49,12 +50,10 @@ def to_sympy(
 
     Returns:
         The shortest form found whose real part agrees with the program, to 1e-12 of the largest |y|, wherever the
-        program is valid. Where none does, the transcription in real variables.
+        program is valid. Where none does, the program word for word, with complex exponentials and logarithms.
     """
     program = programs[index].to("cpu")
     check = _Check.at(program, _points(symbols) if points is None else points, strict=points is not None)
-    transcription = sympy.S.Zero
-    own: list[sympy.Symbol] = []
     for positive in (True, False):
         own = [sympy.Symbol(f"v{i}", positive=positive or None, real=True) for i in range(len(symbols))]
         transcription = Transcriber(program, own).readout()
@@ -65,9 +64,8 @@ def to_sympy(
             form = _tidied(form)
             if _length(form) < _length(best) and check.agrees(form, own):
                 best = form
-        transcription = best
-        break
-    return transcription.xreplace(dict(zip(own, symbols, strict=True)))
+        return best.xreplace(dict(zip(own, symbols, strict=True)))
+    return literal(program, symbols)
 
 
 def tidy_numbers(expr: sympy.Expr) -> sympy.Expr:

@@ -215,6 +215,23 @@ class Transcriber:
         return self._sum(outside)
 
 
+def literal(program: Programs, symbols: Sequence[sympy.Symbol]) -> sympy.Expr:
+    """The program word for word, Re of complex exponentials and logarithms: right on every branch, and long."""
+
+    def number(pair: Sequence[float]) -> sympy.Expr:
+        re, im = (sympy.Integer(int(v)) if float(v).is_integer() and abs(v) < 1e9 else sympy.Float(v) for v in pair)
+        return re + sympy.I * im
+
+    values: list[sympy.Expr] = [_ONE, *symbols]
+    slots: list[sympy.Expr] = []
+    for source, weight, bias in zip(program.source[0], program.weight[0], program.bias[0], strict=True):
+        terms = zip(weight.tolist(), source.tolist(), strict=True)
+        slots.append(number(bias.tolist()) + sympy.Add(*(number(w) * values[read] for w, read in terms if any(w))))
+        if len(slots) % 2 == 0 and len(values) < len(symbols) + 1 + int(program.n_nodes[0]):
+            values.append(sympy.exp(slots[-2]) - sympy.log(slots[-1]))
+    return sympy.re(slots[-1], evaluate=False)
+
+
 def _angle(a: sympy.Expr, b: sympy.Expr, squared: sympy.Expr) -> sympy.Expr:
     """Argument of a + j b, in (-pi/2, pi/2) where `a` is not negative."""
     roots = (factor.is_Pow and factor.exp == sympy.Rational(1, 2) for factor in sympy.Mul.make_args(a))
@@ -225,10 +242,9 @@ def _angle(a: sympy.Expr, b: sympy.Expr, squared: sympy.Expr) -> sympy.Expr:
 
 def _squared_modulus(a: sympy.Expr, b: sympy.Expr) -> sympy.Expr:
     """a**2 + b**2, with cos**2 + sin**2 and what else cancels taken together."""
-    squared = sympy.expand(a**2 + b**2)
-    if squared.has(sympy.sin):
-        squared = sympy.trigsimp(squared)
-    return _without_dust(squared, [squared])
+    parts = [sympy.expand(a**2), sympy.expand(b**2)]
+    squared = _without_dust(sympy.Add(*parts), parts)
+    return sympy.trigsimp(squared) if squared.has(sympy.sin) else squared
 
 
 def _common_coefficient(total: sympy.Add) -> float:
