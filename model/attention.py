@@ -1,7 +1,7 @@
 """Multi-head attention and the pre-norm feed-forward block that encoder and decoder share.
 
-Scores are divided by the square root of the *head* width (the reference set transformer divides by the full width, which
-makes the softmax too flat). Plain matmul and softmax: on CPUs with bfloat16 units this trains faster than the
+Scores are divided by the square root of the *head* width (the reference set transformer divides by the full width,
+which makes the softmax too flat). Plain matmul and softmax: on CPUs with bfloat16 units this trains faster than the
 fused CPU kernel, whose backward is slow; on CUDA the fused one is used.
 
 Legend: b batch, q query, k key, d channel, h head, c channel of one head.
@@ -55,10 +55,12 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "b q d"]:
         """Attend from `query` to projected keys and values."""
         mixed = attend(self._split(self.query(query)), key, value, visible)
-        return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return out
 
     def _split(self, channels: Tensor) -> Tensor:
-        return channels.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        n_rows, n_items, width = channels.shape
+        return channels.view(n_rows, n_items, self.n_heads, width // self.n_heads).transpose(1, 2)
 
 
 class FeedForward(nn.Module):
@@ -73,7 +75,8 @@ class FeedForward(nn.Module):
 
     def forward(self, channels: Float[Tensor, "b q d"]) -> Float[Tensor, "b q d"]:
         """Add the block's output to its input."""
-        return channels + self.out(torch.relu(self.inner(self.norm(channels))).square())
+        out: Tensor = self.out(torch.relu(self.inner(self.norm(channels))).square())
+        return channels + out
 
 
 class AttentionBlock(nn.Module):

@@ -90,7 +90,8 @@ def find_checkpoint(source: str) -> Path:
     if scheme == "hf-hub" and name:
         return _download(name)
     raise UserError(
-        f"unknown checkpoint '{source}': expected builtin:exact, builtin:weighted, local-dir:PATH or hf-hub:OWNER/NAME@REV"
+        f"unknown checkpoint '{source}': expected builtin:exact, builtin:weighted, local-dir:PATH "
+        "or hf-hub:OWNER/NAME@REV"
     )
 
 

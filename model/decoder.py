@@ -1,7 +1,8 @@
 """Causal transformer that writes an expression in prefix order, reading the encoder's latents.
 
-Step l sees the classes before it and the *slot* it is about to fill: nonterminal, depth, side, kind of the parent, number
-of the term in the slot's sum, and the left/right path from the root (a tree position, cf. Shiv & Quirk, NeurIPS 2019).
+Step l sees the classes before it and the *slot* it is about to fill: nonterminal, depth, side, kind of the parent,
+number of the term in the slot's sum, and the left/right path from the root (a tree position, cf. Shiv & Quirk,
+NeurIPS 2019).
 Classes that the grammar does not allow there, and variables that the data does not have, get -inf.
 
 Legend: b batch, l token position, v input variable, m latent, d channel, k class.

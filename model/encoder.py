@@ -63,7 +63,7 @@ class PointEncoder(nn.Module):
         variable_mask: Bool[Tensor, "b v"],
         point_mask: Bool[Tensor, "b p"],
     ) -> Float[Tensor, "b m d"]:
-        """Encode bags of points; points that are False in `point_mask` have no influence (at least one must be True)."""
+        """Encode bags of points; those False in `point_mask` have no influence (one must be True)."""
         clean_y = torch.where(point_mask, y, 0.0)
         clean_x = torch.where(point_mask[..., None], x, 0.0)
         features = point_features(clean_x, clean_y, variable_mask)

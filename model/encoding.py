@@ -1,7 +1,8 @@
 """Numbers as features that a network can read exactly and in scale.
 
-Each number becomes the 32 bits of its float32 form as ±1 (exact: sign, 8 exponent bits, 23 mantissa bits; half precision
-bits as in NeSymReS, arXiv 2106.06427, lose the low digits) and a few smooth features of its scale: sign, log2|x|/32,
+Each number becomes the 32 bits of its float32 form as ±1 (exact: sign, 8 exponent bits, 23 mantissa bits; half
+precision bits as in NeSymReS, arXiv 2106.06427, lose the low digits) and a few smooth features of its scale: sign,
+log2|x|/32,
 asinh(x)/8, the signed mantissa fraction in (-1, 1), and x itself where it is small (x clipped to ±4, over 4).
 The range is that of float32: magnitudes above 3.4e38 are read as 3.4e38, below 1.2e-38 as 0.
 

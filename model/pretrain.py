@@ -144,7 +144,7 @@ class PretrainingRun:
             group["lr"] = rate
         scores = self._score(self.parallel, batch)
         self.optimiser.zero_grad(set_to_none=True)
-        scores.loss.backward()
+        torch.autograd.backward(scores.loss)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.max_gradient_norm)
         if bool(torch.isfinite(norm)):
             self.optimiser.step()
@@ -233,7 +233,7 @@ class PretrainingRun:
 
         def stop(number: int, _frame: object) -> None:
             self._stop = True
-            signal.signal(number, before[number])
+            signal.signal(number, before[signal.Signals(number)])
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -291,8 +291,12 @@ class PretrainingRun:
 
     def _fixed_config(self) -> dict[str, Any]:
         """What must not change when a run is resumed: budget, intervals and place may."""
-        parts = {"stream": self.config.stream, "model": self.model.config, "optimiser": self.config.optimiser}
-        return {"seed": self.config.seed} | {name: dataclasses.asdict(part) for name, part in parts.items()}
+        return {
+            "seed": self.config.seed,
+            "stream": dataclasses.asdict(self.config.stream),
+            "model": dataclasses.asdict(self.model.config),
+            "optimiser": dataclasses.asdict(self.config.optimiser),
+        }
 
     def export(self) -> None:
         """Write the averaged weights with everything that says how they came about (rank 0)."""
@@ -323,9 +327,9 @@ class PretrainingRun:
         if self.config.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            with SummaryWriter(str(self.config.out)) as writer:  # type: ignore[no-untyped-call]
+            with SummaryWriter(str(self.config.out)) as writer:
                 for name, value in line.items():
-                    writer.add_scalar(name, value, self.step)  # type: ignore[no-untyped-call]
+                    writer.add_scalar(name, value, self.step)
 
 
 class _Window:

@@ -1,8 +1,9 @@
-"""Classes of the decoder's one softmax: the token kinds without a constant, and each constant kind times a coarse value.
+"""Classes of the decoder's one softmax: the kinds without a constant, and each constant kind times a coarse value.
 
 A constant is one decoder step: kind, sign and logarithmic magnitude bin together. Bin centres are `10**(k/6)` from 1e-3
 to 1e3 (so 1 and -1 are met exactly); a value is put into the nearest bin on the logarithmic scale, beyond the ends into
-the last one. Predicted coarse values start constant fitting near the truth, as E2E's do (Kamienny et al., arXiv 2204.10532).
+the last one. Predicted coarse values start constant fitting near the truth, as E2E's do (Kamienny et al., arXiv
+2204.10532).
 
     class 0           PAD (only after a finished expression)
     1, 2, 3           eml, +, 1
