@@ -53,7 +53,7 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        seconds: float = 30,
+        seconds: int | float = 30,
         grammar: str = "auto",
         checkpoint: str | None = None,
         device: str = "auto",
@@ -75,7 +75,7 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             X,
             y.astype(np.float64),
             grammar=self.grammar,
-            seconds=self.seconds,
+            seconds=float(self.seconds),
             initialisers=initialisers,
             seed=self._seed(),
             names=self._names(),

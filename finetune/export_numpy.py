@@ -46,6 +46,13 @@ _CALLS: dict[str, tuple[str, Callable[..., Array]]] = {
     "conjugate": ("np.conjugate({})", np.conjugate),
     "sign": ("np.sign({})", np.sign),
     "atan2": ("np.arctan2({}, {})", np.arctan2),
+    "cot": ("1/np.tan({})", lambda z: 1 / np.tan(z)),
+    "sec": ("1/np.cos({})", lambda z: 1 / np.cos(z)),
+    "csc": ("1/np.sin({})", lambda z: 1 / np.sin(z)),
+    "acot": ("np.arctan(1/({}))", lambda z: np.arctan(1 / z)),
+    "coth": ("1/np.tanh({})", lambda z: 1 / np.tanh(z)),
+    "sech": ("1/np.cosh({})", lambda z: 1 / np.cosh(z)),
+    "csch": ("1/np.sinh({})", lambda z: 1 / np.sinh(z)),
     **{name: (f"np.{name}({{}})", getattr(np, name)) for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")},
     **{name: (f"np.arc{name[1:]}({{}})", getattr(np, f"arc{name[1:]}")) for name in ("atan", "asinh")},
 }
@@ -202,6 +209,11 @@ def _call(head: str, *args: Node) -> Node:
 
 def evaluate(node: Node, x: np.ndarray) -> np.ndarray:
     """Real part of the result on points `x`, float64 of shape (points, columns); not finite where undefined."""
+    return np.asarray(np.real(evaluate_complex(node, x)), dtype=np.float64)
+
+
+def evaluate_complex(node: Node, x: np.ndarray) -> np.ndarray:
+    """The result on points `x`, float64 of shape (points, columns); complex128 only if it leaves the real line."""
     results: dict[int, Array] = {}
 
     def run(at: Node) -> Array:
@@ -222,7 +234,7 @@ def evaluate(node: Node, x: np.ndarray) -> np.ndarray:
         return (_BINARY[at.head][2] if at.head in _BINARY else _CALLS[at.head][1])(*args)
 
     with np.errstate(all="ignore"):
-        return np.asarray(np.real(run(node)) + np.zeros(len(x)), dtype=np.float64)
+        return np.asarray(run(node) + np.zeros(len(x)))
 
 
 def source(node: Node, names: Sequence[str]) -> list[str]:
@@ -272,4 +284,5 @@ def _written(at: Node, names: Sequence[str], write: Callable[..., str]) -> tuple
         left, right = (binds + 1, binds) if at.head == "pow" else (binds, binds + 1)
         blank = " " if binds == 1 else ""
         return f"{write(at.args[0], left)}{blank}{sign}{blank}{write(at.args[1], right)}", binds
-    return _CALLS[at.head][0].format(*(write(arg) for arg in at.args)), _ATOM
+    text = _CALLS[at.head][0].format(*(write(arg) for arg in at.args))
+    return text, 2 if text.startswith("1/") else _ATOM

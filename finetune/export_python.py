@@ -28,7 +28,7 @@ def python_source(
         *(f"    {name} = np.asarray({name}, dtype=float)" for name in arguments),
         '    with np.errstate(all="ignore"):',
         *(f"        {statement}" for statement in statements),
-        f"        return np.real(value) + np.zeros({shape})",
+        f"        return np.real(value + np.zeros({shape}))",
         "",
     ]
     return "\n".join(lines)

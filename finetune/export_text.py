@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import sympy
 from sympy.printing.latex import LatexPrinter
+from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
 
@@ -20,6 +21,12 @@ class _FullLatex(LatexPrinter):  # type: ignore[misc]
     def _print_Float(self, number: sympy.Float) -> str:
         mantissa, _, exponent = repr(float(number)).partition("e")
         return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else mantissa
+
+    def parenthesize(self, item: sympy.Expr, level: int, *args: object, **kwargs: object) -> str:
+        text = str(super().parenthesize(item, level, *args, **kwargs))
+        # A number with a power of ten is a product: as the base of a power it needs brackets.
+        is_product = isinstance(item, sympy.Float) and r"\cdot" in text
+        return rf"\left({text}\right)" if is_product and level >= PRECEDENCE["Pow"] else text
 
 
 def formula_text(expression: sympy.Expr) -> str:
@@ -35,6 +42,5 @@ def short_text(expression: sympy.Expr, digits: int = 6) -> str:
 
 def formula_latex(expression: sympy.Expr, symbol_names: Mapping[sympy.Symbol, str]) -> str:
     """The formula in LaTeX; `symbol_names` gives the LaTeX of each symbol."""
-    # A power of ten after a factor needs a multiplication sign between numbers only; sympy puts "\cdot" there itself.
     settings = {"symbol_names": dict(symbol_names), "ln_notation": True}
     return str(_FullLatex(settings).doprint(expression))

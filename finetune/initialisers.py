@@ -5,7 +5,7 @@ from functools import lru_cache
 import torch
 
 from emlinit.generator.errors import UserError
-from emlinit.model import EMLInitialiser
+from emlinit.model.initialiser import EMLInitialiser
 
 GRAMMARS = ("auto", "exact", "weighted")
 """What a user may ask for; `auto` tries both grammars."""

@@ -28,6 +28,9 @@ from emlinit.generator.program import Programs, tokens_from_program
 AGREEMENT = 1e-12
 """Largest difference between two views of a law, relative to the largest |y| on the data."""
 
+_READING_POINTS = 200
+"""Points on which forms are compared while they are looked for; the one found is checked on all."""
+
 
 @dataclass(frozen=True, eq=False)
 class Law:
@@ -154,7 +157,11 @@ def _transcribe(
     """The program as an expression in the plain symbols of `symbols_for`; None if a number in it overflows."""
     symbols = symbols_for(names)
     real = [sympy.Symbol(symbol.name, real=True) for symbol in symbols]
-    expression = to_sympy(program, 0, real, simplify_seconds=simplify_seconds)
+    # At most so many points, spread over the rows.
+    points = None if x is None else np.asarray(x, dtype=np.float64)[:: -(-len(x) // _READING_POINTS)]
+    expression = to_sympy(program, 0, real, points=points, simplify_seconds=simplify_seconds)
+    if x is not None and not _is_real(expression, real, x):
+        expression = sympy.re(expression)
     doubles = {number: sympy.Float(float(number)) for number in expression.atoms(sympy.Float)}
     expression = expression.xreplace({**doubles, **dict(zip(real, symbols, strict=True))})
     try:
@@ -162,3 +169,13 @@ def _transcribe(
     except (ValueError, OverflowError):
         return None
     return expression
+
+
+def _is_real(expression: sympy.Expr, symbols: Sequence[sympy.Symbol], x: np.ndarray) -> bool:
+    """Whether the formula is real on points (p, v), but for rounding; else it must say `re` to be the law."""
+    try:
+        value = export_numpy.evaluate_complex(export_numpy.lower(expression, symbols), np.asarray(x, dtype=np.float64))
+    except (ValueError, OverflowError):
+        return True
+    value = value[np.isfinite(value)]
+    return not len(value) or bool(np.abs(value.imag).max() <= AGREEMENT * np.abs(value).max())

@@ -17,10 +17,8 @@ EXIT_INTERRUPTED = 130
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` that shows defaults in its help, takes no abbreviations and prints errors as `error: ...`."""
 
-    def __init__(self, prog: str, description: str, epilog: str = "") -> None:
-        super().__init__(
-            prog=prog, description=description, epilog=epilog, allow_abbrev=False, formatter_class=_HelpFormatter
-        )
+    def __init__(self, description: str, epilog: str = "") -> None:
+        super().__init__(description=description, epilog=epilog, allow_abbrev=False, formatter_class=_HelpFormatter)
 
     def error(self, message: str) -> NoReturn:
         prefix = "unrecognized arguments: "
@@ -37,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         # A default of None or False says nothing to a reader: the help text of such an option tells what happens.
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
 
 
 def print_error(message: object) -> None:

@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(f"{given}: {hint}")
         return EXIT_USER_ERROR
     command = importlib.import_module(f"emlinit.scripts.{arguments[0]}")
-    return int(command.main(arguments[1:], prog=f"emlinit {arguments[0]}") or 0)
+    sys.argv = [f"emlinit {arguments[0]}", *arguments[1:]]  # what a parser shows as the name of its program
+    return int(command.main(arguments[1:]) or 0)
 
 
 if __name__ == "__main__":

@@ -32,9 +32,9 @@ Rows with missing, NaN or infinite cells are dropped and counted. The search sto
 seed on the same machine gives the same law. Exit code: 0 solved, 2 the input has to be mended (one line says how)."""
 
 
-def parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line of `solve`; errors exit with code 2 and one line."""
-    parser = Parser(prog, "Find the law behind a table of numbers.", _EPILOG)
+    parser = Parser("Find the law behind a table of numbers.", _EPILOG)
     parser.add_argument("data", metavar="DATA.csv", type=Path, help="table with one row a measurement")
     columns = parser.add_argument_group("columns")
     columns.add_argument("--target", metavar="COL", help="column to explain (default: the last one)")
@@ -66,9 +66,9 @@ def parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "solve.py") -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    arguments = parse(argv, prog)
+    arguments = parse(argv)
     return run(lambda: _solve(arguments))
 
 
@@ -80,11 +80,13 @@ def _solve(arguments: argparse.Namespace) -> int:
     if arguments.checkpoint is not None:
         _check_source(arguments.checkpoint)
 
-    from emlinit.finetune import report
     from emlinit.finetune.initialisers import load_initialisers, resolve_device
-    from emlinit.finetune.solver import solve
 
     initialisers = load_initialisers(arguments.checkpoint, arguments.grammar, resolve_device(arguments.device))
+
+    from emlinit.finetune import report
+    from emlinit.finetune.solver import solve
+
     for remark in (report.describe(table), *table.notes, f"seed {arguments.seed}"):
         print(remark, file=sys.stderr)
     with _progress_bar(arguments.seconds) as progress:
