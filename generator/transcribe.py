@@ -143,7 +143,16 @@ class Transcriber:
         """exp of a slot as modulus, angle, and integer powers of complex numbers a + j b."""
         whole = [log for log in value.logs if log[0].imag == 0 and log[0].real.is_integer() and abs(log[0].real) <= 4]
         rest = self._plain(_Value(value.re, value.im, tuple(log for log in value.logs if log not in whole)))
-        modulus = sympy.Mul(*(self._exp_term(term) for term in sympy.Add.make_args(rest.re)))
+        factors: list[sympy.Expr] = []
+        exponents: list[sympy.Expr] = []
+        for term in sympy.Add.make_args(rest.re):
+            if isinstance(term, sympy.log) or any(isinstance(factor, sympy.log) for factor in term.args):
+                factors.append(self._exp_term(term))
+            elif term.is_number and not self._exact:
+                factors.append(self._evaluated(sympy.exp(term)))
+            else:
+                exponents.append(term)
+        modulus = sympy.Mul(*factors, sympy.exp(sympy.Add(*exponents)))
         return modulus, rest.im, [(a, b, int(coefficient.real)) for coefficient, a, b in whole]
 
     def _exp_term(self, term: sympy.Expr) -> sympy.Expr:
@@ -152,7 +161,7 @@ class Transcriber:
         if len(logs) == 1:
             exponent = term / logs[0]
             return sympy.Pow(logs[0].args[0], self._simple_exponent(exponent))
-        return self._evaluated(sympy.exp(term))
+        return sympy.exp(term)
 
     def _simple_exponent(self, exponent: sympy.Expr) -> sympy.Expr:
         if not exponent.is_Float:
@@ -200,7 +209,7 @@ class Transcriber:
                 outside.append(self._log(factor))
             elif isinstance(factor, sympy.exp):
                 outside.append(factor.args[0])
-            elif factor.is_Pow and factor.base.is_positive:
+            elif factor.is_Pow and (factor.base.is_positive or factor.exp == -1):
                 outside.append(factor.exp * self._log(factor.base))
             elif factor.is_Add and not self._exact:
                 scale = _common_coefficient(factor)

@@ -1,0 +1,121 @@
+"""A formula from text, without evaluating the text: Python's `ast` reads it, and only what is listed here is accepted."""
+
+import ast
+import difflib
+from collections.abc import Callable, Sequence
+
+import sympy
+
+from emlinit.generator.errors import UserError
+
+_LONGEST = 10_000  # characters
+_DEEPEST = 100  # nesting of brackets and operators
+_LARGEST_EXPONENT = 1000
+
+_OPERATORS: dict[type[ast.operator], Callable[[sympy.Expr, sympy.Expr], sympy.Expr]] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: a / b,
+}
+
+_FUNCTIONS: dict[str, Callable[[sympy.Expr], sympy.Expr]] = {
+    "exp": sympy.exp,
+    "log": sympy.log,
+    "ln": sympy.log,
+    "sqrt": sympy.sqrt,
+    "abs": sympy.Abs,
+    "Abs": sympy.Abs,
+    "square": lambda u: u**2,
+    **{name: getattr(sympy, name) for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")},
+    **{name: getattr(sympy, name) for name in ("asin", "acos", "atan", "asinh", "acosh", "atanh")},
+    "arcsin": sympy.asin,
+    "arccos": sympy.acos,
+    "arctan": sympy.atan,
+}
+
+_CONSTANTS = {"pi": sympy.pi, "e": sympy.E, "E": sympy.E}
+
+
+def parse_formula(text: str, variables: Sequence[sympy.Symbol]) -> sympy.Expr:
+    """Read a formula such as `2.5*exp(-0.7*x) + 0.3`.
+
+    Args:
+        text: + - * / and powers (`**` or `^`), brackets, numbers, pi, e, the usual functions of one argument, variables.
+        variables: the symbols that may occur; a variable called `e` or `pi` goes before the constant.
+
+    Raises:
+        UserError: anything else, with the place or the name at fault.
+    """
+    if len(text) > _LONGEST:
+        raise UserError(f"the formula has {len(text)} characters, more than {_LONGEST}")
+    try:
+        tree = ast.parse(text.strip().replace("^", "**"), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UserError(f"'{_shortened(text)}' is not a formula: {getattr(error, 'msg', error)}") from None
+    expr = _read(tree.body, {symbol.name: symbol for symbol in variables}, 0)
+    if expr.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo):
+        raise UserError(f"'{_shortened(text)}' is not finite: it divides by 0 or takes the logarithm of 0")
+    return expr
+
+
+def _read(node: ast.expr, variables: dict[str, sympy.Symbol], level: int) -> sympy.Expr:
+    if level > _DEEPEST:
+        raise UserError(f"the formula is nested deeper than {_DEEPEST} levels")
+    if isinstance(node, ast.Constant):
+        return _number(node.value)
+    if isinstance(node, ast.Name):
+        return _name(node.id, variables)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        operand = _read(node.operand, variables, level + 1)
+        return -operand if isinstance(node.op, ast.USub) else operand
+    if isinstance(node, ast.BinOp):
+        left, right = _read(node.left, variables, level + 1), _read(node.right, variables, level + 1)
+        if isinstance(node.op, ast.Pow):
+            return _power(left, right)
+        if type(node.op) in _OPERATORS:
+            return _OPERATORS[type(node.op)](left, right)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        function = _FUNCTIONS.get(node.func.id)
+        if function is None:
+            raise UserError(f"unknown function '{node.func.id}'{_nearest(node.func.id, _FUNCTIONS)}")
+        if len(node.args) != 1 or node.keywords or isinstance(node.args[0], ast.Starred):
+            raise UserError(f"'{node.func.id}' takes one argument")
+        return function(_read(node.args[0], variables, level + 1))
+    raise UserError(f"'{_shortened(ast.unparse(node))}' cannot stand in a formula: use + - * / ** and functions")
+
+
+def _number(value: object) -> sympy.Expr:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"{value!r} is not a real number")
+    if isinstance(value, int):
+        return sympy.Integer(value)
+    if value in (float("inf"), float("-inf")):
+        raise UserError("a number in the formula is too large")
+    return sympy.Float(value)
+
+
+def _name(name: str, variables: dict[str, sympy.Symbol]) -> sympy.Expr:
+    if name in variables:
+        return variables[name]
+    if name in _CONSTANTS:
+        return _CONSTANTS[name]
+    raise UserError(f"unknown name '{name}'{_nearest(name, [*variables, *_CONSTANTS])}")
+
+
+def _power(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
+    """Powers of numbers are worked out at once, so 9**9**9 must not come this far."""
+    if exponent.is_number and (not exponent.is_real or abs(float(exponent)) > _LARGEST_EXPONENT):
+        raise UserError(f"the exponent {_shortened(str(exponent))} is beyond {_LARGEST_EXPONENT}")
+    if base.is_number and exponent.is_number and abs(sympy.Float(base)) > 1e30:
+        raise UserError("a power of a number in the formula is too large")
+    return base**exponent
+
+
+def _nearest(name: str, known: "Sequence[str] | dict[str, Callable[[sympy.Expr], sympy.Expr]]") -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f": did you mean '{close[0]}'?" if close else f": expected one of {', '.join(known)}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
