@@ -8,6 +8,7 @@ Classes that the grammar does not allow there, and variables that the data does 
 Legend: b batch, l token position, v input variable, m latent, d channel, k class.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -34,8 +35,7 @@ class Cache:
     keys: list[Tensor]
     values: list[Tensor]
     cross: list[tuple[Tensor, Tensor]]
-    """Projected latents, (n_bags, h, m, c); rows find theirs through the `bag` index of `TreeDecoder.step`."""
-    length: int = 0
+    """Projected latents, (n_bags, h, m, c); every bag has the same number of rows, one bag's after the other's."""
 
     def select(self, rows: Int64[Tensor, " r"]) -> None:
         """Keep (or repeat) the given rows."""
@@ -125,6 +125,43 @@ class TreeDecoder(nn.Module):
         for layer in self.layers:
             channels = layer(channels, latents, causal)
         return self.classify(self.norm(channels))  # type: ignore[no-any-return]
+
+    def start(self, latents: Float[Tensor, "g m d"]) -> Cache:
+        """An empty cache for one row a bag."""
+        layers = list(self.decoder_layers())
+        empty = latents.new_zeros(len(latents), layers[0].self_attention.n_heads, 0, 0)
+        cross = [layer.cross_attention.keys_values(latents) for layer in layers]
+        return Cache(keys=[empty] * len(layers), values=[empty] * len(layers), cross=cross)
+
+    def step(self, before: Int64[Tensor, " n"], slots: SlotView, cache: Cache) -> Float[Tensor, "n k"]:
+        """Logits of the next class of each row, grammar not yet applied; the cache grows by one position.
+
+        Args:
+            before: class chosen last (0 at the start).
+            slots: the slot that each row fills next.
+            cache: of these rows; n is a multiple of its number of bags.
+        """
+        n_bags = len(cache.cross[0][0])
+        length = cache.keys[0].shape[2]
+        channels = self._embed(before, torch.tensor(length, device=before.device), slots)[:, None]
+        for number, layer in enumerate(self.decoder_layers()):
+            normed = layer.self_norm(channels)
+            key, value = layer.self_attention.keys_values(normed)
+            if length:
+                key = torch.cat([cache.keys[number], key], dim=2)
+                value = torch.cat([cache.values[number], value], dim=2)
+            cache.keys[number], cache.values[number] = key, value
+            channels = channels + layer.self_attention(normed, key, value)
+            query = layer.cross_norm(channels).view(n_bags, -1, channels.shape[-1])
+            channels = channels + layer.cross_attention(query, *cache.cross[number]).view_as(channels)
+            channels = layer.feed_forward(channels)
+        return self.classify(self.norm(channels[:, 0]))  # type: ignore[no-any-return]
+
+    def decoder_layers(self) -> Iterator[DecoderLayer]:
+        """The layers, with their type."""
+        for layer in self.layers:
+            assert isinstance(layer, DecoderLayer)
+            yield layer
 
     def _embed(self, before: Tensor, position: Tensor, slots: SlotView) -> Tensor:
         levels = 3 ** torch.arange(PATH_LEVELS, device=before.device)
