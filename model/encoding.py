@@ -1,9 +1,9 @@
 """Numbers as features that a network can read exactly and in scale.
 
-Each number becomes the 32 bits of its float32 form as ±1 (exact: sign, 8 exponent bits, 23 mantissa bits; half
-precision bits as in NeSymReS, arXiv 2106.06427, lose the low digits) and a few smooth features of its scale: sign,
-log2|x|/32,
-asinh(x)/8, the signed mantissa fraction in (-1, 1), and x itself where it is small (x clipped to ±4, over 4).
+Each number becomes the 32 bits of its float32 form (exact: sign, 8 exponent bits, 23 mantissa bits; half precision bits as
+in NeSymReS, arXiv 2106.06427, lose the low digits), the low mantissa bits scaled down so that what is noise to a beginner
+does not drown what is not, and smooth features of its size: sign, log2|x| coarse and fine, asinh, tanh, mantissa, x and
+exp(x) where they are small, and waves of asinh(x) at four scales.
 The range is that of float32: magnitudes above 3.4e38 are read as 3.4e38, below 1.2e-38 as 0.
 
 Legend: b batch, p point, v input variable, f feature.
@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 N_BITS = 32
-N_SCALE = 5
+_WAVES = (1.0, 2.0, 4.0, 8.0)
+N_SCALE = 8 + 2 * len(_WAVES)
 N_FEATURES = N_BITS + N_SCALE
 """Features of one number."""
 
@@ -30,8 +31,21 @@ def number_features(values: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape 
     bits = (single.contiguous().view(torch.int32)[..., None] >> shifts) & 1
     mantissa, exponent = torch.frexp(single)
     log2 = torch.where(single == 0, -126.0, exponent + torch.log2(mantissa.abs().clamp_min(0.5)))
-    scale = [single.sign(), log2 / 32, torch.asinh(single) / 8, mantissa, single.clamp(-4, 4) / 4]
-    return torch.cat([bits.to(torch.float32) * 2 - 1, torch.stack(scale, dim=-1)], dim=-1)
+    size = torch.asinh(single)
+    scale = [
+        single.sign(),
+        log2 / 32,
+        (log2 / 4).clamp(-4, 4),
+        size / 2,
+        torch.tanh(single),
+        mantissa,
+        single.clamp(-4, 4) / 2,
+        single.clamp(-8, 3).exp() / 4,
+    ]
+    for frequency in _WAVES:
+        scale += [torch.sin(frequency * size), torch.cos(frequency * size)]
+    weight = torch.cat([torch.linspace(0.1, 0.5, 23), torch.full((9,), 0.5)]).to(values.device)
+    return torch.cat([(bits.to(torch.float32) * 2 - 1) * weight, torch.stack(scale, dim=-1)], dim=-1)
 
 
 def n_point_features(n_variables: int) -> int:

@@ -1,4 +1,8 @@
-"""Optimiser, learning-rate schedule and weight average of the pretraining loop."""
+"""Optimisers, learning-rate schedule and weight average of the pretraining loop.
+
+Muon matters here: on the exact corpus AdamW sits for tens of thousands of examples at the loss of a network that does not
+look at the data (numbers in docs/log.md).
+"""
 
 import math
 from collections.abc import Iterable
@@ -11,14 +15,17 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """AdamW with warmup and a cosine, gradient clipping, and an exponential average of the weights."""
+    """Muon and AdamW with warmup and a cosine, gradient clipping, and an exponential average of the weights."""
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Peak learning rate."""
     final_learning_rate: float = 1e-5
     """Learning rate at the end of the budget."""
     warmup_steps: int = 300
     """Steps of linear warmup."""
+    muon: bool = True
+    """Muon (orthogonalised momentum, K. Jordan 2024) for the matrices of hidden layers, AdamW for everything else; False
+    uses AdamW throughout."""
     beta1: float = 0.9
     """Decay of AdamW's first moment."""
     beta2: float = 0.98
@@ -31,15 +38,59 @@ class OptimiserConfig:
     """Decay of the average of the weights that is exported; 0 exports the last weights."""
 
 
-def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
-    """AdamW over `model`, decaying only the matrices of linear layers."""
-    matrices = {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Linear)}
-    parameters = [p for p in model.parameters() if p.requires_grad]
+class Optimisers:
+    """Several optimisers, over different parameters, that step together."""
+
+    def __init__(self, parts: dict[str, torch.optim.Optimizer]) -> None:
+        self.parts = parts
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of all parts."""
+        return [group for part in self.parts.values() for group in part.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear all gradients."""
+        for part in self.parts.values():
+            part.zero_grad(set_to_none=set_to_none)
+
+    def step(self) -> None:
+        """One step of every part."""
+        for part in self.parts.values():
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each part by name."""
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+
+
+def build_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimisers:
+    """Muon over the matrices of hidden linear layers, AdamW over the first and last layers, embeddings, norms and biases;
+    only matrices of linear layers decay."""
+    linear = {name: layer.weight for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
+    ends = ("lift", "classify", "embed_path")  # what meets raw features or logits is no hidden layer
+    hidden = [weight for name, weight in linear.items() if config.muon and not name.endswith(ends)]
+    matrices = {id(weight) for weight in linear.values()}
+    inside = {id(weight) for weight in hidden}
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in inside]
     groups = [
-        {"params": [p for p in parameters if id(p) in matrices], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if id(p) not in matrices], "weight_decay": 0.0},
+        {"params": [p for p in others if id(p) in matrices], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if id(p) not in matrices], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
+    rate = config.learning_rate
+    parts: dict[str, torch.optim.Optimizer] = {
+        "adamw": torch.optim.AdamW(groups, lr=rate, betas=(config.beta1, config.beta2), fused=True)
+    }
+    if hidden:  # its steps are scaled to AdamW's size, so that one learning rate serves both
+        parts["muon"] = torch.optim.Muon(
+            hidden, lr=rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+    return Optimisers(parts)
 
 
 def learning_rate_at(step: int, progress: float, config: OptimiserConfig) -> float:
