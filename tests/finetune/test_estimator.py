@@ -1,0 +1,70 @@
+"""EMLRegressor keeps scikit-learn's rules and gives what the solver found."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import sympy
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from emlinit.finetune import EMLRegressor
+from emlinit.generator.errors import UserError
+
+QUICK_SECONDS = 0.3
+"""The checks fit some fifty times; what they ask does not depend on how good the law is."""
+
+EXPECTED_FAILURES: dict[str, str] = {}
+"""Check -> reason."""
+
+
+@parametrize_with_checks(
+    [EMLRegressor(seconds=QUICK_SECONDS, grammar="weighted", random_state=0)],
+    expected_failed_checks=lambda _: EXPECTED_FAILURES,
+)
+def test_scikit_learn_rules(estimator: EMLRegressor, check: object) -> None:
+    assert callable(check)
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def kepler() -> tuple[pd.DataFrame, np.ndarray, EMLRegressor]:
+    axis = np.linspace(0.4, 30.0, 25)
+    frame = pd.DataFrame({"noise": np.random.default_rng(0).normal(size=25), "semi-major axis": axis})
+    period = 365.25 * axis**1.5
+    return frame, period, EMLRegressor(seconds=5, grammar="weighted", random_state=0).fit(frame, period)
+
+
+def test_a_law_is_found_and_all_views_show_it(kepler: tuple[pd.DataFrame, np.ndarray, EMLRegressor]) -> None:
+    frame, period, model = kepler
+    assert model.score(frame, period) > 0.999
+    symbol = dict(zip(model.law_.names, model.law_.symbols, strict=True))["semi-major axis"]
+    by_sympy = sympy.lambdify([symbol], model.sympy())(frame["semi-major axis"].to_numpy())
+    np.testing.assert_allclose(by_sympy, model.predict(frame), rtol=1e-9)
+    assert "semi-major axis" in model.latex()
+    assert list(model.equations_.columns) == ["complexity", "rmse", "formula", "sympy", "law", "chosen"]
+    assert model.equations_["chosen"].sum() == 1
+    assert model.equations_.loc[model.equations_["chosen"], "formula"].item() == model.law_.formula
+    assert model.equations_["complexity"].is_monotonic_increasing
+
+
+def test_a_fitted_model_is_pickled_whole(kepler: tuple[pd.DataFrame, np.ndarray, EMLRegressor]) -> None:
+    frame, _, model = kepler
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
+    assert again.latex() == model.latex()
+
+
+def test_the_constructor_only_stores() -> None:
+    model = EMLRegressor(seconds=-1, grammar="nonsense", checkpoint="nowhere", device="abacus", random_state=0)
+    assert clone(model).get_params() == model.get_params()
+    x, y = np.arange(6.0)[:, None], np.arange(6.0)
+    with pytest.raises(UserError, match="seconds must be positive, got -1"):
+        model.fit(x, y)
+    with pytest.raises(UserError, match="unknown device 'abacus'"):
+        model.set_params(seconds=1).fit(x, y)
+    with pytest.raises(UserError, match="unknown grammar 'nonsense'"):
+        model.set_params(device="cpu").fit(x, y)
+    with pytest.raises(UserError, match="unknown checkpoint 'nowhere'"):
+        model.set_params(grammar="exact").fit(x, y)

@@ -1,0 +1,120 @@
+"""The command end to end on the examples, run as a process with the shipped checkpoints."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+
+
+def solve(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "solve.py"), *map(str, arguments)]
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def solve_json(*arguments: str | Path, cwd: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(solve(*arguments, "--json", cwd=cwd).stdout)
+    return record
+
+
+def columns(path: Path) -> np.ndarray:
+    return np.loadtxt(path, delimiter=",", skiprows=1)
+
+
+def test_kepler_gives_the_third_law_and_every_output_agrees(tmp_path: Path) -> None:
+    record = solve_json(EXAMPLES / "kepler.csv", "--seconds", "20", "--out", "results", cwd=tmp_path)
+    match = re.fullmatch(r"([\d.]+)\*semi_major_axis_au\*\*(?:([\d.]+)|\(3/2\))", record["formula"])
+    assert match, record["formula"]
+    assert float(match[1]) == pytest.approx(365.25, rel=0.01)
+    assert float(match[2] or 1.5) == pytest.approx(1.5, abs=0.01)
+    assert (record["rows_used"], record["rows_dropped"], record["symbols"]) == (8, 0, {})
+    assert record["validation"]["r2"] > 0.999
+
+    results = tmp_path / "results"
+    assert sorted(path.name for path in results.iterdir()) == [
+        "fit.png",
+        "front.png",
+        "law.py",
+        "law.tex",
+        "result.json",
+    ]
+    assert json.loads((results / "result.json").read_text()) == record
+    spec = importlib.util.spec_from_file_location("kepler_law", results / "law.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    axis, period = columns(EXAMPLES / "kepler.csv").T
+    np.testing.assert_allclose(module.law(axis), period, rtol=2e-3)
+    np.testing.assert_allclose(module.law(axis), float(match[1]) * axis ** float(match[2] or 1.5), rtol=1e-12)
+
+
+def test_the_table_goes_to_stdout_and_remarks_to_stderr(tmp_path: Path) -> None:
+    rows = (EXAMPLES / "boyle.csv").read_text() + "nan,30\n"
+    (tmp_path / "data.csv").write_text(rows)
+    done = solve("data.csv", "--grammar", "weighted", "--seconds", "8", cwd=tmp_path)
+    assert "complexity" in done.stdout.splitlines()[0]
+    assert "pressure_in_hg = " in done.stdout
+    assert "1 row of 26 dropped" in done.stderr
+    assert "seed 0" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv"]
+
+
+def test_an_exact_law_stops_the_search_and_the_seed_repeats_it(tmp_path: Path) -> None:
+    arguments = (EXAMPLES / "paper_depth4.csv", "--grammar", "exact", "--seconds", "60", "--seed", "3")
+    first, second = (solve_json(*arguments, cwd=tmp_path) for _ in range(2))
+    assert first["exact"]
+    assert first["seconds"] < 50
+    assert first["formula"] == second["formula"]
+    assert first["eml"] == second["eml"]
+    assert not re.search(r"\d\.\d", first["formula"])
+    assert first["grammar"] == "exact"
+
+
+def test_constant_target_gives_that_constant_at_once(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("a,b\n1,4.25\n2,4.25\n3,4.25\n4,4.25\n")
+    record = solve_json("data.csv", "--seconds", "60", cwd=tmp_path)
+    assert (float(record["formula"]), record["exact"]) == (4.25, True)
+    assert record["seconds"] < 5
+
+
+def test_columns_with_any_name_are_solved_by_their_symbols(tmp_path: Path) -> None:
+    x = np.linspace(1.0, 3.0, 30)
+    lines = "\n".join(f"{a!r};{b!r}" for a, b in zip(x.tolist(), (2.5 * x).tolist(), strict=True))
+    (tmp_path / "data.csv").write_text(f'"import os; E";"lambda"\n{lines}\n')
+    record = solve_json("data.csv", "--grammar", "weighted", "--seconds", "8", cwd=tmp_path)
+    assert list(record["symbols"]) == ["import os; E"]
+    assert record["symbols"]["import os; E"] in record["formula"]
+    assert (record["target"], record["features"]) == ("lambda", ["import os; E"])
+
+
+def test_more_columns_than_the_model_reads_are_chosen_from_and_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(1, 2, (60, 8))
+    rows = np.column_stack([x, 3.0 * x[:, 6] + x[:, 1]])
+    header = ",".join([*(f"c{i}" for i in range(8)), "t"])
+    np.savetxt(tmp_path / "data.csv", rows, delimiter=",", header=header, comments="", fmt="%r")
+    done = solve("data.csv", "--grammar", "weighted", "--seconds", "10", "--json", cwd=tmp_path)
+    record = json.loads(done.stdout)
+    assert len(record["features"]) <= 5
+    assert {"c1", "c6"} <= set(record["features"])
+    assert "c6" in done.stderr
