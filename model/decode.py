@@ -1,9 +1,10 @@
 """Distinct complete expressions from the decoder: beam search and its random sister, sampling without replacement.
 
 Both keep the best rows of each bag at every step; beam search ranks by log-probability, stochastic beam search (Kool,
-van Hoof & Welling, ICML 2019, arXiv 1903.06059) by log-probability plus Gumbel noise that is kept consistent from parent
-to child, which makes the survivors an exact sample without replacement. Independent sampling would spend most of its
-rows on repetitions. Tokens that could not be completed within the length are masked, so every row ends as a whole tree.
+van Hoof & Welling, ICML 2019, arXiv 1903.06059) by log-probability plus Gumbel noise that is kept consistent from
+parent to child, which makes the survivors an exact sample without replacement. Independent sampling would spend most of
+its rows on repetitions. Tokens that could not be completed within the length are masked, so every row ends as a whole
+tree.
 
 Legend: g bag, w row of a bag, l token position, m latent, d channel, v input variable, k class.
 """
