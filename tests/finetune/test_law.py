@@ -21,8 +21,8 @@ from emlinit.generator.program import Programs, programs_from_tokens
 from emlinit.generator.sample_formulas import sample_formula_programs
 from emlinit.generator.sample_trees import add_constants, trees_by_size
 
-# A simplification is ended at its time limit by an exception in its thread; if that arrives inside hypothesis' hook of the
-# garbage collector, Python can only report it.
+# A simplification is ended at its time limit by an exception in its thread; if that arrives inside hypothesis' hook of
+# the garbage collector, Python can only report it.
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in.*gc_cumulative_time")
 
 N_LAWS = 40
