@@ -228,7 +228,7 @@ class Builder:
                 return self.add(rest, self._exp(self.add(source.exponent, Slot(cmath.log(weight), ()))))
         return slot
 
-    def scale(self, value: Slot, factor: complex) -> Slot:
+    def scale(self, value: Slot, factor: float | complex) -> Slot:
         """`factor * value`; a complex factor is for inner use."""
         if factor == 1:
             return value
@@ -459,7 +459,7 @@ class Builder:
         logarithm = self.scale(self._ln(value), -1j)
         return Slot(logarithm.bias, logarithm.terms, True)
 
-    def _affine(self, value: Slot, factor: complex, offset: complex) -> Slot:
+    def _affine(self, value: Slot, factor: float | complex, offset: float | complex) -> Slot:
         return self.add(self.scale(value, factor), Slot(complex(offset), ()))
 
 

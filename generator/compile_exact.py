@@ -3,11 +3,10 @@
 Each operation is an instance of an identity of `exact_identities`; where an instance brings exp and ln together,
 `exp(ln u)` and `ln(exp u)` are replaced by `u`. The second is right only while |Im u| < pi, so the tree is compared
 with the formula at points, and built again without the replacement if they differ.
-
-A tree is a leaf, the text of its token, or a pair (left, right).
 """
 
 import functools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,12 +21,39 @@ from emlinit.generator.expression import evaluate_expression
 from emlinit.generator.grammar import from_text
 from emlinit.generator.program import Programs, programs_from_tokens
 
-Tree = str | tuple["Tree", "Tree"]
-
 _LARGEST_INTEGER = 100
 _MAX_SIZE = 2000  # nodes; a formula that needs more has no use as a tree
+_SIZE = operator.attrgetter("size")
 _AGREEMENT = 1e-8  # of |y|, at the points where the tree can be evaluated
 _N_POINTS = 64
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A leaf, `1` or a variable, or a node `eml`."""
+
+    word: str
+    left: "Tree | None" = None
+    right: "Tree | None" = None
+    size: int = 0
+    """Number of eml nodes."""
+
+    def __str__(self) -> str:
+        return self.word if self.left is None else f"{self.word} {self.left} {self.right}"
+
+    @property
+    def log_argument(self) -> "Tree | None":
+        """The u of a tree that is ln u = eml(1, eml(eml(1, u), 1))."""
+        outer = self.right.exponent if self.right is not None and self.left == ONE else None
+        return outer.right if outer is not None and outer.left == ONE else None
+
+    @property
+    def exponent(self) -> "Tree | None":
+        """The u of a tree that is exp u = eml(u, 1)."""
+        return self.left if self.right == ONE else None
+
+
+ONE = Tree("1")
 
 
 def compile_exact(expr: sympy.Expr, variables: Sequence[sympy.Symbol]) -> Programs:
@@ -46,12 +72,10 @@ def compile_exact(expr: sympy.Expr, variables: Sequence[sympy.Symbol]) -> Progra
     unknown = sorted(str(symbol) for symbol in expr.free_symbols - set(variables))
     if unknown:
         raise UserError(f"unknown symbol '{unknown[0]}': expected {', '.join(map(str, variables))}")
-    leaves: dict[sympy.Expr, Tree] = {symbol: f"x{number}" for number, symbol in enumerate(variables, 1)}
+    leaves: dict[sympy.Expr, Tree] = {symbol: Tree(f"x{number}") for number, symbol in enumerate(variables, 1)}
     for fold in (True, False):
         tree = _Compiler(dict(leaves), fold).compile(expr)
-        if _size(tree) > _MAX_SIZE:
-            raise UserError(f"'{expr}' needs {_size(tree)} eml nodes, more than {_MAX_SIZE}: use the weighted grammar")
-        tokens, constants = from_text(_text(tree), len(variables))
+        tokens, constants = from_text(str(tree), len(variables))
         programs = programs_from_tokens(tokens[None], constants[None], len(variables))
         if _reproduces(programs, expr, variables):
             return programs
@@ -95,26 +119,29 @@ class _Compiler:
         """The tree of an identity with trees in the places of x1 and x2."""
 
         def build(pattern: Tree) -> Tree:
-            if isinstance(pattern, tuple):
-                return self.node(build(pattern[0]), build(pattern[1]))
-            return arguments[int(pattern[1]) - 1] if pattern != "1" else pattern
+            if pattern.left is not None and pattern.right is not None:
+                return self.node(build(pattern.left), build(pattern.right))
+            return pattern if pattern == ONE else arguments[int(pattern.word[1:]) - 1]
 
         return build(_pattern(name))
 
     def node(self, left: Tree, right: Tree) -> Tree:
+        tree = Tree("eml", left, right, 1 + left.size + right.size)
+        if tree.size > _MAX_SIZE:
+            raise UserError(f"the formula needs more than {_MAX_SIZE} eml nodes: use the weighted grammar")
         if self.fold:
-            inner = _log_argument((left, right))
-            if inner is not None and inner[1:] == ("1",):  # ln(exp u)
-                return inner[0]
-            if right == "1" and isinstance(left, tuple) and _log_argument(left) is not None:  # exp(ln u)
-                return left[1][0][1]
-        return left, right
+            argument, exponent = tree.log_argument, tree.exponent
+            if argument is not None and argument.exponent is not None:  # ln(exp u)
+                return argument.exponent
+            if exponent is not None and exponent.log_argument is not None:  # exp(ln u)
+                return exponent.log_argument
+        return tree
 
     # ---- operations
 
     def _integer(self, value: int) -> Tree:
         if value == 1:
-            return "1"
+            return ONE
         if value == 0:
             return self.use("0")
         if value < 0:
@@ -128,7 +155,7 @@ class _Compiler:
                 ways.append(self.use("x1**2", a) if a == b else self.use("x1*x2", a, b))
         if value % 2 == 0:
             ways.append(self.use("2*x1", self.compile(sympy.Integer(value // 2))))
-        return min(ways, key=_size)
+        return min(ways, key=_SIZE)
 
     def _sum(self, expr: sympy.Expr) -> Tree:
         positive = [term for term in expr.args if not term.could_extract_minus_sign()]
@@ -136,21 +163,21 @@ class _Compiler:
         if not positive:
             return self.use("-x1", self._total([self.compile(term) for term in negative]))
         tree = self._total([self.compile(term) for term in positive])
-        for term in sorted((self.compile(term) for term in negative), key=_size):
+        for term in sorted((self.compile(term) for term in negative), key=_SIZE):
             tree = self.use("x1 - x2", tree, term)
         return tree
 
     def _total(self, trees: list[Tree]) -> Tree:
-        return functools.reduce(lambda a, b: self.use("x1 + x2", a, b), sorted(trees, key=_size))
+        return functools.reduce(lambda a, b: self.use("x1 + x2", a, b), sorted(trees, key=_SIZE))
 
     def _product(self, expr: sympy.Expr) -> Tree:
         if expr.could_extract_minus_sign():
             return self.use("-x1", self.compile(-expr))
-        factors = sorted((self.compile(factor) for factor in expr.args), key=_size)
+        factors = sorted((self.compile(factor) for factor in expr.args), key=_SIZE)
         ways = [functools.reduce(lambda a, b: self.use("x1*x2", a, b), factors)]
         if expr.args[0] == 2:
             ways.append(self.use("2*x1", self.compile(expr / 2)))
-        return min(ways, key=_size)
+        return min(ways, key=_SIZE)
 
     def _quotient(self, above: sympy.Expr, below: sympy.Expr) -> Tree:
         if above.could_extract_minus_sign():
@@ -162,7 +189,7 @@ class _Compiler:
         once = self.use("exp(x1)", self.use("x1 - log(x2)", self.use("log(x1)", top), over))
         thrice = self.use("x1/x2", top, over)
         # Of equal ones the second: the first goes through ln(ln x1), which is undefined at x1 = 1.
-        return min(thrice, once, key=_size)
+        return min(thrice, once, key=_SIZE)
 
     def _power(self, base: sympy.Expr, exponent: sympy.Expr) -> Tree:
         if exponent.could_extract_minus_sign():
@@ -180,7 +207,7 @@ class _Compiler:
             ratio = self.use("exp(x1)", self.use("x1 - log(x2)", self.use("log(x1)", above), below))
             ways.append(self.use("exp(x1)", ratio))
         ways.append(self.use("exp(x1)", self.use("x1*x2", self.compile(exponent), logarithm)))
-        return min(ways, key=_size)
+        return min(ways, key=_SIZE)
 
 
 @functools.cache
@@ -189,25 +216,12 @@ def _pattern(name: str) -> Tree:
 
     def read() -> Tree:
         word = next(words)
-        return (read(), read()) if word == "eml" else word
+        if word != "eml":
+            return Tree(word)
+        left, right = read(), read()
+        return Tree(word, left, right, 1 + left.size + right.size)
 
     return read()
-
-
-def _log_argument(tree: tuple[Tree, Tree]) -> Tree | None:
-    """The u of a tree that is ln u = eml(1, eml(eml(1, u), 1))."""
-    left, right = tree
-    if left != "1" or not isinstance(right, tuple) or right[1] != "1" or not isinstance(right[0], tuple):
-        return None
-    return right[0][1] if right[0][0] == "1" else None
-
-
-def _size(tree: Tree) -> int:
-    return 1 + _size(tree[0]) + _size(tree[1]) if isinstance(tree, tuple) else 0
-
-
-def _text(tree: Tree) -> str:
-    return f"eml {_text(tree[0])} {_text(tree[1])}" if isinstance(tree, tuple) else tree
 
 
 def _reproduces(programs: Programs, expr: sympy.Expr, variables: Sequence[sympy.Symbol]) -> bool:

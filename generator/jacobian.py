@@ -75,9 +75,7 @@ def _sweep(block: Block, ceiling: float) -> tuple[Tensor, Tensor, Tensor, Tensor
         squared = right_re.square().add_(right_im.square())
         torch.sub(exponential[0], squared.log().mul_(0.5), out=values[0][rows])
         torch.sub(exponential[1], torch.atan2(right_im + 0.0, right_re), out=values[1][rows])
-        torch.maximum(
-            worst[:active], torch.maximum(values[0][rows].abs(), values[1][rows].abs()), out=worst[:active]
-        )
+        torch.maximum(worst[:active], torch.maximum(values[0][rows].abs(), values[1][rows].abs()), out=worst[:active])
         exponentials.append(exponential)
         reciprocals.append((right_re.div_(squared), right_im.neg_().div_(squared)))
     last = 2 * block.n_nodes

@@ -168,9 +168,7 @@ class Programs:
         )
 
 
-def programs_from_tokens(
-    tokens: Int64[Tensor, "b l"], constants: Float64[Tensor, "b l"], n_variables: int
-) -> Programs:
+def programs_from_tokens(tokens: Int64[Tensor, "b l"], constants: Float64[Tensor, "b l"], n_variables: int) -> Programs:
     """Read complete prefix sequences as programs: products are multiplied out, sums become terms of their slot.
 
     One sweep over the positions, all sequences at once. Each token fills an open slot with a factor `value * i**turns`;
@@ -208,7 +206,9 @@ def programs_from_tokens(
         source_at[:, position] = torch.where(is_eml, n_variables + 1 + next_node, (kind - X1 + 1).clamp_min(0))
         # The popped place holds what the token opens first-to-last: the second operand below, the first on top.
         slot_stack[rows, read] = torch.where(is_eml, 2 * next_node + 1, slot)
-        value_stack[rows, read] = torch.where(is_eml, 1.0, torch.where(is_factor, value * constants[:, position], value))
+        value_stack[rows, read] = torch.where(
+            is_eml, 1.0, torch.where(is_factor, value * constants[:, position], value)
+        )
         turns_stack[rows, read] = torch.where(is_eml, 0, turns + (kind == J))
         free_stack[rows, read] = ~is_eml & (free | is_factor)
         above = read + 1

@@ -10,7 +10,7 @@ counted as positive when logarithms are simplified: the tokens are the truth, an
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from emlinit.generator.builder import Builder, Slot
-from emlinit.generator.grammar import MAX_VARIABLES, PAD
+from emlinit.generator.grammar import MAX_VARIABLES, PAD, X1
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class _Dice:
 class _Table(Generic[T]):
     """Values with relative frequencies."""
 
-    def __init__(self, entries: dict[T, float]):
+    def __init__(self, entries: Mapping[T, float | int]):
         total = sum(entries.values())
         self._values = list(entries)
         self._bounds = [float(b) for b in np.cumsum([w / total for w in entries.values()])]
@@ -310,6 +310,9 @@ def _draw(dice: _Dice, aims: _Table[int], config: FormulaConfig) -> tuple[tuple[
     if slot.is_constant or len(tokens) > config.max_tokens or slot.size() > config.max_nodes:
         return None
     if slot.size() == 0 and not dice.chance(config.linear_share):
+        return None
+    used = {kind for kind in tokens if kind >= X1}
+    if max(used) >= X1 + len(used):  # one cancelled, and those in use are no longer the first
         return None
     largest, smallest = config.largest_constant, 1 / config.largest_constant
     if any(value != 0 and not smallest <= abs(value) <= largest for value in constants):

@@ -66,9 +66,7 @@ def trees_by_depth(
     from_first = torch.cat([first, torch.full_like(first[:, :1], PAD)], 1).gather(
         1, (place - 1).clamp(0, width).expand(n_rows, -1)
     )
-    from_second = torch.cat([second, torch.full_like(second[:, :1], PAD)], 1).gather(
-        1, (place - split).clamp(0, width)
-    )
+    from_second = torch.cat([second, torch.full_like(second[:, :1], PAD)], 1).gather(1, (place - split).clamp(0, width))
     tokens = torch.where(place < split, from_first, from_second)
     tokens[:, 0] = EML
     return tokens[:, : int((tokens != PAD).sum(-1).max())]

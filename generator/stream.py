@@ -182,7 +182,9 @@ class ExampleStream:
         wanted = config.batch_size * config.pool_batches
         parts: list[Batch] = []
         while sum(map(len, parts)) < wanted:
-            part = self._exact(wanted, generator) if config.grammar == "exact" else self._weighted(wanted, generator, rng)
+            part = (
+                self._exact(wanted, generator) if config.grammar == "exact" else self._weighted(wanted, generator, rng)
+            )
             if len(part):
                 parts.append(part)
         pool = Batch.cat(parts).rows(slice(0, wanted))
@@ -193,7 +195,9 @@ class ExampleStream:
             low, high = np.log([config.min_points, config.max_points + 1])
             n_points = int(np.exp(low + (high - low) * float(torch.rand((), generator=generator))))
             minibatches.append(
-                replace(batch, x=batch.x[:, :n_points], y=batch.y[:, :n_points], point_mask=batch.point_mask[:, :n_points])
+                replace(
+                    batch, x=batch.x[:, :n_points], y=batch.y[:, :n_points], point_mask=batch.point_mask[:, :n_points]
+                )
             )
         return minibatches
 
@@ -213,7 +217,8 @@ class ExampleStream:
         sizes = torch.randint(1, config.max_nodes + 1, (half,), generator=generator)
         trees = [trees_by_size(sizes, mask[:half], one_share, generator)]
         # Deep trees are drawn more often: they are rejected more often, and there are more of them to learn.
-        ends = torch.arange(1, config.max_depth + 1).cumsum(0) * (n_rows - half) // (config.max_depth * (config.max_depth + 1) // 2)
+        ends = torch.arange(1, config.max_depth + 1).cumsum(0)
+        ends = ends * (n_rows - half) // int(ends[-1])
         for level, rows in enumerate(mask[half:].tensor_split(ends[:-1]), start=1):
             trees.append(trees_by_depth(level, rows, one_share, generator))
         length = max(t.shape[1] for t in trees)
@@ -237,7 +242,9 @@ class ExampleStream:
         )
         drawn_tokens, drawn_constants = sample_formula_programs(n_formulas, rng, formula)
         mask = self._variables(n_rows - n_formulas, generator)
-        sizes = 1 + torch.multinomial(0.75 ** torch.arange(6).double(), len(mask), replacement=True, generator=generator)
+        sizes = 1 + torch.multinomial(
+            0.75 ** torch.arange(6).double(), len(mask), replacement=True, generator=generator
+        )
         trees = trees_by_size(sizes, mask, 0.35, generator)
         tree_tokens, tree_constants = add_constants(trees, mask, generator)
         length = max(drawn_tokens.shape[1], tree_tokens.shape[1])

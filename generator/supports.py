@@ -9,7 +9,13 @@ from torch import Tensor
 
 
 def random_supports(
-    n_rows: int, n_points: int, n_variables: int, generator: torch.Generator, device: torch.device, *, positive: float = 0.7
+    n_rows: int,
+    n_points: int,
+    n_variables: int,
+    generator: torch.Generator,
+    device: torch.device,
+    *,
+    positive: float = 0.7,
 ) -> Float64[Tensor, "b p v"]:
     """Random points; every row and variable has its own range.
 

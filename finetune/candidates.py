@@ -1,0 +1,77 @@
+"""The pool of candidates that a search has found: the best ones, and for every cost the best that costs no more.
+
+Legend: b candidate.
+"""
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from emlinit.generator.program import Programs
+
+CAPACITY = 96
+"""Candidates kept besides those on the front."""
+
+
+def description_cost(programs: Programs) -> Int64[Tensor, " b"]:
+    """Length of each program's description: nodes, terms and free constants. Proportional to bits, up to what a choice
+    among few sources takes; the complexity of the printed formula is judged later, on the few that get so far."""
+    return programs.n_nodes + programs.used_terms().flatten(1).sum(-1) + programs.n_free()
+
+
+class CandidatePool:
+    """Grows by `add`; forgets what is neither among the best nor on the front of loss against cost."""
+
+    def __init__(self) -> None:
+        self.programs: Programs | None = None
+        self.loss: Float64[Tensor, " b"] = torch.zeros(0, dtype=torch.float64)
+        self.cost: Int64[Tensor, " b"] = torch.zeros(0, dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+    @property
+    def best_loss(self) -> float:
+        """Smallest loss so far; infinite when empty."""
+        return float(self.loss.min()) if len(self) else float("inf")
+
+    def add(self, programs: Programs, loss: Float64[Tensor, " b"]) -> None:
+        """Take in candidates with finite losses. Of those that agree in cost and loss to twelve digits one is kept."""
+        rows = torch.nonzero(torch.isfinite(loss))[:, 0]
+        if not len(rows):
+            return
+        programs, loss = programs[rows], loss[rows]
+        if self.programs is not None:
+            programs, loss = Programs.cat([self.programs, programs]), torch.cat([self.loss, loss])
+        cost = description_cost(programs)
+        order = _sorted(cost, loss)
+        cost, loss = cost[order], loss[order]
+        repeated = torch.zeros(len(order), dtype=torch.bool)
+        repeated[1:] = (cost[1:] == cost[:-1]) & ((loss[1:] - loss[:-1]).abs() <= 1e-12 * loss[1:].abs())
+        order, cost, loss = order[~repeated], cost[~repeated], loss[~repeated]
+        keep = torch.zeros(len(order), dtype=torch.bool)
+        keep[loss.argsort(stable=True)[:CAPACITY]] = True
+        keep[_front(loss)] = True
+        self.programs, self.loss, self.cost = programs[order[keep]], loss[keep], cost[keep]
+
+    def front(self) -> Int64[Tensor, " f"]:
+        """Rows on the front, cheapest first: each has a smaller loss than everything that costs no more."""
+        return _front(self.loss)
+
+    def best(self, n: int) -> Int64[Tensor, " n"]:
+        """Rows with the smallest losses."""
+        return self.loss.argsort(stable=True)[:n]
+
+
+def _sorted(cost: Tensor, loss: Tensor) -> Tensor:
+    """Order by cost, then loss."""
+    by_loss = loss.argsort(stable=True)
+    return by_loss[cost[by_loss].argsort(stable=True)]
+
+
+def _front(loss: Tensor) -> Tensor:
+    """Rows, of a list sorted by cost, that beat all before them by more than a thousandth."""
+    if not len(loss):
+        return torch.zeros(0, dtype=torch.int64)
+    before = torch.cat([loss.new_full((1,), float("inf")), torch.cummin(loss, 0).values[:-1]])
+    return torch.nonzero(loss < 0.999 * before)[:, 0]

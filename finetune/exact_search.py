@@ -1,0 +1,133 @@
+"""Search in the exact grammar: sampling from the initialiser, and Gumbel-hard training from its routing logits.
+
+Sampling asks whether the network knows the tree; training starts where it does not, from the logits of its best guesses.
+
+Legend: b candidate, p point, v input variable, r restart, s slot, c choice.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emlinit.finetune.candidates import CandidatePool
+from emlinit.finetune.gumbel import GumbelConfig, train_gumbel_hard
+from emlinit.finetune.start_logits import start_logits
+from emlinit.finetune.topology import full_tree
+from emlinit.generator.evaluate import evaluate
+from emlinit.generator.grammar import depth
+from emlinit.generator.program import Programs
+from emlinit.model.initialiser import EMLInitialiser
+from emlinit.model.propose import Proposals
+
+
+@dataclass(frozen=True)
+class ExactSearchConfig:
+    """How the search spends its time."""
+
+    proposals: int = 512
+    """Candidates of a round."""
+    bags: int = 4
+    """Bags of points that a round's candidates are read from."""
+    temperatures: tuple[float, ...] = (1.0, 1.0, 1.3, 1.3, 1.6)
+    """Sampling temperature of the rounds; the last one stays."""
+    screen_points: int = 64
+    """Rows that candidates are scored on; those that fit exactly are checked on all."""
+    restarts: int = 64
+    """Gumbel-hard restarts of a round, each from the logits of one proposal."""
+    gumbel_seconds: float = 3.0
+    """Time of a round's Gumbel-hard training."""
+    max_depth: int = 6
+    """Deepest tree that is trained, in eml nodes."""
+    exact_loss: float = 1e-18
+    """Relative mean squared error below which a tree is exact."""
+
+
+def relative_loss(programs: Programs, x: Tensor, y: Tensor) -> Tensor:
+    """Mean squared error over the variance of y, of shape (b,); infinite unless the tree is defined at every point."""
+    result = evaluate(programs, x, rtol=None)
+    loss = (result.value - y).square().mean(-1) / y.var(correction=0)
+    return torch.where(result.valid.all(-1), loss, torch.inf)
+
+
+def search_exact(
+    initialiser: EMLInitialiser,
+    x: Tensor,
+    y: Tensor,
+    pool: CandidatePool,
+    *,
+    deadline: float,
+    generator: torch.Generator,
+    progress: Callable[[str], None],
+    config: ExactSearchConfig | None = None,
+) -> None:
+    """Fill `pool` with exact trees; losses are mean squared errors relative to the variance of y.
+
+    Args:
+        initialiser: of the exact grammar.
+        x: training points, float64 of shape (p, v).
+        y: targets, float64 of shape (p,), not constant.
+        pool: is added to.
+        deadline: on the clock of `time.monotonic`; the search ends earlier when a tree is exact.
+        generator: for everything random.
+        progress: takes a remark after each round.
+        config: options.
+    """
+    config = config or ExactSearchConfig()
+    rows = torch.randperm(len(y), generator=generator)
+    screen = rows[: config.screen_points]
+    round_number = 0
+    while time.monotonic() < deadline:
+        temperature = config.temperatures[min(round_number, len(config.temperatures) - 1)]
+        proposals = initialiser.propose(
+            x, y, config.proposals, generator=generator, temperature=temperature, n_bags=config.bags
+        )
+        score(pool, proposals.programs, x, y, screen, config)
+        if pool.best_loss <= config.exact_loss:
+            return
+        train(proposals, x[screen], y[screen], pool, deadline=deadline, generator=generator, config=config)
+        if pool.best_loss <= config.exact_loss:
+            return
+        round_number += 1
+        progress(f"round {round_number}: best relative error {pool.best_loss**0.5:.2g}")
+
+
+def train(
+    proposals: Proposals,
+    x: Tensor,
+    y: Tensor,
+    pool: CandidatePool,
+    *,
+    deadline: float,
+    generator: torch.Generator,
+    config: ExactSearchConfig,
+) -> None:
+    """Gumbel-hard training from the routing logits of the proposals that fit best and of the likeliest ones."""
+    seconds = min(config.gumbel_seconds, deadline - time.monotonic())
+    depths = depth(proposals.tokens)
+    loss = relative_loss(proposals.programs, x, y)
+    fits = torch.nonzero((depths <= config.max_depth) & (depths > 0))[:, 0]
+    if seconds <= 0 or not len(fits):
+        return
+    # Proposals come likeliest first: half of the restarts take those, half the ones nearest to the data.
+    near = fits[loss[fits].argsort(stable=True)]
+    starts = torch.stack([fits, near], dim=1).flatten()[: config.restarts]
+    levels = int(depths[starts].max())
+    topology = full_tree(levels, x.shape[1])
+    logits = start_logits(proposals.tokens[starts], proposals.kind_log_probs[starts], levels, x.shape[1])
+    gumbel = GumbelConfig(steps=10_000, seconds=seconds)
+    found = train_gumbel_hard(topology, logits, x, y, gumbel, generator=generator)
+    pool.add(found.programs, relative_loss(found.programs, x, y))
+
+
+def score(
+    pool: CandidatePool, programs: Programs, x: Tensor, y: Tensor, screen: Tensor, config: ExactSearchConfig
+) -> None:
+    """Add candidates with their losses on the screening rows; those that look exact are judged on all rows."""
+    loss = relative_loss(programs, x[screen], y[screen])
+    promising = torch.nonzero(loss <= config.exact_loss)[:, 0]
+    if len(promising):
+        loss[promising] = relative_loss(programs[promising], x, y)
+    pool.add(programs, loss)

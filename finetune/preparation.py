@@ -1,0 +1,115 @@
+"""Before the search: which rows validate, which variables are read, and in which units the network sees them.
+
+Units are changed by factors only (a shift would turn a power law into something else), and a program is closed under such
+a change: `restore_units` folds the factors back into its weights.
+
+Legend: p point, v input variable.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emlinit.generator.grammar import MAX_VARIABLES
+from emlinit.generator.program import Programs
+
+MIN_ROWS_TO_HOLD_OUT = 16
+"""With fewer rows all of them train, and the validation figures are those of the training rows."""
+VALIDATION_SHARE = 0.2
+_SEEN_RANGE = (0.3, 30.0)  # largest |x| of a variable, and rms of y, that the initialiser met in pretraining
+_IMPORTANCE_ROWS = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Data as the search sees it."""
+
+    x: Tensor
+    """All points in the search's units, float64 of shape (p, v), v <= MAX_VARIABLES."""
+    y: Tensor
+    """All targets in the search's units, float64 of shape (p,)."""
+    train: Tensor
+    """Indices of the training rows."""
+    validation: Tensor
+    """Indices of the validation rows; the training rows again if there are too few rows to hold some out."""
+    columns: tuple[int, ...]
+    """Columns of the data that are the variables."""
+    x_unit: Tensor
+    """Data units per unit of the search, one a variable."""
+    y_unit: float
+    """Data units of y per unit of the search."""
+
+
+def prepare(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, rescale: bool) -> Problem:
+    """Hold out rows, choose variables if there are too many, and (with `rescale`) choose units.
+
+    Args:
+        x: points, float64 of shape (p, v), finite.
+        y: targets, float64 of shape (p,), finite.
+        rng: draws the validation rows.
+        rescale: bring sizes that the initialiser never met into the range that it knows.
+    """
+    columns = choose_variables(x, y)
+    n = len(y)
+    order = rng.permutation(n)
+    n_held = round(VALIDATION_SHARE * n) if n >= MIN_ROWS_TO_HOLD_OUT else 0
+    train = np.sort(order[n_held:])
+    validation = np.sort(order[:n_held]) if n_held else train
+    chosen = x[:, columns]
+    x_unit, y_unit = np.ones(len(columns)), 1.0
+    if rescale:
+        x_unit = np.array([_unit(np.abs(column).max()) for column in chosen.T])
+        y_unit = _unit(float(np.abs(y).max()) * float(np.sqrt(np.mean((y / np.abs(y).max()) ** 2))))
+    return Problem(
+        torch.from_numpy(chosen / x_unit),
+        torch.from_numpy(y / y_unit),
+        torch.from_numpy(train),
+        torch.from_numpy(validation),
+        columns,
+        torch.from_numpy(x_unit),
+        y_unit,
+    )
+
+
+def _unit(size: float) -> float:
+    """A power of ten that brings `size` to between 1 and 10, or 1 if it is near enough already."""
+    low, high = _SEEN_RANGE
+    return 1.0 if low <= size <= high or size == 0 else float(10.0 ** np.floor(np.log10(size)))
+
+
+def choose_variables(x: np.ndarray, y: np.ndarray) -> tuple[int, ...]:
+    """The columns to read: all but the constant ones, or, of more than `MAX_VARIABLES`, those that a random forest's
+    splits on y use most (Breiman 2001), in their order. A table of constant columns keeps its first."""
+    varying = [i for i in range(x.shape[1]) if np.ptp(x[:, i]) > 0]
+    if not varying:
+        return (0,)
+    if len(varying) <= MAX_VARIABLES:
+        return tuple(varying)
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    rows = slice(None, None, max(1, len(y) // _IMPORTANCE_ROWS))
+    # Ranks: a forest on raw y would only see a few huge values.
+    ranks = np.argsort(np.argsort(y[rows])).astype(float)
+    forest = ExtraTreesRegressor(n_estimators=200, min_samples_leaf=2, random_state=0).fit(x[rows][:, varying], ranks)
+    best = np.argsort(-forest.feature_importances_, kind="stable")[:MAX_VARIABLES]
+    return tuple(sorted(varying[i] for i in best))
+
+
+def restore_units(programs: Programs, x_unit: Tensor, y_unit: float) -> Programs:
+    """The same laws in the data's own units."""
+    per_source = torch.ones(programs.n_variables + 1 + programs.max_nodes, dtype=torch.float64)
+    per_source[1 : 1 + programs.n_variables] = 1 / x_unit
+    weight = programs.weight * per_source[programs.source][..., None]
+    bias = programs.bias.clone()
+    weight[:, -1] *= y_unit
+    bias[:, -1] *= y_unit
+    return programs.with_constants(weight, bias)
+
+
+def widen(programs: Programs, n_variables: int) -> Programs:
+    """The same programs over more variables (appended after theirs)."""
+    extra = n_variables - programs.n_variables
+    source = torch.where(programs.source > programs.n_variables, programs.source + extra, programs.source)
+    return replace(programs, source=source, n_variables=n_variables)

@@ -1,0 +1,220 @@
+"""From a table of numbers to a law: prepare, search in each grammar, read the best candidates as formulas, choose.
+
+Legend: p point, v input variable.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from emlinit.finetune.candidates import CandidatePool
+from emlinit.finetune.choice import EXACT_ERROR, choose, metrics
+from emlinit.finetune.exact_search import search_exact
+from emlinit.finetune.law import Law
+from emlinit.finetune.preparation import Problem, prepare, restore_units
+from emlinit.finetune.snapping import snap
+from emlinit.finetune.weighted_search import refit_on_all, search_weighted
+from emlinit.generator.errors import UserError
+from emlinit.generator.grammar import MAX_VARIABLES, from_text
+from emlinit.generator.program import Programs, programs_from_tokens
+from emlinit.model.initialiser import EMLInitialiser
+
+MIN_ROWS = 3
+"""Fewest rows that a search makes sense for."""
+EXACT_SHARE = 0.3
+"""Share of the time that `auto` gives to the exact grammar before it turns to the weighted one."""
+_FINISH_SHARE, _FINISH_LEAST = 0.15, 1.0  # of the time, and in seconds: for reading candidates as formulas
+_MOST_LAWS = 10  # candidates that are read as formulas
+
+
+@dataclass(frozen=True, eq=False)
+class FrontEntry:
+    """One law of the Pareto front."""
+
+    complexity: int
+    """Nodes of the printed formula's expression tree."""
+    rmse: float
+    """Root mean squared error over all rows, in units of y."""
+    law: Law
+    """The law."""
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What `solve` found."""
+
+    law: Law
+    """The chosen law, in the data's own units; its `names` are the columns that it may read."""
+    front: list[FrontEntry]
+    """Simplest first, each more accurate than the one before; holds the chosen law."""
+    exact: bool
+    """Whether the law fits all rows to machine precision."""
+    grammar: str
+    """Grammar that the law was found in: `exact` or `weighted`."""
+    train: dict[str, float]
+    """`r2` and `rmse` on the rows that were fitted."""
+    validation: dict[str, float]
+    """`r2` and `rmse` on the held-out rows (on the training rows if there were too few to hold some out)."""
+    seconds: float
+    """Wall-clock time used."""
+    checkpoint: tuple[str, str] | None
+    """Source and sha256 of the initialiser that the law came from; None if none was needed."""
+    notes: tuple[str, ...] = field(default=())
+    """Remarks for the user, one line each."""
+
+
+def solve(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    grammar: str = "auto",
+    seconds: float = 30.0,
+    initialisers: Mapping[str, EMLInitialiser],
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+    progress: Callable[[float, str], None] | None = None,
+) -> Solution:
+    """Search for the law behind data.
+
+    Args:
+        x: points, float64 of shape (p, v), finite.
+        y: targets, float64 of shape (p,), finite.
+        grammar: "exact" (no free constants), "weighted", or "auto" (exact first, then weighted).
+        seconds: time for the search; it ends earlier when a law is exact or nothing new is found.
+        initialisers: the learned start of each grammar that is searched.
+        seed: source of all randomness.
+        names: column names, one a column of `x`; x1, x2, ... by default.
+        progress: takes the share of the time used (0..1) and a remark.
+
+    Raises:
+        UserError: fewer than 3 rows, shapes that do not belong together, values that are not finite, or no initialiser
+            for the grammar.
+    """
+    began = time.monotonic()
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    names = tuple(names) if names is not None else tuple(f"x{i + 1}" for i in range(x.shape[-1]))
+    _check(x, y, names)
+    if np.ptp(y) == 0:
+        return _constant(float(y[0]), x, y, names, time.monotonic() - began)
+
+    wanted = {"auto": ("exact", "weighted")}.get(grammar, (grammar,))
+    missing = [name for name in wanted if name not in initialisers]
+    if missing:
+        raise UserError(f"no initialiser for the {missing[0]} grammar was given; there are: {', '.join(initialisers)}")
+    deadline = began + seconds - max(_FINISH_LEAST, _FINISH_SHARE * seconds)
+    generator = torch.Generator().manual_seed(seed)
+    report = _reporter(progress, began, seconds)
+    laws: list[tuple[Law, str]] = []
+    problem: Problem | None = None
+    for name in wanted:
+        problem = prepare(x, y, np.random.default_rng(seed), rescale=name == "weighted")
+        pool = CandidatePool()
+        train = (problem.x[problem.train], problem.y[problem.train])
+        if name == "exact":
+            until = deadline if len(wanted) == 1 else began + EXACT_SHARE * (deadline - began)
+            search_exact(initialisers[name], *train, pool, deadline=until, generator=generator, progress=report)
+        else:
+            search_weighted(initialisers[name], *train, pool, deadline=deadline, generator=generator, progress=report)
+        report("reading the candidates as formulas")
+        laws += [(law, name) for law in _laws(pool, problem, x, y, names, began + seconds, weighted=name == "weighted")]
+        if any(metrics(law, _columns(x, names, law), y)["relative"] <= EXACT_ERROR for law, _ in laws):
+            break
+    assert problem is not None
+    front, chosen = choose([law for law, _ in laws], x, y, problem.train.numpy(), problem.validation.numpy(), names)
+    law = chosen.law
+    found_in = next(name for candidate, name in laws if candidate is law)
+    columns = _columns(x, names, law)
+    rows = {"train": problem.train.numpy(), "validation": problem.validation.numpy()}
+    figures = {part: metrics(law, columns[index], y[index]) for part, index in rows.items()}
+    source = getattr(initialisers[found_in], "source", None)
+    return Solution(
+        law=law,
+        front=[FrontEntry(entry.complexity, entry.rmse, entry.law) for entry in front],
+        exact=metrics(law, columns, y)["relative"] <= EXACT_ERROR,
+        grammar=found_in,
+        train={key: figures["train"][key] for key in ("r2", "rmse")},
+        validation={key: figures["validation"][key] for key in ("r2", "rmse")},
+        seconds=time.monotonic() - began,
+        checkpoint=source,
+        notes=_notes(problem, names, len(y)),
+    )
+
+
+def _check(x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> None:
+    if x.ndim != 2 or y.shape != x.shape[:1] or len(names) != x.shape[1] or not x.shape[1]:
+        raise UserError(
+            f"x must be (points, variables) and y (points,): got {x.shape} and {y.shape}, {len(names)} names"
+        )
+    if len(y) < MIN_ROWS:
+        raise UserError(f"a search needs at least {MIN_ROWS} rows, got {len(y)}")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise UserError("the data hold NaN or infinite values: drop those rows first")
+
+
+def _constant(value: float, x: np.ndarray, y: np.ndarray, names: tuple[str, ...], seconds: float) -> Solution:
+    """The solution for a target that does not vary."""
+    used = names[:MAX_VARIABLES]
+    tokens, constants = from_text(f"c:{value!r}")
+    law = Law.from_program(programs_from_tokens(tokens[None], constants[None], len(used)), used)
+    figures = {"r2": 1.0, "rmse": 0.0}
+    entry = FrontEntry(law.complexity, 0.0, law)
+    return Solution(law, [entry], True, "weighted", figures, figures, seconds, None, ("the target is constant",))
+
+
+def _laws(
+    pool: CandidatePool,
+    problem: Problem,
+    x: np.ndarray,
+    y: np.ndarray,
+    names: Sequence[str],
+    until: float,
+    *,
+    weighted: bool,
+) -> list[Law]:
+    """The candidates on the front, most accurate last, as laws in the data's units."""
+    if pool.programs is None:
+        return []
+    rows = pool.front()
+    if len(rows) > _MOST_LAWS:  # the cheapest few say little; the accurate end is where the law is
+        rows = rows[-_MOST_LAWS:]
+    programs: Programs = pool.programs[rows]
+    if weighted:
+        train = (problem.x[problem.train], problem.y[problem.train])
+        programs, _ = refit_on_all(programs, *train)
+        programs = Programs.cat([programs, snap(programs, *train)])
+    programs = restore_units(programs, problem.x_unit, problem.y_unit)
+    own_names = [names[i] for i in problem.columns]
+    own_x = x[:, problem.columns]
+    laws = []
+    for i in range(len(programs)):
+        patience = min(1.0, max(0.2, (until - time.monotonic()) / (len(programs) - i)))
+        try:
+            laws.append(Law.from_program(programs[i], own_names, own_x, simplify_seconds=patience))
+        except ValueError:  # a constant of this candidate overflows in the data's units
+            continue
+    return laws
+
+
+def _columns(x: np.ndarray, names: Sequence[str], law: Law) -> np.ndarray:
+    """The columns that a law reads, in its order."""
+    return x[:, [list(names).index(name) for name in law.names]]
+
+
+def _notes(problem: Problem, names: Sequence[str], n_rows: int) -> tuple[str, ...]:
+    notes = []
+    if len(problem.columns) < len(names):
+        notes.append("variables read: " + ", ".join(names[i] for i in problem.columns))
+    if len(problem.train) == n_rows:
+        notes.append(f"only {n_rows} rows: none were held out, the validation figures are those of the training rows")
+    return tuple(notes)
+
+
+def _reporter(progress: Callable[[float, str], None] | None, began: float, seconds: float) -> Callable[[str], None]:
+    def report(remark: str) -> None:
+        if progress is not None:
+            progress(min(1.0, (time.monotonic() - began) / seconds), remark)
+
+    return report

@@ -1,0 +1,124 @@
+"""Search in the weighted grammar: structures from the initialiser, constants by batched Levenberg-Marquardt.
+
+A round proposes candidates from fresh bags of points, fits all their constants at once on a sample of the rows, and refits
+the most promising on all of them. Rounds go on, warmer each time, until a law is exact, several rounds in a row bring
+nothing new, or the time is up.
+
+Legend: b candidate, p point, v input variable.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from emlinit.finetune.candidates import CandidatePool
+from emlinit.finetune.levenberg_marquardt import FitConfig, fit_constants
+from emlinit.generator.grammar import from_text, pad_sequences
+from emlinit.generator.program import Programs, programs_from_tokens
+from emlinit.model.initialiser import EMLInitialiser
+
+
+@dataclass(frozen=True)
+class WeightedSearchConfig:
+    """How the search spends its time."""
+
+    proposals: int = 192
+    """Candidates of a round."""
+    bags: int = 4
+    """Bags of points that a round's candidates are read from."""
+    temperatures: tuple[float, ...] = (1.0, 1.0, 1.2, 1.2, 1.4)
+    """Sampling temperature of the rounds; the last one stays."""
+    screen_points: int = 128
+    """Rows of the first fit."""
+    refit: int = 24
+    """Candidates of a round that are fitted again, longer and on up to `fit_points` rows."""
+    fit_points: int = 2000
+    """Most rows of a fit; the final fit of the solver takes all."""
+    patience: int = 6
+    """Rounds without a better candidate after which the search ends."""
+    exact_loss: float = 1e-18
+    """Relative mean squared error below which a law is exact."""
+    min_valid_share: float = 0.97
+    """A candidate must be defined on this share of the rows."""
+
+
+def simple_laws(n_variables: int) -> Programs:
+    """What is always tried: a constant, a line in each variable, a line in all, and each variable's power law."""
+    texts = ["c:1.0", "+ c:0.5 " + "".join(f"+ w:1.0 x{i} " for i in range(1, n_variables)) + f"w:1.0 x{n_variables}"]
+    for i in range(1, n_variables + 1):
+        texts += [f"+ c:0.5 w:1.0 x{i}", f"w:1.0 eml w:-1.0 eml 1 x{i} 1"]
+    tokens, constants = pad_sequences([from_text(text) for text in dict.fromkeys(texts)])
+    return programs_from_tokens(tokens, constants, n_variables)
+
+
+def search_weighted(
+    initialiser: EMLInitialiser,
+    x: Tensor,
+    y: Tensor,
+    pool: CandidatePool,
+    *,
+    deadline: float,
+    generator: torch.Generator,
+    progress: Callable[[str], None],
+    config: WeightedSearchConfig | None = None,
+) -> None:
+    """Fill `pool` with fitted candidates; losses are mean squared errors relative to the variance of y.
+
+    Args:
+        initialiser: of the weighted grammar.
+        x: training points, float64 of shape (p, v).
+        y: targets, float64 of shape (p,), not constant.
+        pool: is added to.
+        deadline: on the clock of `time.monotonic`; a round that has begun is finished.
+        generator: for everything random.
+        progress: takes a remark after each round.
+        config: options.
+    """
+    config = config or WeightedSearchConfig()
+    scale = float(y.var(correction=0))
+    rows = torch.randperm(len(y), generator=generator)
+    screen, many = rows[: config.screen_points], rows[: config.fit_points]
+    _fit_and_add(pool, simple_laws(x.shape[1]), x[many], y[many], scale, config, FitConfig(steps=40))
+    stale = round_number = 0
+    while time.monotonic() < deadline and stale < config.patience and pool.best_loss > config.exact_loss:
+        temperature = config.temperatures[min(round_number, len(config.temperatures) - 1)]
+        proposals = initialiser.propose(
+            x, y, config.proposals, generator=generator, temperature=temperature, n_bags=config.bags
+        )
+        before = pool.best_loss
+        quick = FitConfig(steps=12, restarts=2, survivors=1, screen_steps=5)
+        fit = fit_constants(proposals.programs, x[screen], y[screen], config=quick, generator=generator)
+        loss = torch.where(fit.valid_share >= config.min_valid_share, fit.mse / scale, torch.inf)
+        best = loss.argsort(stable=True)[: config.refit]
+        best = best[torch.isfinite(loss[best])]
+        if len(best):
+            chosen = fit.programs[best]
+            longer = FitConfig(steps=40, restarts=3, survivors=2)
+            _fit_and_add(pool, chosen, x[many], y[many], scale, config, longer, generator)
+        stale = 0 if pool.best_loss < 0.99 * before else stale + 1
+        round_number += 1
+        progress(f"round {round_number}: best relative error {pool.best_loss**0.5:.2g}")
+
+
+def _fit_and_add(
+    pool: CandidatePool,
+    programs: Programs,
+    x: Tensor,
+    y: Tensor,
+    scale: float,
+    config: WeightedSearchConfig,
+    fit_config: FitConfig,
+    generator: torch.Generator | None = None,
+) -> None:
+    fit = fit_constants(programs, x, y, config=fit_config, generator=generator)
+    loss = torch.where(fit.valid_share >= config.min_valid_share, fit.mse / scale, torch.inf)
+    pool.add(fit.programs, loss)
+
+
+def refit_on_all(programs: Programs, x: Tensor, y: Tensor) -> tuple[Programs, Tensor]:
+    """Fit once more from where the candidates stand; returns them with their mean squared errors."""
+    fit = fit_constants(programs, x, y, config=replace(FitConfig(), steps=40))
+    return fit.programs, fit.mse
