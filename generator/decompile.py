@@ -35,7 +35,7 @@ def to_sympy(
     symbols: Sequence[sympy.Symbol],
     *,
     points: np.ndarray | None = None,
-    simplify_seconds: float = 1.0,
+    simplify_seconds: float | int = 1.0,
 ) -> sympy.Expr:
     """Read one program as a formula.
 
@@ -56,7 +56,10 @@ def to_sympy(
     check = _Check.at(program, _points(symbols) if points is None else points, strict=points is not None)
     for positive in (True, False):
         own = [sympy.Symbol(f"v{i}", positive=positive or None, real=True) for i in range(len(symbols))]
-        transcription = Transcriber(program, own).readout()
+        try:
+            transcription = Transcriber(program, own).readout()
+        except (ArithmeticError, TypeError, ValueError):  # a number on the way is not real: the wrong branch, or none
+            continue
         best = next((form for form in (_tidied(transcription), transcription) if check.agrees(form, own)), None)
         if best is None:
             continue

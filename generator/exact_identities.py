@@ -1,9 +1,9 @@
 """The usual operations written as trees of `eml` and 1 alone.
 
-Found by exhaustive search, in double precision, over all functions of up to 9 nodes in one variable and 7 in two, and by
-meeting in the middle: for every l of the table, r = exp(exp(l) - target) was looked up. So those of up to 9 nodes are
-the smallest there are without infinities. `x1` and `x2` stand for any real-valued trees. The identities hold for real
-arguments of either sign, except where a logarithm of 0 comes up on the way: at x1 = 0 for most.
+Found by exhaustive search, in double precision, over all functions of up to 9 nodes in one variable and 7 in two, and
+by meeting in the middle: for every l of the table, r = exp(exp(l) - target) was looked up. So those of up to 9 nodes
+are the smallest there are without infinities. `x1` and `x2` stand for any real-valued trees. The identities hold for
+real arguments of either sign, except where a logarithm of 0 comes up on the way: at x1 = 0 for most.
 """
 
 EXACT_IDENTITIES: dict[str, str] = {

@@ -1,4 +1,4 @@
-"""A formula from text, without evaluating the text: Python's `ast` reads it, and only what is listed here is accepted."""
+"""A formula from text that is never evaluated: Python's `ast` reads it, and only what is listed here is accepted."""
 
 import ast
 import difflib
@@ -9,7 +9,7 @@ import sympy
 from emlinit.generator.errors import UserError
 
 _LONGEST = 10_000  # characters
-_DEEPEST = 100  # nesting of brackets and operators
+_DEEPEST = 200  # nesting of brackets and operators
 _LARGEST_EXPONENT = 1000
 
 _OPERATORS: dict[type[ast.operator], Callable[[sympy.Expr, sympy.Expr], sympy.Expr]] = {
@@ -41,7 +41,7 @@ def parse_formula(text: str, variables: Sequence[sympy.Symbol]) -> sympy.Expr:
     """Read a formula such as `2.5*exp(-0.7*x) + 0.3`.
 
     Args:
-        text: + - * / and powers (`**` or `^`), brackets, numbers, pi, e, the usual functions of one argument, variables.
+        text: + - * / and powers (`**` or `^`), brackets, numbers, pi, e, functions of one argument, variables.
         variables: the symbols that may occur; a variable called `e` or `pi` goes before the constant.
 
     Raises:
@@ -53,7 +53,10 @@ def parse_formula(text: str, variables: Sequence[sympy.Symbol]) -> sympy.Expr:
         tree = ast.parse(text.strip().replace("^", "**"), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"'{_shortened(text)}' is not a formula: {getattr(error, 'msg', error)}") from None
-    expr = _read(tree.body, {symbol.name: symbol for symbol in variables}, 0)
+    try:
+        expr = _read(tree.body, {symbol.name: symbol for symbol in variables}, 0)
+    except (OverflowError, RecursionError) as error:
+        raise UserError(f"'{_shortened(text)}' cannot be worked out: {error}") from None
     if expr.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo):
         raise UserError(f"'{_shortened(text)}' is not finite: it divides by 0 or takes the logarithm of 0")
     return expr

@@ -21,7 +21,7 @@ class _TimeIsUp(BaseException):
     """Raised inside the worker; no `except Exception` of sympy swallows it."""
 
 
-def shorter_forms(expr: sympy.Expr, seconds: float) -> list[sympy.Expr]:
+def shorter_forms(expr: sympy.Expr, seconds: float | int) -> list[sympy.Expr]:
     """Equivalent forms of `expr` found within `seconds`, cheap ones first; some may be longer than `expr`.
 
     Constants that are no small integers or fractions are held as symbols meanwhile, because sympy would otherwise carry

@@ -1,0 +1,131 @@
+"""Programs read back as formulas: the same values always, the ordinary form where there is one, and in time."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import sympy
+import torch
+
+from emlinit.generator import simplify
+from emlinit.generator.compile_weighted import compile_weighted
+from emlinit.generator.decompile import complexity, to_sympy
+from emlinit.generator.evaluate import evaluate
+from emlinit.generator.expression import evaluate_expression
+from emlinit.generator.grammar import from_text
+from emlinit.generator.parse_formula import parse_formula
+from emlinit.generator.program import Programs, programs_from_tokens
+from emlinit.generator.sample_formulas import sample_formula_programs
+
+SYMBOLS = sympy.symbols("x y", real=True)
+AGREEMENT = 1e-11  # of the largest |y|
+
+READS_BACK = [
+    "2.5*exp(-0.7*x) + 0.3",
+    "1.7*log(x) + 0.4",
+    "3.1*x**1.5",
+    "0.8*x*y + 0.5",
+    "1.2*sin(1.5*x)",
+    "x*sin(3*x + 0.4)",
+    "exp(-0.3*x)*cos(2*x)",
+    "sqrt(x**2 + y**2)",
+    "365.25*x**1.5",
+    "x**y",
+    "tanh(1.3*x)",
+    "tan(x*y)",
+    "sinh(x) + 1",
+    "asin(x/4)",
+    "sin(x)**2",
+    "sin(x)*cos(y)",
+    "(x + y)/(x - y)",
+    "1/(x**2 - 2*x + 3)",
+    "x**3 - 3*x**2 + 2*x + 1",
+    "log(1 + exp(x))",
+]
+
+
+def _program(text: str) -> Programs:
+    tokens, constants = from_text(text, 2)
+    return programs_from_tokens(tokens[None], constants[None], 2)
+
+
+@pytest.mark.parametrize("text", READS_BACK)
+def test_compiled_formula_reads_back_no_longer_than_it_was(text: str) -> None:
+    expr = parse_formula(text, SYMBOLS)
+    points = np.random.default_rng(0).uniform(0.1, 2.5, (60, 2))
+    again = to_sympy(compile_weighted(expr, SYMBOLS), 0, SYMBOLS, points=points, simplify_seconds=20)
+    assert complexity(again) <= complexity(expr)
+    wanted = evaluate_expression(expr, SYMBOLS, points).real
+    found = evaluate_expression(again, SYMBOLS, points).real
+    np.testing.assert_allclose(found, wanted, atol=AGREEMENT * np.abs(wanted).max())
+
+
+def test_random_formulas_keep_their_values() -> None:
+    tokens, constants = sample_formula_programs(100, np.random.default_rng(0))
+    programs = programs_from_tokens(torch.from_numpy(tokens), torch.from_numpy(constants), 5)
+    symbols = sympy.symbols("x1:6", real=True)
+    points = np.random.default_rng(1).uniform(0.3, 2.5, (50, 5))
+    result = evaluate(programs, torch.from_numpy(points), rtol=None)
+    compared = 0
+    for row in range(len(programs)):
+        valid = result.valid[row].numpy()
+        wanted = result.value[row].numpy()[valid]
+        found = evaluate_expression(
+            to_sympy(programs, row, symbols, points=points, simplify_seconds=0), symbols, points[valid]
+        )
+        np.testing.assert_allclose(found.real, wanted, atol=AGREEMENT * np.abs(wanted).max(initial=0.0))
+        compared += len(wanted)
+    assert compared > 0.8 * len(programs) * len(points)
+
+
+def test_oscillation_reads_as_a_sine_or_cosine() -> None:
+    expr = to_sympy(_program("w:2.0 eml + j:0.5 1 j:3.0 x1 1"), 0, SYMBOLS)
+    assert expr == 2 * sympy.cos(3 * SYMBOLS[0] + 0.5)
+    assert to_sympy(_program("j:-2.0 eml j:3.0 x1 1"), 0, SYMBOLS) == 2 * sympy.sin(3 * SYMBOLS[0])
+
+
+def test_a_formula_for_positive_data_only_is_not_used_on_negative_data() -> None:
+    program = _program("eml w:-0.5 eml 1 eml w:-2.0 eml 1 x1 1 1")  # a multiple of sqrt(x**2)
+    positive, negative = np.linspace(0.1, 2, 20)[:, None] * [[1, 1]], np.linspace(-2, -0.1, 20)[:, None] * [[1, 1]]
+    x = SYMBOLS[0]
+    assert not to_sympy(program, 0, SYMBOLS, points=positive).has(sympy.Abs)
+    on_negative = to_sympy(program, 0, SYMBOLS, points=negative)
+    value = evaluate_expression(on_negative, SYMBOLS, negative)
+    wanted = evaluate(program, torch.from_numpy(negative), rtol=None).value[0].numpy()
+    np.testing.assert_allclose(value.real, wanted, rtol=1e-12)
+    assert on_negative.subs(x, -2.0).evalf() > 0
+
+
+def test_branches_that_no_formula_follows_are_kept_word_for_word() -> None:
+    program = _program("eml j:1.0 eml w:-0.5 eml 1 + c:-3.0 x1 1 1")  # exp(j sqrt(x - 3)), complex for x < 3
+    points = np.random.default_rng(0).uniform(0.5, 2.5, (30, 2))
+    expr = to_sympy(program, 0, SYMBOLS, points=points)
+    wanted = evaluate(program, torch.from_numpy(points), rtol=None).value[0].numpy()
+    np.testing.assert_allclose(evaluate_expression(expr, SYMBOLS, points).real, wanted, rtol=1e-11)
+
+
+def test_the_time_limit_holds_on_any_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = SYMBOLS[0]
+
+    def endless(expr: sympy.Expr) -> sympy.Expr:
+        while True:
+            sympy.Integer(1)
+
+    monkeypatch.setattr(simplify, "_TRANSFORMS", (sympy.expand, endless))
+    found: list[list[sympy.Expr]] = []
+    caller = threading.Thread(target=lambda: found.append(simplify.shorter_forms((x + 1) ** 2, 0.3)))
+    start = time.perf_counter()
+    caller.start()
+    caller.join(10)
+    assert time.perf_counter() - start < 5
+    assert found
+    assert sympy.expand((x + 1) ** 2) in found[0]  # what came before the limit is used
+    time.sleep(0.2)
+    assert threading.active_count() == 1  # and the search itself has ended
+
+
+def test_no_simplification_gives_the_plain_reading_at_once() -> None:
+    program = compile_weighted(parse_formula("sin(x)*cos(y)", SYMBOLS), SYMBOLS)
+    plain = to_sympy(program, 0, SYMBOLS, simplify_seconds=0)
+    assert complexity(plain) > complexity(to_sympy(program, 0, SYMBOLS, simplify_seconds=20))
