@@ -4,13 +4,17 @@ Both keep the best rows of each bag at every step; beam search ranks by log-prob
 van Hoof & Welling, ICML 2019, arXiv 1903.06059) by log-probability plus Gumbel noise that is kept consistent from
 parent to child, which makes the survivors an exact sample without replacement. Independent sampling would spend most of
 its rows on repetitions. Tokens that could not be completed within the length are masked, so every row ends as a whole
-tree.
+tree; the mask shapes what is drawn, never the log-probabilities that are reported: those are the decoder's own.
 
-Legend: g bag, w row of a bag, l token position, m latent, d channel, v input variable, k class.
+Rows of a bag are kept unfinished first, and the network runs on those only.
+
+Legend: g bag, w row of a bag, l token position, m latent, d channel, v input variable, k class, r row of the cache.
 """
 
+from dataclasses import dataclass
+
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
 from emlinit.generator.grammar import EML, PAD, PLUS, J, W
@@ -19,6 +23,18 @@ from emlinit.model.tree_cursor import TreeCursor
 from emlinit.model.vocabulary import Vocabulary
 
 METHODS = ("sample", "beam")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Distinct expressions of each bag, in no particular order."""
+
+    classes: Int64[Tensor, "g w l"]
+    """Class ids, padded with 0."""
+    log_prob: Float64[Tensor, "g w"]
+    """Log-probability of each expression under the decoder at temperature 1, -inf where a row is empty."""
+    kind_log_probs: Float32[Tensor, "g w l n"]
+    """Log-probabilities of all token kinds at each position, given the tokens before it; `PAD` for sure after the end."""
 
 
 @torch.no_grad()
@@ -34,7 +50,7 @@ def decode(
     top_p: float,
     max_tokens: int,
     generator: torch.Generator | None,
-) -> tuple[Int64[Tensor, "g w l"], Float64[Tensor, "g w"]]:
+) -> Decoded:
     """Write up to `n_rows` distinct expressions for each bag.
 
     Args:
@@ -48,53 +64,83 @@ def decode(
         top_p: nucleus: at each step only the most probable classes that together reach this share are drawn.
         max_tokens: longest expression, 1..`decoder.max_tokens`.
         generator: source of randomness, on the latents' device.
-
-    Returns:
-        class ids, padded with 0, and the log-probability of each expression under the decoder at temperature 1
-        (-inf: the row is empty).
     """
-    device = latents.device
-    n_bags = len(latents)
-    kind = vocabulary.kind_of_class().to(device)
+    device, n_bags = latents.device, len(latents)
+    present = torch.cat([variable_mask.new_ones(1), variable_mask])[decoder.class_variable]
+    usable = torch.nonzero(decoder.allowed.any(0) & present)[:, 0]  # PAD first; the exact grammar has few classes
+    n_classes = len(usable)
+    kind = vocabulary.kind_of_class().to(device)[usable]
+    to_kind = torch.nn.functional.one_hot(kind, vocabulary.n_kinds).to(torch.float64)
     opens = torch.where((kind == EML) | (kind == PLUS), 1, -1)
     opens[(kind == PAD) | (kind == W) | (kind == J)] = 0
+
     cursor = TreeCursor(n_bags, max_tokens + 1, device)
     cache = decoder.start(latents)
-    classes = torch.zeros(n_bags, 1, 0, dtype=torch.int64, device=device)
     log_prob = torch.zeros(n_bags, 1, dtype=torch.float64, device=device)
-    drawn = log_prob.clone()  # log-probability under temperature and nucleus
+    drawn = log_prob.clone()  # log-probability under temperature, nucleus and the length
     rank = log_prob.clone()  # what rows compete by
     before = torch.zeros(n_bags, dtype=torch.int64, device=device)
+    steps: list[tuple[Tensor, Tensor, Tensor]] = []
+    n_live = 1  # the first rows of each bag are the unfinished ones
     for position in range(max_tokens):
         view = cursor.view()
-        logits = decoder.step(before, view, cache).to(torch.float64)
-        legal = decoder.legal(view.expected, variable_mask.expand(len(before), -1))
-        legal &= cursor.n_open[:, None] + opens <= max_tokens - position - 1
-        logits = logits.masked_fill(~legal, -torch.inf).view(n_bags, -1, len(kind))
-        step_log_prob = logits.log_softmax(-1)
-        drawn_step = step_log_prob if temperature == 1 else (logits / temperature).log_softmax(-1)
+        logits = decoder.step(before, view, cache)[:, usable].to(torch.float64)
+        legal = decoder.allowed[view.expected][:, usable]
+        step = logits.masked_fill(~legal, -torch.inf).log_softmax(-1)
+        completable = cursor.n_open[:, None] + opens <= max_tokens - position - 1
+        drawn_step = (step / temperature).masked_fill(~completable, -torch.inf).log_softmax(-1)
         if top_p < 1:
             drawn_step = _nucleus(drawn_step, top_p)
-        child_drawn = drawn[..., None] + drawn_step
-        child_rank = child_drawn if method == "beam" else _perturb(child_drawn, rank, generator)
-        alive = torch.isfinite(child_drawn)
-        child_rank = torch.where(alive, child_rank, -torch.inf).flatten(1)
-        width = min(n_rows, int(alive.flatten(1).sum(-1).max()))
-        rank, chosen = child_rank.topk(width, dim=-1)
-        parent, before_rows = chosen // len(kind), chosen % len(kind)
-        drawn = child_drawn.flatten(1).gather(1, chosen).masked_fill(torch.isneginf(rank), -torch.inf)
-        log_prob = (log_prob[..., None] + step_log_prob).flatten(1).gather(1, chosen)
-        earlier = classes.gather(1, parent[..., None].expand(-1, -1, position))
-        classes = torch.cat([earlier, before_rows[..., None]], dim=-1)
-        before = before_rows.flatten()
-        n_before = logits.shape[1]
-        rows = (parent + n_before * torch.arange(n_bags, device=device)[:, None]).flatten()
-        cursor.select(rows)
-        cursor.advance(kind[before])
-        cache.select(rows)
-        if not bool(((cursor.n_open.view(n_bags, -1) > 0) & torch.isfinite(drawn)).any()):
+        child_drawn = drawn[:, :n_live, None] + drawn_step.view(n_bags, n_live, n_classes)
+        child_log_prob = log_prob[:, :n_live, None] + step.view(n_bags, n_live, n_classes)
+        child_rank = child_drawn if method == "beam" else _perturb(child_drawn, rank[:, :n_live], generator)
+        child_rank = torch.where(torch.isfinite(child_drawn), child_rank, -torch.inf)
+
+        def extend(children: Tensor, rows: Tensor) -> Tensor:  # finished rows are their own only child
+            return torch.cat([children.flatten(1), rows[:, n_live:]], dim=1)  # noqa: B023 (used at once)
+
+        child_rank = extend(child_rank, rank)
+        n_alive = int(torch.isfinite(child_rank).sum(-1).max())
+        rank, chosen = child_rank.topk(min(n_rows, n_alive), dim=-1)
+        drawn = extend(child_drawn, drawn).gather(1, chosen)
+        log_prob = extend(child_log_prob, log_prob).gather(1, chosen)
+        was_live = chosen < n_live * n_classes
+        parent = torch.where(was_live, chosen // n_classes, chosen - n_live * (n_classes - 1))
+        own_class = torch.where(was_live & torch.isfinite(rank), chosen % n_classes, 0)
+        n_open = cursor.n_open.view(n_bags, n_live).gather(1, parent.clamp_max(n_live - 1)) + opens[own_class]
+        unfinished = was_live & torch.isfinite(rank) & (n_open > 0)
+
+        order = (~unfinished).to(torch.int8).argsort(dim=-1, stable=True)
+        rank, drawn, log_prob, parent, own_class = (
+            values.gather(1, order) for values in (rank, drawn, log_prob, parent, own_class)
+        )
+        steps.append((parent, usable[own_class], (step.exp() @ to_kind).log().view(n_bags, n_live, -1)))
+        n_before, n_live = n_live, int(unfinished.sum(-1).max())
+        if n_live == 0:
             break
-    return classes, log_prob.masked_fill(torch.isneginf(drawn), -torch.inf)
+        going_on = parent[:, :n_live].clamp_max(n_before - 1)
+        rows = (going_on + n_before * torch.arange(n_bags, device=device)[:, None]).flatten()
+        cursor.select(rows)
+        cursor.advance(kind[own_class[:, :n_live]].flatten())
+        cursor.n_open *= unfinished.gather(1, order)[:, :n_live].flatten()  # bags with fewer run finished rows along
+        cache.select(rows)
+        before = usable[own_class[:, :n_live]].flatten()
+    return _trace_back(steps, log_prob.masked_fill(torch.isneginf(rank), -torch.inf))
+
+
+def _trace_back(steps: list[tuple[Tensor, Tensor, Tensor]], log_prob: Tensor) -> Decoded:
+    """Follow each row to its first token; a step is (parent row, class, kind log-probabilities of the live parents)."""
+    row = torch.arange(log_prob.shape[1], device=log_prob.device).expand_as(log_prob)
+    classes, kinds = [], []
+    for parent, own_class, kind_log_probs in reversed(steps):
+        classes.append(own_class.gather(1, row))
+        row = parent.gather(1, row)
+        n_live, n_kinds = kind_log_probs.shape[1:]
+        ended = torch.full((len(row), 1, n_kinds), -torch.inf, dtype=torch.float64, device=row.device)
+        ended[..., PAD] = 0.0
+        places = row.clamp_max(n_live)[..., None].expand(-1, -1, n_kinds)
+        kinds.append(torch.cat([kind_log_probs, ended], dim=1).gather(1, places).to(torch.float32))
+    return Decoded(torch.stack(classes[::-1], dim=-1), log_prob, torch.stack(kinds[::-1], dim=2))
 
 
 def _perturb(
@@ -110,7 +156,7 @@ def _perturb(
     return parent - torch.relu(shift) - torch.log1p(torch.exp(-shift.abs()))
 
 
-def _nucleus(log_prob: Float64[Tensor, "g w k"], top_p: float) -> Float64[Tensor, "g w k"]:
+def _nucleus(log_prob: Float64[Tensor, "r k"], top_p: float) -> Float64[Tensor, "r k"]:
     """Keep the smallest set of most probable classes that reaches `top_p`, renormalised."""
     ordered, order = log_prob.sort(dim=-1, descending=True)
     before = ordered.exp().cumsum(-1) - ordered.exp()

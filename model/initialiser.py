@@ -1,18 +1,26 @@
 """The initialiser: data points in, candidate EML programs and their routing logits out.
 
+    EMLInitialiser.load("builtin:exact").propose(x, y, n=64)
+
 Legend: b batch, p point, v input variable, l token position, m latent, d channel, k class.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import MAX_VARIABLES, PAD
 from emlinit.model.attention import initialise
+from emlinit.model.checkpoint import architecture_from_json, load_weights, save_weights
 from emlinit.model.decoder import TreeDecoder
 from emlinit.model.encoder import PointEncoder
+from emlinit.model.propose import Proposals, as_points, propose
 from emlinit.model.tree_cursor import walk
 from emlinit.model.vocabulary import Vocabulary
 
@@ -54,6 +62,10 @@ class EMLInitialiser(nn.Module):
         """Build with fresh weights drawn from `generator` (seed 0 when None); the global random state is left alone."""
         super().__init__()
         self.config = config
+        self.source = ("fresh weights", "")
+        """Where the weights come from and the sha256 of their file."""
+        self.about: dict[str, Any] = {}
+        """What the checkpoint says besides the architecture: how it was pretrained and what it reached."""
         self.vocabulary = Vocabulary(config.n_variables)
         with torch.random.fork_rng(devices=[]):  # torch's layers draw default weights, replaced below
             self.encoder = PointEncoder(
@@ -100,6 +112,83 @@ class EMLInitialiser(nn.Module):
         latents = self.encoder(x, y, variable_mask, point_mask)
         logits = self.decoder(classes, slots, latents).to(torch.float32)
         return logits.masked_fill(~legal, float("-inf")).log_softmax(-1), classes, grammatical
+
+    def propose(
+        self,
+        x: ArrayLike | Tensor,
+        y: ArrayLike | Tensor,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        method: str = "sample",
+        max_tokens: int | None = None,
+        n_bags: int = 4,
+        points_per_bag: int = 64,
+    ) -> Proposals:
+        """Candidate programs for data.
+
+        Args:
+            x: points, shape (p, v) with v from 1 to `config.n_variables`; finite.
+            y: targets, shape (p,); finite.
+            n: most candidates; fewer come back when bags propose the same ones.
+            generator: source of randomness, on any device; None starts a fresh one of seed 0.
+            temperature: divides the logits that candidates are drawn from; above 1 for more variety.
+            top_p: nucleus; 1 draws from all tokens.
+            method: `sample` (without replacement) or `beam` (the most probable of each bag).
+            max_tokens: longest candidate in tokens, up to `config.max_tokens` (None).
+            n_bags: random subsets of the points, each of which proposes its share of n.
+            points_per_bag: points of a subset; all data make one bag when they are not more than this.
+
+        Returns:
+            distinct grammatical candidates, likeliest first, on the CPU.
+
+        Raises:
+            UserError: data or options other than described here.
+        """
+        points, targets = as_points(x, y, self.config.n_variables)
+        self.eval()
+        return propose(
+            self.encoder,
+            self.decoder,
+            self.vocabulary,
+            points,
+            targets,
+            n,
+            generator=generator or torch.Generator().manual_seed(0),
+            temperature=temperature,
+            top_p=top_p,
+            method=method,
+            max_tokens=self.config.max_tokens if max_tokens is None else max_tokens,
+            n_bags=n_bags,
+            points_per_bag=points_per_bag,
+        )
+
+    def save(self, folder: Path | str) -> str:
+        """Write weights and configuration to `folder`, to be loaded from `local-dir:FOLDER`; returns the sha256."""
+        return save_weights(Path(folder), dict(self.named_parameters()), asdict(self.config), self.about)
+
+    @classmethod
+    def load(cls, source: str, device: torch.device | str = "cpu") -> "EMLInitialiser":
+        """Read a checkpoint: `builtin:exact`, `builtin:weighted`, `local-dir:PATH` or `hf-hub:OWNER/NAME@REV`.
+
+        Raises:
+            UserError: missing, truncated, changed, or of another architecture.
+        """
+        stored = load_weights(source)
+        config = architecture_from_json(InitialiserConfig, stored.architecture, source)
+        try:
+            model = cls(config)
+            model.load_state_dict(stored.tensors, strict=True)
+        except (ValueError, RuntimeError, ArithmeticError, IndexError) as problem:
+            reason = str(problem).strip().splitlines()[-1].strip()
+            raise UserError(
+                f"checkpoint '{source}' is of another architecture than its config.json says ({reason}): get it anew"
+            ) from problem
+        model.source = (source, stored.sha256)
+        model.about = {name: value for name, value in stored.about.items() if name in ("pretraining", "reached")}
+        return model.to(device).eval()
 
 
 @dataclass(frozen=True)
