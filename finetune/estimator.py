@@ -5,7 +5,7 @@ model.predict(X); model.sympy(); model.latex(); model.equations_
 """
 
 from numbers import Integral
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,11 +53,11 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        seconds: int | float = 30,
-        grammar: str = "auto",
-        checkpoint: str | None = None,
-        device: str = "auto",
-        random_state: int | np.random.RandomState | None = None,
+        seconds: Any = 30,  # scikit-learn's rule: the constructor takes anything, `fit` says what is wrong
+        grammar: Any = "auto",
+        checkpoint: Any = None,
+        device: Any = "auto",
+        random_state: Any = None,
     ) -> None:
         self.seconds = seconds
         self.grammar = grammar
@@ -65,7 +65,7 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.device = device
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any) -> "EMLRegressor":
         """Search for the law; `X` has shape (samples, features), `y` (samples,), both finite numbers."""
         X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=MIN_ROWS)
         if not self.seconds > 0:
