@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 import sympy
 import torch
 
-from emlinit.generator.builder import Builder, Slot, distinct_nodes
+from emlinit.generator.builder import Builder
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import X1
 from emlinit.generator.program import Programs
+from emlinit.generator.slots import Slot, distinct_nodes
 
 _FUNCTIONS: dict[type[sympy.Basic], Callable[[Builder, Slot], Slot]] = {
     sympy.exp: Builder.exp,

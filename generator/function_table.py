@@ -16,7 +16,7 @@ from torch import Tensor
 from emlinit.generator.grammar import EML, ONE, PAD, X1
 
 INVALID_KEY = -1
-_KEY_BITS = 26  # values are compared to about 1.5e-8 of their size
+_KEY_BITS = 36  # values are compared to about 1.5e-11 of their size
 _GENERIC = 0.7390851332151607
 _CANCELLED, _ZERO = 1e-5, 1e-12  # of the larger term: below the first a difference is inexact, below the second it is 0
 
@@ -29,7 +29,7 @@ def probe_points(n_variables: int, n_probes: int = 3) -> Float64[Tensor, "m v"]:
 
 
 def value_keys(re: Float64[Tensor, "*f m"], im: Float64[Tensor, "*f m"]) -> Int64[Tensor, "*f"]:
-    """A hash of the complex values at all probes, equal for values that agree to about 1e-8; `INVALID_KEY` where any
+    """A hash of the complex values at all probes, equal for values that agree to about 1e-11; `INVALID_KEY` where any
     value is not finite."""
     # Away from powers of two and from ties, where simple values such as 1 would be split by their rounding errors.
     re, im = re * _GENERIC, im * _GENERIC

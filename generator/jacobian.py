@@ -27,7 +27,7 @@ class Jacobian:
     valid: Bool[Tensor, "b p"]
     """Where the value and all derivatives are finite and no node exceeds the ceiling."""
     d_weight: Float64[Tensor, "b p s t 2"]
-    """Derivatives by the real and imaginary part of each weight; 0 where invalid."""
+    """Derivatives by the real and imaginary part of each weight; 0 where invalid and for unused terms."""
     d_bias: Float64[Tensor, "b p s 2"]
     """Derivatives by the real and imaginary part of each bias; 0 where invalid."""
 
@@ -56,6 +56,7 @@ def value_and_jacobian(
         for local, slot in enumerate(slots):
             d_weight[rows, slot, : by_weight.shape[2], :, points] = by_weight[:, local]
             d_bias[rows, slot, :, points] = by_bias[:, local]
+    d_weight.mul_(programs.used_terms()[..., None, None])
     return Jacobian(value, valid, d_weight.permute(0, 4, 1, 2, 3), d_bias.permute(0, 3, 1, 2))
 
 

@@ -286,10 +286,8 @@ def tokens_from_program(programs: Programs, index: int = 0) -> tuple[Int64[Tenso
             parts.append([(J, bias[s][1]), (ONE, 0.0)])
         terms = []
         for read, (re, im), (free_re, free_im) in zip(source[s], weight[s], free_weight[s], strict=True):
-            if read == 0:
-                body = [(ONE, 0.0)]
-            else:
-                body = [(X1 + read - 1, 0.0)] if read < first_node else node(read - first_node)
+            leaf = (ONE, 0.0) if read == 0 else (X1 + read - 1, 0.0)
+            body = [leaf] if read < first_node else node(read - first_node)
             order = (read >= first_node, len(body), [kind for kind, _ in body])
             if re != 0 or free_re:
                 terms.append((order, 0, body if re == 1 and not free_re else [(W, re), *body]))

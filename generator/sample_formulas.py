@@ -17,8 +17,9 @@ from typing import Generic, TypeVar
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from emlinit.generator.builder import Builder, Slot
+from emlinit.generator.builder import Builder
 from emlinit.generator.grammar import MAX_VARIABLES, PAD, X1
+from emlinit.generator.slots import Slot
 
 
 @dataclass(frozen=True)

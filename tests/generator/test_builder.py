@@ -5,8 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from emlinit.generator.builder import Builder, Slot, distinct_nodes
+from emlinit.generator.builder import Builder
 from emlinit.generator.grammar import EML, ONE, PLUS, X1, C, J, W
+from emlinit.generator.slots import Slot, distinct_nodes
 
 TOLERANCE = 1e-13  # relative; a few operations in double precision
 BOTH_SIGNS = np.random.default_rng(0).uniform(-0.9, 0.9, (60, 2))

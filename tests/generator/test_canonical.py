@@ -1,0 +1,86 @@
+"""The table of small functions, and labels without synonyms."""
+
+import mpmath
+import pytest
+import torch
+
+from emlinit.generator.canonical import Canonicaliser
+from emlinit.generator.evaluate import evaluate
+from emlinit.generator.function_table import build_table, probe_points, value_keys
+from emlinit.generator.grammar import from_text, is_complete, pad_sequences, size, to_text
+from emlinit.generator.program import programs_from_tokens
+from emlinit.generator.sample_trees import trees_by_size
+
+
+@pytest.fixture(scope="module")
+def canonicaliser() -> Canonicaliser:
+    return Canonicaliser(3, table_size=4)
+
+
+def test_small_counts_are_those_of_an_exact_enumeration() -> None:
+    # 1, x and then the distinct functions of 1, 2 nodes: eml of two leaves, and so on; none overflow at these sizes.
+    one = build_table(1, 2, probe_points(1))
+    assert torch.bincount(one.sizes).tolist() == [2, 4, 16]
+    two = build_table(2, 2, probe_points(2))
+    assert torch.bincount(two.sizes).tolist() == [3, 9, 54]
+
+
+def test_table_trees_have_the_values_they_are_filed_under() -> None:
+    probes = probe_points(2)
+    table = build_table(2, 4, probes)
+    zeros = torch.zeros(table.tokens.shape, dtype=torch.float64)
+    result = evaluate(programs_from_tokens(table.tokens, zeros, 2), probes, imag=True)
+    assert result.imag is not None
+    sure = result.valid.all(-1)
+    assert float(sure.double().mean()) > 0.85
+    assert torch.equal(value_keys(result.value, result.imag)[sure], table.keys[sure])
+    assert torch.equal(table.find(table.keys), torch.arange(len(table.keys)))
+
+
+@pytest.mark.parametrize(
+    ("synonym", "canonical"),
+    [
+        ("eml eml 1 eml eml 1 x2 1 1", "x2"),  # exp(ln x)
+        ("eml 1 eml eml 1 eml x2 1 1", "x2"),  # ln(exp x)
+        ("eml x1 eml 1 eml eml 1 eml x1 1 1", "eml x1 x1"),
+        ("eml eml eml 1 eml eml 1 x3 1 1 x2", "eml x3 x2"),
+    ],
+)
+def test_synonyms_are_rewritten(canonicaliser: Canonicaliser, synonym: str, canonical: str) -> None:
+    tokens, constants = from_text(synonym)
+    rewritten, _ = canonicaliser(tokens[None])
+    assert to_text(rewritten[0], torch.zeros(rewritten.shape[1], dtype=torch.float64)) == canonical
+    assert not bool(constants.any())
+
+
+def test_rewriting_never_changes_a_function_nor_makes_it_larger(canonicaliser: Canonicaliser) -> None:
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.randint(1, 13, (2000,), generator=generator)
+    tokens = trees_by_size(sizes, torch.ones(2000, 3, dtype=torch.bool), 0.7, generator)
+    rewritten, _ = canonicaliser(tokens)
+    assert bool(is_complete(rewritten, 3).all())
+    assert bool((size(rewritten) <= size(tokens)).all())
+    assert int((size(rewritten) < size(tokens)).sum()) > 50
+    x = 0.7 + torch.rand(6, 3, generator=generator, dtype=torch.float64)
+    before, after = (
+        evaluate(programs_from_tokens(t, torch.zeros(t.shape, dtype=torch.float64), 3), x) for t in (tokens, rewritten)
+    )
+    both = before.valid & after.valid
+    assert float(both.double().mean()) > 0.4
+    torch.testing.assert_close(before.value[both], after.value[both], rtol=1e-8, atol=1e-12)
+
+
+def test_equal_functions_share_a_key(canonicaliser: Canonicaliser) -> None:
+    texts = ["eml 1 eml eml 1 eml x1 x2 1", "eml 1 eml eml 1 eml x1 eml eml 1 eml eml 1 x2 1 1 1", "eml x1 x2"]
+    tokens, _ = pad_sequences([from_text(text) for text in texts])
+    _, keys = canonicaliser(tokens)
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_key_is_not_split_by_rounding() -> None:
+    with mpmath.workdps(40):
+        value = float(mpmath.exp(mpmath.log(mpmath.mpf(1) / 3)))
+    near = torch.tensor([[1.0], [1 - 1e-16], [1 + 3e-16], [value], [1 / 3]], dtype=torch.float64)
+    keys = value_keys(near, torch.zeros_like(near))
+    assert keys[0] == keys[1] == keys[2] != keys[3]
+    assert keys[3] == keys[4]
