@@ -9,6 +9,7 @@ Legend: g bag, p point, v input variable, n proposal, l token position, k token 
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from numpy.typing import ArrayLike
@@ -20,6 +21,9 @@ from emlinit.model.decode import METHODS, decode
 from emlinit.model.decoder import TreeDecoder
 from emlinit.model.encoder import PointEncoder
 from emlinit.model.vocabulary import Vocabulary
+
+SPARE = 1.5
+"""Candidates decoded for each one asked for, as bags repeat one another."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def as_points(x: ArrayLike | Tensor, y: ArrayLike | Tensor, n_variables: int) ->
     Raises:
         UserError: other shapes, no point, more than `n_variables` columns, or values that are not finite.
     """
-    points, targets = (torch.as_tensor(values).detach().to("cpu", torch.float64) for values in (x, y))
+    points, targets = (_as_float64(values) for values in (x, y))
     if points.ndim != 2 or targets.ndim != 1 or len(points) != len(targets) or not len(targets):
         raise UserError(
             f"x should be (points, variables) and y (points,), got {tuple(points.shape)} and {tuple(targets.shape)}"
@@ -57,6 +61,12 @@ def as_points(x: ArrayLike | Tensor, y: ArrayLike | Tensor, n_variables: int) ->
     if not bool(torch.isfinite(points).all() & torch.isfinite(targets).all()):
         raise UserError("x and y should be finite: drop the rows with NaN or inf")
     return points, targets
+
+
+def _as_float64(values: ArrayLike | Tensor) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.detach().to("cpu", torch.float64)
+    return torch.from_numpy(np.array(values, dtype=np.float64))
 
 
 @torch.no_grad()
@@ -95,7 +105,7 @@ def propose(
         vocabulary,
         latents,
         mask,
-        math.ceil(n / len(bags)),
+        n if len(bags) == 1 else math.ceil(SPARE * n / len(bags)),
         method=method,
         temperature=temperature,
         top_p=top_p,
