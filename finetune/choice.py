@@ -1,9 +1,4 @@
-"""Choosing a law: the front of error against complexity, and the shortest description of the data on it.
-
-    description length = complexity * bits per node + n_free / 2 * log2(n) + n / 2 * log2(mse / var)
-
-(Rissanen 1978): a more complex formula must save more bits on the residuals than it costs. The error is that of the
-held-out rows. Laws that fit to machine precision have no residuals to save on: of those the simplest wins.
+"""Judging laws on the data: their errors, the front of error against complexity, and the one to report.
 
 Legend: p point.
 """
@@ -14,22 +9,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import sympy
+import torch
 
 from emlinit.finetune.law import Law
+from emlinit.finetune.pareto import choose as shortest_description
+from emlinit.finetune.pareto import pareto_front
 
 EXACT_ERROR = 1e-9
 """Root mean squared error, relative to that of a constant, up to which a law counts as exact."""
-BITS_PER_NODE = 3.0
-"""Bits to name one operator or variable among about eight."""
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
-    """A law on the front."""
+class FrontEntry:
+    """One law of the Pareto front."""
 
     complexity: int
+    """Nodes of the printed formula's expression tree."""
     rmse: float
+    """Root mean squared error over all rows, in units of y."""
     law: Law
+    """The law."""
 
 
 def metrics(law: Law, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
@@ -37,18 +36,22 @@ def metrics(law: Law, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
 
     Where the law is undefined at any point the error is infinite. For a constant y, r2 is 1 or -infinity.
     """
-    residual = law.predict(x) - y
-    mse = float(np.mean(residual**2)) if np.isfinite(residual).all() else math.inf
+    with np.errstate(all="ignore"):
+        residual = law.predict(x) - y
+        mse = float(np.mean(residual**2)) if np.isfinite(residual).all() else math.inf
     variance = float(np.var(y))
     relative = math.sqrt(mse / variance) if variance > 0 else (0.0 if mse == 0 else math.inf)
     return {"rmse": math.sqrt(mse), "r2": 1.0 - relative**2, "relative": relative}
 
 
-def description_bits(law: Law, relative: float, n_rows: int) -> float:
-    """Bits that describe the law and the residuals that it leaves; `relative` as in `metrics`."""
-    n_free = sum(1 for atom in law.expression.atoms(sympy.Float))
-    residual = n_rows * math.log2(max(relative, EXACT_ERROR)) if relative < math.inf else math.inf
-    return BITS_PER_NODE * law.complexity + 0.5 * n_free * math.log2(max(n_rows, 2)) + residual
+def n_fitted(law: Law) -> int:
+    """Constants of the printed formula that are no simple numbers."""
+    return len(law.expression.atoms(sympy.Float))
+
+
+def is_exact(law: Law, x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether a law fits all rows to machine precision and there are more rows than constants that could make it so."""
+    return len(y) > n_fitted(law) + 1 and metrics(law, x, y)["relative"] <= EXACT_ERROR
 
 
 def choose(
@@ -57,32 +60,43 @@ def choose(
     y: np.ndarray,
     train: np.ndarray,
     validation: np.ndarray,
-    names: Sequence[str],
-) -> tuple[list[Entry], Entry]:
-    """The Pareto front of (complexity, rmse over all rows), simplest first, and the entry of shortest description.
+) -> tuple[list[FrontEntry], FrontEntry]:
+    """The Pareto front of (complexity, rmse over all rows), simplest first, and the entry to report.
+
+    An exact law ends the front: the simplest one is reported. Otherwise it is the shortest description of the data among
+    the laws that hold on the validation rows (see `pareto`).
+
+    Args:
+        laws: candidates that read the same columns.
+        x: those columns, float64 of shape (p, v).
+        y: targets.
+        train: rows that were fitted.
+        validation: rows that were not; the same rows again where none were held out.
 
     Raises:
         ValueError: no law is defined on all rows.
     """
-    entries: list[tuple[Entry, float, float]] = []
-    for law in laws:
-        columns = x[:, [list(names).index(name) for name in law.names]]
-        overall = metrics(law, columns, y)
-        if overall["rmse"] == math.inf:
-            continue
-        held_out = metrics(law, columns[validation], y[validation])["relative"]
-        fitted = metrics(law, columns[train], y[train])["relative"]
-        # Held-out rows are few: a lucky draw must not make a law look better than it was fitted.
-        bits = description_bits(law, max(held_out, fitted), len(y))
-        entries.append((Entry(law.complexity, overall["rmse"], law), overall["relative"], bits))
-    if not entries:
+    errors = [metrics(law, x, y)["rmse"] for law in laws]
+    order = pareto_front(torch.tensor([law.complexity for law in laws]), torch.tensor(errors, dtype=torch.float64))
+    front = [FrontEntry(laws[i].complexity, errors[i], laws[i]) for i in order.tolist()]
+    if not front:
         raise ValueError("no candidate law is defined on all rows")
-    entries.sort(key=lambda item: (item[0].complexity, item[1]))
-    front: list[tuple[Entry, float, float]] = []
-    for item in entries:
-        exact = bool(front) and front[-1][1] <= EXACT_ERROR
-        if not front or (item[0].rmse < 0.999 * front[-1][0].rmse and not exact):
-            front.append(item)
-    exact_ones = [item for item in front if item[1] <= EXACT_ERROR]
-    chosen = exact_ones[0] if exact_ones else min(front, key=lambda item: item[2])
-    return [item[0] for item in front], chosen[0]
+    exact = [rank for rank, entry in enumerate(front) if is_exact(entry.law, x, y)]
+    if exact:
+        front = front[: exact[0] + 1]
+        return front, front[-1]
+    held_out = not np.array_equal(train, validation)
+
+    def mean_squares(rows: np.ndarray) -> torch.Tensor:
+        return torch.tensor([metrics(entry.law, x[rows], y[rows])["rmse"] ** 2 for entry in front], dtype=torch.float64)
+
+    chosen = shortest_description(
+        torch.tensor([entry.complexity for entry in front]),
+        torch.tensor([n_fitted(entry.law) for entry in front]),
+        mean_squares(train),
+        mean_squares(validation),
+        len(train),
+        len(validation) if held_out else 0,
+        float(np.sqrt(np.mean(y**2))),
+    )
+    return front, front[chosen]

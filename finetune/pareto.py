@@ -2,9 +2,11 @@
 
 The description length of data with a law, in nats, is
 
-    points/2 · ln(mse)  +  constants/2 · ln(points)  +  nats_per_node · complexity,
+    points/2 · ln(mse)  +  cost of the constants  +  nats_per_node · complexity,
 
-the residuals at the precision the law leaves, its constants at the precision the data fix, its form. The law with the
+the residuals at the precision the law leaves, its constants, its form. k numbers estimated from n points (the constants and
+the error itself) cost k/2 · ln(n) at the precision that the data fix (Rissanen 1978), or, if that is more, k · n / (n - k - 1),
+the small-sample correction of Hurvich & Tsai (1989): eight points must not buy a law of six constants. The law with the
 shortest description wins, among those whose *validation* error is not clearly worse than the best one's: what was fitted
 to noise is short on paper and fails there.
 
@@ -45,7 +47,8 @@ def description_length(
     n_points: int,
     scale: float,
 ) -> Float64[Tensor, " e"]:
-    """Nats to describe the data with each law, up to a constant; infinite where the error is not finite.
+    """Nats to describe the data with each law, up to a constant; infinite where the error is not finite or a law has as many
+    constants as there are points to tell.
 
     Args:
         mse: mean squared error.
@@ -55,7 +58,11 @@ def description_length(
         scale: of the target (its root mean square); residuals below `RELATIVE_FLOOR` of it count as rounding.
     """
     floor = (RELATIVE_FLOOR * scale) ** 2 + 1e-300
-    length = 0.5 * n_points * (mse + floor).log() + 0.5 * math.log(n_points) * n_free + NATS_PER_NODE * complexity
+    k = n_free.to(torch.float64) + 1
+    spare = n_points - k - 1
+    constants = torch.maximum(0.5 * math.log(n_points) * k, k * n_points / spare.clamp_min(1e-300))
+    length = 0.5 * n_points * (mse + floor).log() + constants + NATS_PER_NODE * complexity
+    length = torch.where(spare > 0, length, torch.inf)
     return torch.where(mse.isfinite(), length, torch.inf)
 
 

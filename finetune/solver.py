@@ -3,6 +3,7 @@
 Legend: p point, v input variable.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,12 +12,13 @@ import numpy as np
 import torch
 
 from emlinit.finetune.candidates import CandidatePool
-from emlinit.finetune.choice import EXACT_ERROR, choose, metrics
+from emlinit.finetune.choice import FrontEntry, choose, is_exact, metrics
 from emlinit.finetune.exact_search import search_exact
 from emlinit.finetune.law import Law
+from emlinit.finetune.levenberg_marquardt import FitConfig, fit_constants
 from emlinit.finetune.preparation import Problem, prepare, restore_units
 from emlinit.finetune.snapping import snap
-from emlinit.finetune.weighted_search import refit_on_all, search_weighted
+from emlinit.finetune.weighted_search import search_weighted
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import MAX_VARIABLES, from_text
 from emlinit.generator.program import Programs, programs_from_tokens
@@ -27,19 +29,8 @@ MIN_ROWS = 3
 EXACT_SHARE = 0.3
 """Share of the time that `auto` gives to the exact grammar before it turns to the weighted one."""
 _FINISH_SHARE, _FINISH_LEAST = 0.15, 1.0  # of the time, and in seconds: for reading candidates as formulas
-_MOST_LAWS = 10  # candidates that are read as formulas
-
-
-@dataclass(frozen=True, eq=False)
-class FrontEntry:
-    """One law of the Pareto front."""
-
-    complexity: int
-    """Nodes of the printed formula's expression tree."""
-    rmse: float
-    """Root mean squared error over all rows, in units of y."""
-    law: Law
-    """The law."""
+_MOST_LAWS = 8  # candidates that are read as formulas
+_SNAP_ROWS = 1000  # rows that decide which constants are simple
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,38 +98,41 @@ def solve(
     deadline = began + seconds - max(_FINISH_LEAST, _FINISH_SHARE * seconds)
     generator = torch.Generator().manual_seed(seed)
     report = _reporter(progress, began, seconds)
-    laws: list[tuple[Law, str]] = []
-    problem: Problem | None = None
+    problem = prepare(x, y, np.random.default_rng(seed), rescale=False)
+    own_x, own_names = x[:, problem.columns], [names[i] for i in problem.columns]
+    laws: list[Law] = []
+    found_in: list[str] = []
     for name in wanted:
-        problem = prepare(x, y, np.random.default_rng(seed), rescale=name == "weighted")
         pool = CandidatePool()
-        train = (problem.x[problem.train], problem.y[problem.train])
         if name == "exact":
             until = deadline if len(wanted) == 1 else began + EXACT_SHARE * (deadline - began)
-            search_exact(initialisers[name], *train, pool, deadline=until, generator=generator, progress=report)
+            points = problem.x[problem.train], problem.y[problem.train]
+            search_exact(initialisers[name], *points, pool, deadline=until, generator=generator, progress=report)
         else:
-            search_weighted(initialisers[name], *train, pool, deadline=deadline, generator=generator, progress=report)
+            problem = prepare(x, y, np.random.default_rng(seed), rescale=True)
+            points = problem.x[problem.train], problem.y[problem.train]
+            search_weighted(initialisers[name], *points, pool, deadline=deadline, generator=generator, progress=report)
         report("reading the candidates as formulas")
-        laws += [(law, name) for law in _laws(pool, problem, x, y, names, began + seconds, weighted=name == "weighted")]
-        if any(metrics(law, _columns(x, names, law), y)["relative"] <= EXACT_ERROR for law, _ in laws):
+        programs = _finalists(pool, problem, own_x, y, weighted=name == "weighted")
+        new = _read(programs, own_names, own_x, began + seconds)
+        laws += new
+        found_in += [name] * len(new)
+        if any(is_exact(law, own_x, y) for law in new):
             break
-    assert problem is not None
-    front, chosen = choose([law for law, _ in laws], x, y, problem.train.numpy(), problem.validation.numpy(), names)
+    train, validation = problem.train.numpy(), problem.validation.numpy()
+    front, chosen = choose(laws, own_x, y, train, validation)
     law = chosen.law
-    found_in = next(name for candidate, name in laws if candidate is law)
-    columns = _columns(x, names, law)
-    rows = {"train": problem.train.numpy(), "validation": problem.validation.numpy()}
-    figures = {part: metrics(law, columns[index], y[index]) for part, index in rows.items()}
-    source = getattr(initialisers[found_in], "source", None)
+    grammar_found = found_in[next(i for i, candidate in enumerate(laws) if candidate is law)]
+    figures = [metrics(law, own_x[rows], y[rows]) for rows in (train, validation)]
     return Solution(
         law=law,
-        front=[FrontEntry(entry.complexity, entry.rmse, entry.law) for entry in front],
-        exact=metrics(law, columns, y)["relative"] <= EXACT_ERROR,
-        grammar=found_in,
-        train={key: figures["train"][key] for key in ("r2", "rmse")},
-        validation={key: figures["validation"][key] for key in ("r2", "rmse")},
+        front=front,
+        exact=is_exact(law, own_x, y),
+        grammar=grammar_found,
+        train={key: figures[0][key] for key in ("r2", "rmse")},
+        validation={key: figures[1][key] for key in ("r2", "rmse")},
         seconds=time.monotonic() - began,
-        checkpoint=source,
+        checkpoint=initialisers[grammar_found].source,
         notes=_notes(problem, names, len(y)),
     )
 
@@ -164,43 +158,34 @@ def _constant(value: float, x: np.ndarray, y: np.ndarray, names: tuple[str, ...]
     return Solution(law, [entry], True, "weighted", figures, figures, seconds, None, ("the target is constant",))
 
 
-def _laws(
-    pool: CandidatePool,
-    problem: Problem,
-    x: np.ndarray,
-    y: np.ndarray,
-    names: Sequence[str],
-    until: float,
-    *,
-    weighted: bool,
-) -> list[Law]:
-    """The candidates on the front, most accurate last, as laws in the data's units."""
+def _finalists(
+    pool: CandidatePool, problem: Problem, x: np.ndarray, y: np.ndarray, *, weighted: bool
+) -> Programs | None:
+    """The accurate end of the front, in the data's units; weighted ones fitted to all training rows, as they are and with
+    their constants snapped."""
     if pool.programs is None:
-        return []
-    rows = pool.front()
-    if len(rows) > _MOST_LAWS:  # the cheapest few say little; the accurate end is where the law is
-        rows = rows[-_MOST_LAWS:]
-    programs: Programs = pool.programs[rows]
-    if weighted:
-        train = (problem.x[problem.train], problem.y[problem.train])
-        programs, _ = refit_on_all(programs, *train)
-        programs = Programs.cat([programs, snap(programs, *train)])
-    programs = restore_units(programs, problem.x_unit, problem.y_unit)
-    own_names = [names[i] for i in problem.columns]
-    own_x = x[:, problem.columns]
+        return None
+    programs = restore_units(pool.programs[pool.front()[-_MOST_LAWS:]], problem.x_unit, problem.y_unit)
+    if not weighted:
+        return programs
+    points, targets = torch.from_numpy(x)[problem.train], torch.from_numpy(y)[problem.train]
+    some = slice(0, None, max(1, math.ceil(len(targets) / _SNAP_ROWS)))
+    snapped = snap(programs, points[some], targets[some]).programs
+    programs = Programs.cat([programs, snapped])
+    return fit_constants(programs, points, targets, config=FitConfig(steps=20)).programs
+
+
+def _read(programs: Programs | None, names: Sequence[str], x: np.ndarray, until: float) -> list[Law]:
+    """Programs as laws; how long each may take to simplify depends on the time left."""
     laws = []
-    for i in range(len(programs)):
+    for i in range(len(programs) if programs is not None else 0):
+        assert programs is not None
         patience = min(1.0, max(0.2, (until - time.monotonic()) / (len(programs) - i)))
         try:
-            laws.append(Law.from_program(programs[i], own_names, own_x, simplify_seconds=patience))
+            laws.append(Law.from_program(programs[i], names, x, simplify_seconds=patience))
         except ValueError:  # a constant of this candidate overflows in the data's units
             continue
     return laws
-
-
-def _columns(x: np.ndarray, names: Sequence[str], law: Law) -> np.ndarray:
-    """The columns that a law reads, in its order."""
-    return x[:, [list(names).index(name) for name in law.names]]
 
 
 def _notes(problem: Problem, names: Sequence[str], n_rows: int) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ Legend: b candidate, p point, v input variable.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -116,9 +116,3 @@ def _fit_and_add(
     fit = fit_constants(programs, x, y, config=fit_config, generator=generator)
     loss = torch.where(fit.valid_share >= config.min_valid_share, fit.mse / scale, torch.inf)
     pool.add(fit.programs, loss)
-
-
-def refit_on_all(programs: Programs, x: Tensor, y: Tensor) -> tuple[Programs, Tensor]:
-    """Fit once more from where the candidates stand; returns them with their mean squared errors."""
-    fit = fit_constants(programs, x, y, config=replace(FitConfig(), steps=40))
-    return fit.programs, fit.mse
