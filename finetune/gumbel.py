@@ -123,7 +123,7 @@ def train_gumbel_hard(
         search.step(loss)
     elites = search.elites
     return GumbelResult(
-        programs_from_choices(topology, elites.choice, elites.weight, elites.bias),
+        programs_from_choices(search.topology, elites.choice, elites.weight, elites.bias),
         elites.loss,
         len(elites) > 0 and bool(elites.loss[0] < config.exact_tolerance**2),
         steps,
@@ -158,11 +158,11 @@ class _Search:
     """The restarts: their network, their ages, Adam's moments, and the elites that new lives begin from."""
 
     def __init__(self, topology: Topology, logits: Tensor, config: GumbelConfig, generator: torch.Generator) -> None:
-        self.topology, self.config, self.generator = topology, config, generator
+        self.topology, self.config, self.generator = topology.to("cpu"), config, generator
         self.net = RoutedEML(topology, logits)
         self.prior = self.net.logits.detach().clone()
         self.fresh = [parameter.detach().clone() for parameter in self.net.parameters()]
-        self.elites = EliteRepository(topology, config.capacity)
+        self.elites = EliteRepository(self.topology, config.capacity)
         self.seen = None if topology.weighted else self.elites.knows
         r = len(self.prior)
         self.age = torch.zeros(r, dtype=torch.float64)
@@ -172,7 +172,7 @@ class _Search:
 
     def draw(self, x: Float64[Tensor, "p v"]) -> Routed:
         """One hard program a restart, at its own temperature and noise."""
-        share = (self.age / self.life).clamp_max(1.0).view(-1, 1, 1, 1)
+        share = (self.age / self.life).clamp_max(1.0).view(-1, 1, 1, 1).to(x.device)
         (hot, cold), (loud, quiet) = self.config.temperature, self.config.noise
         temperature = hot * (cold / hot) ** share
         routed: Routed = self.net(
@@ -196,7 +196,7 @@ class _Search:
             gradient = parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
             largest = gradient.abs().flatten(1).amax(1).view(-1, *([1] * (gradient.ndim - 1)))
             gradient = gradient / largest.clamp_min(1e-12)
-            age = self.age.view(-1, *([1] * (gradient.ndim - 1)))
+            age = self.age.view(-1, *([1] * (gradient.ndim - 1))).to(gradient.device)
             first.lerp_(gradient, 0.1)
             second.lerp_(gradient.square(), 0.01)
             update = (first / (1 - 0.9**age)) / ((second / (1 - 0.99**age)).sqrt() + 1e-3)
@@ -214,17 +214,21 @@ class _Search:
         if len(self.elites) and len(from_elite):
             picked = self.elites.pick(len(from_elite), generator)
             choice, drawn = mutate(
-                self.topology, self.elites.choice[picked], self.prior[from_elite], config.mutation_share, generator
+                self.topology,
+                self.elites.choice[picked],
+                self.prior[from_elite].cpu(),
+                config.mutation_share,
+                generator,
             )
             lift = torch.nn.functional.one_hot(choice, self.topology.n_choices) * config.confidence
-            self.net.logits.data[from_elite] += lift
+            self.net.logits.data[from_elite] += lift.to(self.prior.device)
             for numbers, kept in ((self.net.weight, self.elites.weight), (self.net.bias, self.elites.bias)):
                 if numbers is not None and kept is not None:
-                    old = numbers.data[from_elite]
+                    old = numbers.data[from_elite].cpu()
                     mask = drawn.view(*drawn.shape, *([1] * (old.ndim - 2)))
-                    numbers.data[from_elite] = torch.where(mask, old, kept[picked])
-        noise = torch.randn(self.net.logits[rows].shape, generator=generator, dtype=torch.float64)
-        self.net.logits.data[rows] += config.start_noise * noise
+                    numbers.data[from_elite] = torch.where(mask, old, kept[picked]).to(numbers.device)
+        noise = torch.randn(len(rows), *self.net.logits.shape[1:], generator=generator, dtype=torch.float64)
+        self.net.logits.data[rows] += config.start_noise * noise.to(self.prior.device)
         self.age[rows] = 0.0
         self.life[rows] = (config.lifetime * (0.5 + torch.rand(len(rows), generator=generator).double())).round()
         for first, second in self.moments:

@@ -47,7 +47,7 @@ class RoutePlan:
 def plan_route(topology: Topology, choice: Int64[Tensor, "r s t"], *, candidates: bool = True) -> RoutePlan:
     """Find the nodes to evaluate: those reached and, with `candidates`, those that a reached slot could take."""
     r, leaves, n = len(choice), topology.n_variables + 1, topology.n_nodes
-    source = topology.sources[torch.arange(topology.n_slots)[:, None], choice]
+    source = topology.sources[torch.arange(topology.n_slots, device=choice.device)[:, None], choice]
     reached = torch.zeros(r, n, dtype=torch.bool, device=choice.device)
     needed = torch.zeros_like(reached)
 

@@ -67,7 +67,7 @@ class RoutedEML(nn.Module):
             logits = logits[:, :, None].expand(-1, -1, topology.n_terms, -1)
         if tuple(logits.shape[1:]) != shape:
             raise UserError(f"logits have shape {tuple(logits.shape)}: this topology needs (restarts, *{shape})")
-        self.topology, self.ceiling = topology, ceiling
+        self.topology, self.ceiling = topology.to(logits.device), ceiling
         self.logits = nn.Parameter(logits.to(torch.float64).clone())
         self.weight: nn.Parameter | None = None
         self.bias: nn.Parameter | None = None

@@ -13,7 +13,7 @@ Legend: s slot (2i left of node i, 2i+1 right of node i, last = readout), c choi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Int64
@@ -53,6 +53,10 @@ class Topology:
     def n_choices(self) -> int:
         """Widest slot's number of choices, c."""
         return self.sources.shape[1]
+
+    def to(self, device: torch.device | str) -> "Topology":
+        """The same topology on another device."""
+        return replace(self, sources=self.sources.to(device), allowed=self.allowed.to(device))
 
 
 def full_tree(depth: int, n_variables: int, *, weighted: bool = False, n_terms: int = 1) -> Topology:
