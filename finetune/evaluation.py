@@ -54,17 +54,17 @@ def search_random(
 ) -> None:
     """The control: the same Gumbel-hard training from zero logits, on full trees of depth 2, 3, ... in turn.
 
-    The depth is not known, as it is not to the learned start, so every depth gets an equal slice of each round.
+    The depth is not known, as it is not to the learned start, so every depth gets the same number of steps a round.
     """
     screen = torch.randperm(len(y), generator=generator)[: config.screen_points]
     while time.monotonic() < deadline:
         for levels in range(2, config.max_depth + 1):
-            seconds = min(0.2 * config.gumbel_seconds, deadline - time.monotonic())
+            seconds = deadline - time.monotonic()
             if seconds <= 0:
                 return
             topology = full_tree(levels, x.shape[1])
             logits = torch.zeros(config.restarts, topology.n_slots, topology.n_choices, dtype=torch.float64)
-            gumbel = GumbelConfig(steps=10_000, seconds=seconds)
+            gumbel = GumbelConfig(steps=config.gumbel_steps, seconds=seconds)
             found = train_gumbel_hard(topology, logits, x[screen], y[screen], gumbel, generator=generator)
             pool.add(found.programs, relative_loss(found.programs, x, y))
             if pool.best_loss <= config.exact_loss:

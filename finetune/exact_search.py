@@ -37,8 +37,8 @@ class ExactSearchConfig:
     """Rows that candidates are scored on; those that fit exactly are checked on all."""
     restarts: int = 64
     """Gumbel-hard restarts of a round, each from the logits of one proposal."""
-    gumbel_seconds: float = 3.0
-    """Time of a round's Gumbel-hard training."""
+    gumbel_steps: int = 60
+    """Steps of a round's Gumbel-hard training; steps and not seconds, so that the same seed gives the same law."""
     max_depth: int = 6
     """Deepest tree that is trained, in eml nodes."""
     exact_loss: float = 1e-18
@@ -105,7 +105,7 @@ def train(
     config: ExactSearchConfig,
 ) -> None:
     """Gumbel-hard training from the routing logits of the proposals that fit best and of the likeliest ones."""
-    seconds = min(config.gumbel_seconds, deadline - time.monotonic())
+    seconds = deadline - time.monotonic()
     depths = depth(proposals.tokens)
     loss = relative_loss(proposals.programs, x, y)
     fits = torch.nonzero((depths <= config.max_depth) & (depths > 0))[:, 0]
@@ -117,7 +117,7 @@ def train(
     levels = int(depths[starts].max())
     topology = full_tree(levels, x.shape[1])
     logits = start_logits(proposals.tokens[starts], proposals.kind_log_probs[starts], levels, x.shape[1])
-    gumbel = GumbelConfig(steps=10_000, seconds=seconds)
+    gumbel = GumbelConfig(steps=config.gumbel_steps, seconds=seconds)
     found = train_gumbel_hard(topology, logits, x, y, gumbel, generator=generator)
     pool.add(found.programs, relative_loss(found.programs, x, y))
 

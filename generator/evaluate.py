@@ -20,6 +20,7 @@ Notable:
 Legend: b batch, p point, v input variable, n tree node.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -35,6 +36,7 @@ RTOL = {torch.float64: 1e-10, torch.float32: 1e-3}
 """Relative error up to which a value is certified by default."""
 _BLOCK_ELEMENTS = 1 << 14  # rows x points of one buffer row-block: 128 KiB in float64, a few of them fit in L2
 _CHUNK_POINTS = 2048
+_LARGEST_UNSURE = 0.1  # error of an argument up to which a first-order bound is one
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,23 +194,29 @@ def _sweep_real(block: Block, ceiling: float, rtol: float | None) -> tuple[Tenso
     values = block.buffer(fill_x=True)
     errors = block.buffer(fill_x=False) if rtol is not None else None
     unit = 4 * torch.finfo(values.dtype).eps
-    worst = values.new_zeros(block.n_rows, values.shape[1])
+    largest = values.new_full((block.n_rows, values.shape[1]), -torch.inf)  # argument of an exponential
+    unsure = values.new_zeros(block.n_rows, values.shape[1])  # absolute (exp) or relative (ln) error of an argument
     for node, active in enumerate(block.n_active):
         left, left_error = _slot_real(block, values, errors, 2 * node, active, unit)
         right, right_error = _slot_real(block, values, errors, 2 * node + 1, active, unit)
         rows = block.node_rows(node)
-        magnitude = right.abs() if errors is not None else right
-        exp, log = left.exp_(), right.log_()
+        torch.maximum(largest[:active], left, out=largest[:active])
+        exp, log = left.exp_(), right.log()
         torch.sub(exp, log, out=values[rows])
-        torch.maximum(worst[:active], values[rows].abs(), out=worst[:active])
-        if errors is not None and left_error is not None and right_error is not None:
-            bound = _amplify(left_error, 1.0).add_(unit).mul_(exp)
-            bound.add_(_amplify(right_error, magnitude)).add_(log.abs_(), alpha=unit)
-            errors[rows] = bound
+        if errors is None or left_error is None or right_error is None:
+            torch.maximum(unsure[:active], log.abs_(), out=unsure[:active])  # infinite at ln 0, NaN below
+            continue
+        torch.maximum(unsure[:active], left_error, out=unsure[:active])
+        bound = right_error.div_(right)
+        torch.maximum(unsure[:active], bound, out=unsure[:active])
+        torch.addcmul(bound.add_(log.abs_(), alpha=unit).add_(exp, alpha=unit), exp, left_error, out=errors[rows])
     value, error = _slot_real(block, values, errors, 2 * block.n_nodes, block.n_rows, unit)
-    valid = (worst <= ceiling) & (value.abs() <= ceiling)
+    # ln of a double is below 1000 in size: the exponential alone decides whether a node passes the ceiling.
+    valid = (largest <= math.log(ceiling)) & (value.abs() <= ceiling)
     if error is not None and rtol is not None:
-        valid &= error <= rtol * value.abs()
+        valid &= (unsure <= _LARGEST_UNSURE) & (error <= rtol * value.abs())
+    else:
+        valid &= unsure < torch.inf
     return torch.where(valid, value, 0.0), valid
 
 
