@@ -13,15 +13,12 @@ Legend: b batch, l token position.
 """
 
 import dataclasses
-import json
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,65 +27,27 @@ from tqdm import tqdm
 
 from emlinit.generator.corpora import frozen_keys, held_out
 from emlinit.generator.errors import UserError
-from emlinit.generator.stream import Batch, ExampleStream, StreamConfig
+from emlinit.generator.stream import Batch, ExampleStream
 from emlinit.model.checkpoint import save_weights
 from emlinit.model.distributed import World, joined_world
-from emlinit.model.initialiser import EMLInitialiser, InitialiserConfig, Scores, score
-from emlinit.model.optimisation import OptimiserConfig, WeightAverage, build_optimiser, learning_rate_at
+from emlinit.model.initialiser import EMLInitialiser, Scores, score
+from emlinit.model.metrics import METRICS_FILE, Window, append_line, drop_later_lines
+from emlinit.model.optimisation import WeightAverage, build_optimiser, learning_rate_at
+from emlinit.model.pretrain_config import PretrainConfig, check
 from emlinit.model.training_state import load_state, save_state
 
 STATE_FILE = "state.safetensors"
-METRICS_FILE = "metrics.jsonl"
 EXPORT_FOLDER = "export"
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """A pretraining run. The grammar is the stream's."""
-
-    out: Path = Path("runs/exact")
-    """Folder of the run."""
-    minutes: float | None = None
-    """Budget in minutes of training time (resumed runs go on counting); the learning rate falls over it."""
-    steps: int | None = None
-    """Budget in steps; with both given the run ends at whichever comes first."""
-    seed: int = 0
-    """Decides the first weights and every example."""
-    resume: bool = False
-    """Go on with the run in `out`."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; auto takes CUDA if there is one."""
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Precision of the matrix products; auto takes bfloat16 on CUDA and on CPUs that have it."""
-    threads: int = 1
-    """CPU threads of each process; 0 leaves torch's choice."""
-    checkpoint_seconds: float = 120.0
-    """Interval between resumable states."""
-    log_seconds: float = 15.0
-    """Interval between lines of metrics.jsonl."""
-    held_out_seconds: float = 300.0
-    """Interval between held-out measurements, each of which also exports the averaged weights."""
-    held_out_batches: int = 16
-    """Held-out minibatches, at most one pool of the stream."""
-    tensorboard: bool = False
-    """Also write TensorBoard events to the run's folder (needs the `tensorboard` extra)."""
-    stream: StreamConfig = field(default_factory=StreamConfig)
-    """The corpus."""
-    model: InitialiserConfig = field(default_factory=InitialiserConfig)
-    """The architecture; grammar and max_tokens are taken from the stream."""
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
-    """Optimiser and schedule."""
 
 
 def pretrain(config: PretrainConfig) -> dict[str, Any]:
     """Train until the budget is used or the process is asked to stop (SIGINT, SIGTERM); returns the last metrics.
 
     Raises:
-        UserError: no budget, a folder that already holds a run (without `resume`) or holds none (with it), or a run
-            made with another configuration.
+        UserError: an option out of its range, no budget, a folder that already holds a run (without `resume`) or holds
+            none (with it), or a run made with another configuration.
     """
-    if config.minutes is None and config.steps is None:
-        raise UserError("a run needs a budget: --minutes M, --steps N or both")
+    check(config)
     if config.threads > 0:
         torch.set_num_threads(config.threads)
     with joined_world(config.device) as world:
@@ -166,7 +125,7 @@ class PretrainingRun:
 
     def train(self) -> dict[str, Any]:
         """Run until the budget is used or a signal comes; the state is saved either way."""
-        window = _Window()
+        window = Window()
         now = time.monotonic()
         last_log = last_save = last_held_out = now
         bar = tqdm(
@@ -185,7 +144,7 @@ class PretrainingRun:
                 if now - last_log >= self.config.log_seconds:
                     self._log(window.metrics(now - last_log))
                     bar.set_postfix(loss=f"{self.last_metrics['loss']:.3f}")
-                    window, last_log = _Window(), now
+                    window, last_log = Window(), now
                 if self.world.agree(now - last_held_out) >= self.config.held_out_seconds:
                     self._log(self.measure())
                     self.export()
@@ -287,7 +246,7 @@ class PretrainingRun:
         self.stream.load_state_dict(state["streams"][self.world.rank])
         self.step, self.examples, self.skipped, self.seconds = state["counters"]
         if self.world.is_first:
-            _drop_later_lines(self.config.out / METRICS_FILE, self.step)
+            drop_later_lines(self.config.out, self.step)
 
     def _fixed_config(self) -> dict[str, Any]:
         """What must not change when a run is resumed: budget, intervals and place may."""
@@ -322,40 +281,7 @@ class PretrainingRun:
             return
         self.last_metrics = {**self.last_metrics, **metrics}
         line = {**self._counters(), **metrics, "learning_rate": self.optimiser.param_groups[0]["lr"]}
-        with (self.config.out / METRICS_FILE).open("a") as file:
-            file.write(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in line.items()}) + "\n")
-        if self.config.tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            with SummaryWriter(str(self.config.out)) as writer:
-                for name, value in line.items():
-                    writer.add_scalar(name, value, self.step)
-
-
-class _Window:
-    """Sums since the last line of metrics."""
-
-    def __init__(self) -> None:
-        self.n_batches, self.n_examples, self.stream_seconds = 0, 0, 0.0
-        self._sums: list[Tensor] = []
-
-    def add(self, scores: Scores, norm: Tensor, n_examples: int) -> None:
-        self.n_batches += 1
-        self.n_examples += n_examples
-        loss = scores.loss.detach() * scores.n_tokens
-        parts = (loss, scores.n_tokens, scores.n_right, scores.n_sequences, scores.n_sequences_right, norm)
-        self._sums.append(torch.stack([part.detach().to(torch.float64) for part in parts]))
-
-    def metrics(self, seconds: float) -> dict[str, Any]:
-        loss, n_tokens, right, n_sequences, sequences_right, norm = torch.stack(self._sums).sum(0).tolist()
-        return {
-            "loss": loss / max(n_tokens, 1),
-            "token_accuracy": right / max(n_tokens, 1),
-            "sequence_accuracy": sequences_right / max(n_sequences, 1),
-            "gradient_norm": norm / self.n_batches,
-            "examples_per_second": self.n_examples / seconds,
-            "stream_share": self.stream_seconds / seconds,
-        }
+        append_line(self.config.out, line, self.config.tensorboard)
 
 
 def wants_bfloat16(precision: str, device: torch.device) -> bool:
@@ -368,17 +294,3 @@ def wants_bfloat16(precision: str, device: torch.device) -> bool:
 def _cpu_multiplies_bfloat16() -> bool:
     checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(bool(check()) for check in checks if check is not None)
-
-
-def _drop_later_lines(path: Path, step: int) -> None:
-    """Remove metrics that an interrupted run wrote after its last saved state."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except (ValueError, KeyError):  # the line during which the process was killed
-            continue
-    path.write_text("".join(line + "\n" for line in kept))

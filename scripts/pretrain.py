@@ -15,31 +15,62 @@ Two processes, each with its own stream (gloo on the CPU, nccl on CUDA):
 A smoke test of a few seconds on a CPU:
 
     python scripts/pretrain.py --out runs/smoke --steps 20 --model.d-model 32 --model.n-heads 2 \\
-        --stream.batch-size 16 --stream.pool-batches 2 --stream.max-points 32 --held-out-batches 2
+        --stream.batch-size 16 --stream.pool-batches 2 --stream.max-points 32
 
 The averaged weights are exported to OUT/export, for `EMLInitialiser.load("local-dir:OUT/export")`.
 """
 
+import contextlib
+import io
 import json
 import sys
 
 import tyro
 
 from emlinit.generator.errors import UserError
-from emlinit.model.pretrain import PretrainConfig, pretrain
+from emlinit.model.pretrain import pretrain
+from emlinit.model.pretrain_config import PretrainConfig
+from emlinit.scripts.arguments import EXIT_INTERRUPTED, print_error, run
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, train, print the last metrics as JSON; returns the exit code."""
-    config = tyro.cli(PretrainConfig, args=arguments, description=__doc__)
+
+    def body() -> int:
+        config = parse(arguments)
+        try:
+            metrics = pretrain(config)
+        except KeyboardInterrupt:  # the second one: the first lets the loop save and end
+            print_error(f"interrupted; --resume goes on from the last state in '{config.out}'")
+            return EXIT_INTERRUPTED
+        if metrics:
+            print(json.dumps(metrics))
+        return 0
+
+    return run(body)
+
+
+def parse(arguments: list[str] | None) -> PretrainConfig:
+    """The configuration that a command line describes.
+
+    Raises:
+        UserError: an argument is unknown or of the wrong type.
+        SystemExit: help was asked for.
+    """
+    said = io.StringIO()
     try:
-        metrics = pretrain(config)
-    except UserError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
-    if metrics:
-        print(json.dumps(metrics))
-    return 0
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(PretrainConfig, args=arguments, description=__doc__)
+    except SystemExit as leaving:
+        if not leaving.code:
+            raise
+        raise UserError(f"{_first_paragraph(said.getvalue())} (see --help)") from None
+
+
+def _first_paragraph(boxed: str) -> str:
+    """What tyro says first, without its frame and title."""
+    lines = [line.strip("╭╮╰╯│─ ") for line in boxed.splitlines()[1:]]
+    return " ".join(lines[: lines.index("")] if "" in lines else lines)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,74 @@
+"""What a pretraining run says about itself: sums over a window of minibatches, and the lines of `metrics.jsonl`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emlinit.model.initialiser import Scores
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class Window:
+    """Sums over the minibatches since the last line."""
+
+    def __init__(self) -> None:
+        self.n_batches, self.n_examples, self.stream_seconds = 0, 0, 0.0
+        self._sums: list[Tensor] = []
+
+    def add(self, scores: Scores, norm: Tensor, n_examples: int) -> None:
+        """Count one step: its scores, its gradient norm before clipping, the examples of all ranks."""
+        self.n_batches += 1
+        self.n_examples += n_examples
+        loss = scores.loss.detach() * scores.n_tokens
+        parts = (loss, scores.n_tokens, scores.n_right, scores.n_sequences, scores.n_sequences_right, norm)
+        self._sums.append(torch.stack([part.detach().to(torch.float64) for part in parts]))
+
+    def metrics(self, seconds: float) -> dict[str, Any]:
+        """Means over the window, and its speed over `seconds`; the share of them spent waiting for the stream."""
+        loss, n_tokens, right, n_sequences, sequences_right, norm = torch.stack(self._sums).sum(0).tolist()
+        return {
+            "loss": loss / max(n_tokens, 1),
+            "token_accuracy": right / max(n_tokens, 1),
+            "sequence_accuracy": sequences_right / max(n_sequences, 1),
+            "gradient_norm": norm / self.n_batches,
+            "examples_per_second": self.n_examples / seconds,
+            "stream_share": self.stream_seconds / seconds,
+        }
+
+
+def append_line(folder: Path, line: Mapping[str, Any], tensorboard: bool) -> None:
+    """Add a line to the metrics of the run in `folder`, and to its TensorBoard events if wanted."""
+    rounded = {name: round(value, 6) if isinstance(value, float) else value for name, value in line.items()}
+    with (folder / METRICS_FILE).open("a") as file:
+        file.write(json.dumps(rounded) + "\n")
+    if tensorboard:
+        from torch.utils.tensorboard import SummaryWriter
+
+        with SummaryWriter(str(folder)) as writer:
+            for name, value in line.items():
+                writer.add_scalar(name, value, line["step"])
+
+
+def read_lines(folder: Path) -> list[dict[str, Any]]:
+    """The metrics of a run; a line during which the process was killed is left out, a missing file has none."""
+    path = folder / METRICS_FILE
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and "step" in line:
+            lines.append(line)
+    return lines
+
+
+def drop_later_lines(folder: Path, step: int) -> None:
+    """Remove what an interrupted run wrote after its last saved state."""
+    kept = [line for line in read_lines(folder) if line["step"] <= step]
+    (folder / METRICS_FILE).write_text("".join(json.dumps(line) + "\n" for line in kept))
