@@ -25,6 +25,7 @@ __all__ = ["complexity", "to_sympy"]
 
 _AGREEMENT = 1e-12  # of the largest |y|: formula against program
 _DEFINED_SHARE = 0.3  # of points of our own choice: where a formula must at least be finite
+_CLUMSY = 2  # a real form this many times as long as the complex one is worth less
 _ROUNDING = 1e-14  # of a number: so close to a simple one, it is that one
 _N_POINTS = 64
 
@@ -53,12 +54,13 @@ def to_sympy(
         program is valid. Where none does, the program word for word, with complex exponentials and logarithms.
     """
     program = programs[index].to("cpu")
+    word_for_word = literal(program, symbols)
     check = _Check.at(program, _points(symbols) if points is None else points, strict=points is not None)
     for positive in (True, False):
         own = [sympy.Symbol(f"v{i}", positive=positive or None, real=True) for i in range(len(symbols))]
         try:
             transcription = Transcriber(program, own).readout()
-        except (ArithmeticError, TypeError, ValueError):  # a number on the way is not real: the wrong branch, or none
+        except (ArithmeticError, TypeError, ValueError):
             continue
         best = next((form for form in (_tidied(transcription), transcription) if check.agrees(form, own)), None)
         if best is None:
@@ -67,8 +69,9 @@ def to_sympy(
             form = _tidied(form)
             if _length(form) < _length(best) and check.agrees(form, own):
                 best = form
-        return best.xreplace(dict(zip(own, symbols, strict=True)))
-    return literal(program, symbols)
+        if complexity(best) <= _CLUMSY * complexity(word_for_word):
+            return best.xreplace(dict(zip(own, symbols, strict=True)))
+    return word_for_word
 
 
 def tidy_numbers(expr: sympy.Expr) -> sympy.Expr:

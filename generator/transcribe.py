@@ -18,8 +18,11 @@ from fractions import Fraction
 
 import sympy
 
+from emlinit.generator.expression import complexity
 from emlinit.generator.program import Programs
 
+_LONGEST = 200  # nodes of an expression tree
+_LONGEST_SQUARE = 60  # nodes of what is still multiplied out; trigonometry is simplified up to half of that
 _CANCELLED = 1e-14  # a sum of numbers below this share of the largest is 0
 _ZERO, _ONE = sympy.S.Zero, sympy.S.One
 
@@ -42,6 +45,10 @@ class Transcriber:
         Args:
             program: a batch of one.
             symbols: one a variable.
+
+        Raises:
+            ValueError: the formula grows beyond all use, as it does where complex logarithms are nested.
+            ArithmeticError, TypeError: a number on the way is not real.
         """
         self._exact = bool(program.is_exact()[0])
         self._source = program.source[0].tolist()
@@ -49,7 +56,10 @@ class Transcriber:
         self._bias = program.bias[0].tolist()
         self._values = [_Value(_ONE, _ZERO), *(_Value(symbol, _ZERO) for symbol in symbols)]
         for node in range(int(program.n_nodes[0])):
-            self._values.append(self._node(self._slot(2 * node), self._slot(2 * node + 1)))
+            value = self._node(self._slot(2 * node), self._slot(2 * node + 1))
+            if complexity(value.re) + complexity(value.im) > _LONGEST:
+                raise ValueError(f"the formula has more than {_LONGEST} nodes")
+            self._values.append(value)
 
     def readout(self) -> sympy.Expr:
         """The formula: the real part of the last slot."""
@@ -251,9 +261,12 @@ def _angle(a: sympy.Expr, b: sympy.Expr, squared: sympy.Expr) -> sympy.Expr:
 
 def _squared_modulus(a: sympy.Expr, b: sympy.Expr) -> sympy.Expr:
     """a**2 + b**2, with cos**2 + sin**2 and what else cancels taken together."""
+    length = complexity(a) + complexity(b)
+    if length > _LONGEST_SQUARE:
+        return a**2 + b**2
     parts = [sympy.expand(a**2), sympy.expand(b**2)]
     squared = _without_dust(sympy.Add(*parts), parts)
-    return sympy.trigsimp(squared) if squared.has(sympy.sin) else squared
+    return sympy.trigsimp(squared) if squared.has(sympy.sin) and length < _LONGEST_SQUARE // 2 else squared
 
 
 def _common_coefficient(total: sympy.Add) -> float:
