@@ -1,0 +1,58 @@
+"""Units fold back into programs exactly; rows are held out; the informative variables are found."""
+
+import numpy as np
+import torch
+
+from emlinit.finetune.preparation import MIN_ROWS_TO_HOLD_OUT, choose_variables, prepare, restore_units
+from emlinit.generator.evaluate import evaluate
+from emlinit.generator.program import programs_from_tokens
+from emlinit.generator.sample_trees import add_constants, trees_by_size
+
+
+def test_programs_in_search_units_are_the_same_laws_in_data_units() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.ones(200, 2, dtype=torch.bool)
+    trees = trees_by_size(torch.randint(0, 6, (200,), generator=generator), mask, 0.3, generator)
+    programs = programs_from_tokens(*add_constants(trees, mask, generator), 2)
+    rng = np.random.default_rng(0)
+    x = rng.uniform(1, 2, (30, 2)) * [1e-6, 1e5]
+    problem = prepare(x, rng.uniform(1, 2, 30) * 1e-9, rng, rescale=True)
+    assert 1 <= float(problem.x.max()) < 10
+    assert 1 <= float(problem.y.max()) < 20
+    inside = evaluate(programs, problem.x, rtol=None)
+    restored = evaluate(restore_units(programs, problem.x_unit, problem.y_unit), torch.from_numpy(x), rtol=None)
+    both = inside.valid & restored.valid
+    assert float(both.double().mean()) > 0.6
+    close = (restored.value - problem.y_unit * inside.value).abs() <= 1e-6 * (problem.y_unit * inside.value).abs()
+    assert float(close[both].double().mean()) > 0.99  # a sensitive program may amplify the rounding of the units
+
+
+def test_known_sizes_are_left_alone() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(0.5, 5, (40, 1)), rng.uniform(-3, 3, 40)
+    problem = prepare(x, y, rng, rescale=True)
+    assert torch.equal(problem.x, torch.from_numpy(x))
+    assert problem.y_unit == 1.0
+
+
+def test_rows_are_split_without_overlap_or_not_at_all() -> None:
+    rng = np.random.default_rng(0)
+    many = prepare(rng.uniform(size=(50, 1)), rng.uniform(size=50), rng, rescale=False)
+    assert sorted(torch.cat([many.train, many.validation]).tolist()) == list(range(50))
+    assert len(many.validation) == 10
+    few = MIN_ROWS_TO_HOLD_OUT - 1
+    small = prepare(rng.uniform(size=(few, 1)), rng.uniform(size=few), rng, rescale=False)
+    assert torch.equal(small.train, small.validation)
+    assert len(small.train) == few
+
+
+def test_the_variables_that_matter_are_chosen() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.5, 3, (300, 12))
+    x[:, 4] = 7.0
+    chosen = choose_variables(x, np.exp(x[:, 3]) / x[:, 9])
+    assert {3, 9} <= set(chosen)
+    assert len(chosen) == 5
+    assert 4 not in chosen
+    assert choose_variables(x[:, :5], x[:, 0]) == (0, 1, 2, 3)
+    assert choose_variables(np.ones((10, 3)), np.arange(10.0)) == (0,)

@@ -1,0 +1,99 @@
+"""The whole chain with the shipped checkpoints: laws are read off data, the same ones for the same seed."""
+
+import numpy as np
+import pytest
+import torch
+
+from emlinit.finetune.solver import Solution, solve
+from emlinit.generator.errors import UserError
+from emlinit.model import EMLInitialiser
+
+
+@pytest.fixture(scope="module")
+def initialisers() -> dict[str, EMLInitialiser]:
+    return {name: EMLInitialiser.load(f"builtin:{name}") for name in ("exact", "weighted")}
+
+
+def _points(n: int, v: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0.5, 3, (n, v))
+
+
+def _assert_identical(solution: Solution, truth: object, v: int) -> None:
+    """Relative error below 1e-6 on fresh points of a wider range."""
+    x = np.random.default_rng(99).uniform(0.4, 4, (200, v))
+    expected = truth(x)  # type: ignore[operator]
+    np.testing.assert_allclose(solution.law.predict(x), expected, rtol=1e-6)
+    assert solution.exact
+
+
+def test_an_exact_law_is_found_and_ends_the_search(initialisers: dict[str, EMLInitialiser]) -> None:
+    def truth(x: np.ndarray) -> np.ndarray:
+        return np.e - np.log(np.exp(x[:, 1]) - np.log(x[:, 0]))
+
+    x = _points(200, 2)
+    solution = solve(x, truth(x), seconds=60, initialisers=initialisers, names=["a", "b"])
+    _assert_identical(solution, truth, 2)
+    assert solution.grammar == "exact"
+    assert solution.seconds < 60
+    assert solution.law.names == ("a", "b")
+    assert solution.front[-1].law is solution.law
+    assert solution.validation["r2"] > 1 - 1e-12
+    assert solution.checkpoint is not None
+    assert solution.checkpoint[0] == "builtin:exact"
+
+
+def test_a_weighted_law_is_found_with_its_constants(initialisers: dict[str, EMLInitialiser]) -> None:
+    def truth(x: np.ndarray) -> np.ndarray:
+        return 2.5 * np.exp(-0.7 * x[:, 0]) + 0.3
+
+    x = _points(200, 1)
+    solution = solve(x, truth(x), grammar="weighted", seconds=60, initialisers=initialisers)
+    _assert_identical(solution, truth, 1)
+    assert solution.law.formula in ("2.5*exp(-0.7*x1) + 0.3", "0.3 + 2.5*exp(-0.7*x1)")
+
+
+def test_the_same_seed_gives_the_same_law(initialisers: dict[str, EMLInitialiser]) -> None:
+    x = _points(100, 1)
+    y = 3.1 * x[:, 0] ** 1.5
+    laws = []
+    for global_seed in (1, 2):  # which must not matter
+        torch.manual_seed(global_seed)
+        solution = solve(x, y, grammar="weighted", seconds=60, initialisers=initialisers, seed=7)
+        laws.append((solution.law.formula, solution.law.eml, [entry.law.formula for entry in solution.front]))
+    assert laws[0] == laws[1]
+
+
+def test_a_constant_target_is_answered_at_once(initialisers: dict[str, EMLInitialiser]) -> None:
+    solution = solve(_points(20, 8), np.full(20, 2.5), seconds=60, initialisers=initialisers)
+    assert solution.law.formula == "2.5"
+    assert solution.exact
+    assert solution.seconds < 5
+    np.testing.assert_array_equal(solution.law.predict(_points(4, 5)), 2.5)
+
+
+def test_too_many_variables_are_narrowed_down_and_named(initialisers: dict[str, EMLInitialiser]) -> None:
+    x = _points(120, 8)
+    names = [f"column {i}" for i in range(8)]
+    solution = solve(x, 2.0 * x[:, 6] + 1.0, grammar="weighted", seconds=60, initialisers=initialisers, names=names)
+    assert "column 6" in solution.law.names
+    assert any("variables read" in note and "column 6" in note for note in solution.notes)
+    chosen = [names.index(name) for name in solution.law.names]
+    np.testing.assert_allclose(solution.law.predict(x[:, chosen]), 2.0 * x[:, 6] + 1.0, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.ones((2, 1)), np.arange(2.0), "at least 3 rows"),
+        (np.ones((5, 1)), np.array([1, 2, np.nan, 3, 4]), "NaN or infinite"),
+        (np.ones(5), np.arange(5.0), "x must be"),
+    ],
+)
+def test_bad_data_are_refused(x: np.ndarray, y: np.ndarray, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        solve(x, y, initialisers={})
+
+
+def test_a_missing_initialiser_is_named() -> None:
+    with pytest.raises(UserError, match="no initialiser for the exact grammar"):
+        solve(_points(10, 1), np.arange(10.0), grammar="exact", initialisers={})
