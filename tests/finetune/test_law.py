@@ -4,6 +4,7 @@ import importlib.util
 import math
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import mpmath
@@ -21,11 +22,11 @@ from emlinit.generator.program import Programs, programs_from_tokens
 from emlinit.generator.sample_formulas import sample_formula_programs
 from emlinit.generator.sample_trees import add_constants, trees_by_size
 
-# A simplification is ended at its time limit by an exception in its thread; if that arrives inside hypothesis' hook of
-# the garbage collector, Python can only report it.
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in.*gc_cumulative_time")
+# A simplification is ended at its time limit by an exception in its thread; if that arrives while the thread is inside a
+# callback of the garbage collector or of a weak reference, Python can only report it.
+pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 
-N_LAWS = 40
+N_LAWS = 30
 CONDITIONED = 1e-13  # points at which the program's own rounding errors are below this share of its value
 NAMES = ("a", "T (K)", "E", "semi-major axis", "x_5")
 
@@ -64,6 +65,7 @@ FAMILIES: dict[str, Callable[[int], Programs]] = {
 }
 
 
+@lru_cache
 def random_laws(family: str, seed: int = 0) -> list[tuple[Law, np.ndarray, np.ndarray]]:
     """Laws with points at which the program is well conditioned, and its values there."""
     programs = FAMILIES[family](seed)
@@ -141,7 +143,7 @@ def test_text_and_latex_hold_every_constant_to_the_last_bit(family: str) -> None
         assert set(floats) <= text, law.formula
         assert set(floats) <= latex, law.latex()
         n_numbers += len(floats)
-    assert n_numbers > 20 or family == "exact trees"
+    assert n_numbers > 15 or family == "exact trees"
 
 
 def test_predict_takes_the_real_part_on_the_principal_branch() -> None:
