@@ -62,7 +62,7 @@ def solve(
     y: np.ndarray,
     *,
     grammar: str = "auto",
-    seconds: float = 30.0,
+    seconds: int | float = 30,
     initialisers: Mapping[str, EMLInitialiser],
     seed: int = 0,
     names: Sequence[str] | None = None,
@@ -84,7 +84,7 @@ def solve(
         UserError: fewer than 3 rows, shapes that do not belong together, values that are not finite, or no initialiser
             for the grammar.
     """
-    began = time.monotonic()
+    began, seconds = time.monotonic(), float(seconds)
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     names = tuple(names) if names is not None else tuple(f"x{i + 1}" for i in range(x.shape[-1]))
     _check(x, y, names)

@@ -56,7 +56,7 @@ def drop_dead_nodes(programs: Programs) -> Programs:
     renumber = torch.cat([torch.arange(leaves, device=programs.device).expand(b, -1), leaves + place.clamp_min(0)], 1)
     source = torch.where(used, renumber.gather(1, programs.source.flatten(1)).view_as(programs.source), 0)
     keep = torch.cat([nodes.repeat_interleave(2, 1), nodes.new_ones(b, 1)], 1)
-    target = torch.cat([(2 * place).repeat_interleave(2, 1), torch.full_like(place[:, :1], s - 1)], 1)
+    target = torch.cat([(2 * place).repeat_interleave(2, 1), place.new_full((b, 1), s - 1)], 1)
     target[:, 1:-1:2] += 1
     rows, slots = keep.nonzero(as_tuple=True)
 

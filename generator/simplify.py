@@ -1,13 +1,13 @@
-"""Shorter forms of a formula, under a time limit that holds on any thread.
+"""Shorter forms of a formula, within bounded work.
 
-Sympy cannot be told to stop, and signals reach the main thread only. So the work is done on a thread of its own, which
-hands over each form as it finds it; when the time is up, an exception is raised inside that thread, and what has been
-found so far is used.
+Sympy cannot be told to stop: signals reach the main thread only, and an exception raised from outside inside another
+thread may land where Python swallows it. So the work is bounded instead: transformations whose cost explodes see small
+formulas only, and the clock is read between them. A formula of the same size always gets the same treatment, unless the
+time is up.
 """
 
-import ctypes
 import math
-import threading
+import time
 from collections.abc import Callable, Iterator
 
 import sympy
@@ -15,43 +15,34 @@ import sympy
 from emlinit.generator.expression import complexity
 
 _SAME = 1e-14  # numbers that differ by less than this share are one number
-
-
-class _TimeIsUp(BaseException):
-    """Raised inside the worker; no `except Exception` of sympy swallows it."""
+_LARGEST_FOR_CHEAP, _LARGEST_FOR_COSTLY = 120, 28  # nodes of the formulas that are transformed
 
 
 def shorter_forms(expr: sympy.Expr, seconds: float | int) -> list[sympy.Expr]:
-    """Equivalent forms of `expr` found within `seconds`, cheap ones first; some may be longer than `expr`.
+    """Equivalent forms of `expr`, cheap ones first; some may be longer than `expr`. After `seconds` no further
+    transformation is begun.
 
     Constants that are no small integers or fractions are held as symbols meanwhile, because sympy would otherwise carry
     them about as rationals.
     """
     held, constants = _hold_floats(expr)
-    found: list[sympy.Expr] = []
-
-    def work() -> None:
-        try:
-            for form in _forms(held):
-                found.append(form.xreplace(constants))
-        except (_TimeIsUp, Exception):
-            return  # what was found before stands; a failure of sympy costs only the shorter form
-
-    worker = threading.Thread(target=work, daemon=True)
-    worker.start()
-    worker.join(seconds)
-    if worker.is_alive() and worker.ident is not None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(_TimeIsUp))
-    return list(found)
+    return [form.xreplace(constants) for form in _forms(held, time.monotonic() + seconds)]
 
 
-def _forms(expr: sympy.Expr) -> Iterator[sympy.Expr]:
+def _forms(expr: sympy.Expr, until: float) -> Iterator[sympy.Expr]:
     """Each transformation of the given form and of the shortest one so far."""
     shortest = expr
-    for transform in _TRANSFORMS:
-        for start in {expr, shortest}:
-            form = transform(start)
-            for candidate in (form, sympy.powsimp(form)):
+    for number, transform in enumerate(_TRANSFORMS):
+        largest = _LARGEST_FOR_CHEAP if number < _N_CHEAP else _LARGEST_FOR_COSTLY
+        for start in dict.fromkeys((expr, shortest)):
+            if complexity(start) > largest or time.monotonic() > until:
+                continue
+            try:
+                form = transform(start)
+                candidates = [form, sympy.powsimp(form)]
+            except Exception:  # sympy fails in many ways on odd input; that costs only this form
+                continue
+            for candidate in candidates:
                 if candidate != start:
                     yield candidate
                     shortest = min(shortest, candidate, key=complexity)
@@ -104,12 +95,14 @@ _TRANSFORMS: tuple[Callable[[sympy.Expr], sympy.Expr], ...] = (
     _recognise_inverse,
     lambda expr: expr.replace(sympy.asin, lambda u: sympy.Rational(1, 2) * sympy.pi - sympy.acos(u)),
     _unit_coefficients,
+    # From here on costly ones.
     sympy.exptrigsimp,
     sympy.together,
     sympy.trigsimp,
     sympy.simplify,
     lambda expr: sympy.factor(sympy.expand(expr)),
 )
+_N_CHEAP = 6
 
 
 def _hold_floats(expr: sympy.Expr) -> tuple[sympy.Expr, dict[sympy.Basic, sympy.Expr]]:

@@ -24,7 +24,6 @@ from emlinit.generator.sample_trees import add_constants, trees_by_size
 
 # A simplification is ended at its time limit by an exception in its thread; if that arrives while the thread is inside a
 # callback of the garbage collector or of a weak reference, Python can only report it.
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 
 N_LAWS = 30
 CONDITIONED = 1e-13  # points at which the program's own rounding errors are below this share of its value
