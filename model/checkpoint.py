@@ -133,7 +133,7 @@ def load_weights(source: str) -> StoredWeights:
     return StoredWeights(source, sha256, about["architecture"], tensors, about)
 
 
-def architecture_from_json(config_class: type[_Config], fields: Mapping[str, Any], source: str) -> _Config:
+def architecture_from_json(config_class: type[_Config], fields: Mapping[str, Any]) -> _Config:
     """Build a frozen config dataclass of ints and strings from JSON, checking names and types.
 
     Raises:
@@ -141,11 +141,11 @@ def architecture_from_json(config_class: type[_Config], fields: Mapping[str, Any
     """
     expected = {field.name: field.type for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
     if set(fields) != set(expected):
-        odd = ", ".join(sorted(set(fields) ^ set(expected)))
-        raise UserError(f"checkpoint '{source}' is of another architecture (fields that differ: {odd}): update emlinit")
+        raise UserError(f"fields that differ: {', '.join(sorted(set(fields) ^ set(expected)))}")
     for name, value in fields.items():
         if type(value) is not expected[name]:
-            raise UserError(f"checkpoint '{source}': '{name}' should be of type {expected[name]}, not {value!r}")
+            wanted = getattr(expected[name], "__name__", expected[name])
+            raise UserError(f"'{name}' should be of type {wanted}, not {value!r}")
     return config_class(**fields)
 
 

@@ -7,6 +7,7 @@ Legend: b batch, p point, v input variable, l token position, m latent, d channe
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from emlinit.model.checkpoint import architecture_from_json, load_weights, save_
 from emlinit.model.decoder import TreeDecoder
 from emlinit.model.encoder import PointEncoder
 from emlinit.model.propose import Proposals, as_points, propose
-from emlinit.model.tree_cursor import walk
+from emlinit.model.tree_cursor import GRAMMARS, walk
 from emlinit.model.vocabulary import Vocabulary
 
 
@@ -53,6 +54,22 @@ class InitialiserConfig:
     """Hidden width of the decoder's feed-forward parts over d_model."""
     max_tokens: int = 64
     """Longest sequence in tokens."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built.
+
+        Raises:
+            UserError: names the field.
+        """
+        if self.grammar not in GRAMMARS:
+            raise UserError(f"unknown grammar '{self.grammar}': use one of {', '.join(GRAMMARS)}")
+        for name, value in asdict(self).items():
+            if name != "grammar" and value < 1:
+                raise UserError(f"{name} should be at least 1, not {value}")
+        if self.n_variables > MAX_VARIABLES:
+            raise UserError(f"n_variables should be at most {MAX_VARIABLES}, not {self.n_variables}")
+        if self.d_model % self.n_heads:
+            raise UserError(f"n_heads {self.n_heads} should divide d_model {self.d_model}")
 
 
 class EMLInitialiser(nn.Module):
@@ -177,14 +194,14 @@ class EMLInitialiser(nn.Module):
             UserError: missing, truncated, changed, or of another architecture.
         """
         stored = load_weights(source)
-        config = architecture_from_json(InitialiserConfig, stored.architecture, source)
         try:
-            model = cls(config)
+            model = cls(architecture_from_json(InitialiserConfig, stored.architecture))
             model.load_state_dict(stored.tensors, strict=True)
-        except (ValueError, RuntimeError, ArithmeticError, IndexError) as problem:
-            reason = str(problem).strip().splitlines()[-1].strip()
+        except (ValueError, RuntimeError) as problem:
+            reason = shorten(str(problem), 300)
             raise UserError(
-                f"checkpoint '{source}' is of another architecture than its config.json says ({reason}): get it anew"
+                f"checkpoint '{source}' is of an architecture that this program cannot read ({reason}): "
+                "get it anew or update emlinit"
             ) from problem
         model.source = (source, stored.sha256)
         model.about = {name: value for name, value in stored.about.items() if name in ("pretraining", "reached")}

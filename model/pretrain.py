@@ -33,10 +33,9 @@ from emlinit.model.distributed import World, joined_world
 from emlinit.model.initialiser import EMLInitialiser, Scores, score
 from emlinit.model.metrics import METRICS_FILE, Window, append_line, drop_later_lines
 from emlinit.model.optimisation import WeightAverage, build_optimiser, learning_rate_at
-from emlinit.model.pretrain_config import PretrainConfig, check
+from emlinit.model.pretrain_config import STATE_FILE, PretrainConfig, check
 from emlinit.model.training_state import load_state, save_state
 
-STATE_FILE = "state.safetensors"
 EXPORT_FOLDER = "export"
 
 
@@ -205,14 +204,9 @@ class PretrainingRun:
 
     def start(self) -> None:
         """Make the run's folder, or go on with the run in it."""
-        path = self.config.out / STATE_FILE
         if self.config.resume:
-            self._load(load_state(path))
-            return
-        if path.exists():
-            raise UserError(f"'{self.config.out}' already holds a run: add --resume to go on, or name another --out")
-        self.world.barrier()
-        if self.world.is_first:
+            self._load(load_state(self.config.out / STATE_FILE))
+        elif self.world.is_first:
             self.config.out.mkdir(parents=True, exist_ok=True)
             (self.config.out / METRICS_FILE).unlink(missing_ok=True)
 

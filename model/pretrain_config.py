@@ -14,6 +14,9 @@ from emlinit.generator.stream import StreamConfig
 from emlinit.model.initialiser import InitialiserConfig
 from emlinit.model.optimisation import OptimiserConfig
 
+STATE_FILE = "state.safetensors"
+"""Where a run's folder keeps what resuming needs."""
+
 
 @dataclass(frozen=True)
 class PretrainConfig:
@@ -61,6 +64,11 @@ def check(config: PretrainConfig) -> None:
     """
     if config.minutes is None and config.steps is None:
         raise UserError("a run needs a budget: --minutes M, --steps N or both")
+    state = config.out / STATE_FILE
+    if config.resume and not state.is_file():
+        raise UserError(f"no training state at '{state}': start a new run or name the folder of an old one")
+    if not config.resume and state.exists():
+        raise UserError(f"'{config.out}' already holds a run: add --resume to go on, or name another --out")
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device is available here: use --device cpu or auto")
     stream, model, optimiser = config.stream, config.model, config.optimiser
@@ -85,8 +93,6 @@ def check(config: PretrainConfig) -> None:
         if not low <= value <= high:
             wanted = f"at least {low}" if high == math.inf else f"from {low} to {high}"
             raise UserError(f"{option} should be {wanted}, not {value}")
-    if model.d_model % model.n_heads:
-        raise UserError(f"--model.n-heads {model.n_heads} should divide --model.d-model {model.d_model}")
     if model.grammar not in (InitialiserConfig.grammar, stream.grammar):
         raise UserError(f"--model.grammar is taken from the stream: use --stream.grammar {model.grammar}")
     if model.max_tokens not in (InitialiserConfig.max_tokens, stream.max_tokens):
