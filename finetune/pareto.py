@@ -5,7 +5,7 @@ The description length of data with a law, in nats, is
     points/2 · ln(mse)  +  cost of the constants  +  nats_per_node · complexity,
 
 the residuals at the precision the law leaves, its constants, its form. k numbers estimated from n points (the constants and
-the error itself) cost k/2 · ln(n) at the precision that the data fix (Rissanen 1978), or, if that is more, k · n / (n - k - 1),
+the error itself) cost k/2 · ln(n) at the precision that the data fix (Rissanen 1978), or, if more, k · n / (n - k - 1),
 the small-sample correction of Hurvich & Tsai (1989): eight points must not buy a law of six constants. The law with the
 shortest description wins, among those whose *validation* error is not clearly worse than the best one's: what was fitted
 to noise is short on paper and fails there.

@@ -114,7 +114,7 @@ def held_out(config: StreamConfig) -> tuple[list[Batch], Int64[Tensor, " k"]]:
         return batches, torch.empty(0, dtype=torch.int64)
     canonicaliser = Canonicaliser(config.max_variables)
     keys = [canonicaliser.node_keys(batch.tokens)[size(batch.tokens) >= EXCLUDE_FROM_SIZE][:, 0] for batch in batches]
-    return batches, torch.cat(keys).unique()
+    return batches, torch.unique(torch.cat(keys))
 
 
 def problem_tokens(problems: list[FrozenProblem]) -> tuple[Tensor, Tensor]:

@@ -124,7 +124,7 @@ def blocks(programs: Programs, rows: Tensor, n_points: int) -> Iterator[tuple[Te
     rows = rows[torch.argsort(programs.n_nodes[rows], descending=True, stable=True)]
     scale = 1 if rows.device.type == "cpu" else 256  # an accelerator wants large launches, not a warm cache
     step = max(_BLOCK_ELEMENTS * scale // min(n_points, _CHUNK_POINTS * scale), 1)
-    for block in rows.split(step):
+    for block in torch.split(rows, step):
         for start in range(0, n_points, _CHUNK_POINTS * scale):
             yield block, slice(start, min(start + _CHUNK_POINTS * scale, n_points))
 

@@ -22,9 +22,6 @@ from emlinit.generator.program import Programs, programs_from_tokens
 from emlinit.generator.sample_formulas import sample_formula_programs
 from emlinit.generator.sample_trees import add_constants, trees_by_size
 
-# A simplification is ended at its time limit by an exception in its thread; if that arrives while the thread is inside a
-# callback of the garbage collector or of a weak reference, Python can only report it.
-
 N_LAWS = 30
 CONDITIONED = 1e-13  # points at which the program's own rounding errors are below this share of its value
 NAMES = ("a", "T (K)", "E", "semi-major axis", "x_5")
