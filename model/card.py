@@ -152,8 +152,8 @@ average over the steps. All options are in `config.json`.
 
 ![held-out loss]({CURVE_FILE})
 
-Held out are {pretraining["held_out_batches"]} minibatches of {pretraining["stream"]["batch_size"]} examples, made from a seed that training cannot use. A sequence
-counts as right when the most probable token is right at every position, given the right ones before it.
+Held out are {pretraining["held_out_batches"]} minibatches of {pretraining["stream"]["batch_size"]} examples, made from a
+seed that training cannot use. A sequence counts as right when the most probable token is right at every position, given the right ones before it.
 
 {_table(held_out)}
 
@@ -177,7 +177,8 @@ def _corpus(stream: Mapping[str, Any]) -> str:
     common = (
         f"An endless stream made while training, no example twice: up to {stream['max_variables']} variables, "
         f"{stream['max_nodes']} eml nodes and {stream['max_tokens']} tokens; {stream['min_points']} to "
-        f"{stream['max_points']} points, uniform, log-uniform, evenly spaced or clustered, on positive or mixed ranges; only values that the "
+        f"{stream['max_points']} points, uniform, log-uniform, evenly spaced or clustered, on positive or mixed "
+        "ranges; only values that the "
         f"evaluator certifies, |y| up to {stream['largest_y']:g}. "
     )
     if stream["grammar"] == "exact":
