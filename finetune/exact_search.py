@@ -1,4 +1,4 @@
-"""Search in the exact grammar: sampling from the initialiser, and Gumbel-hard training from its routing logits.
+"""Search in the exact grammar: sampling from the initialiser, peeling, and Gumbel-hard training from its routing logits.
 
 Sampling asks whether the network knows the tree; training starts where it does not, from the logits of its best guesses.
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from emlinit.finetune.candidates import CandidatePool
 from emlinit.finetune.gumbel import GumbelConfig, train_gumbel_hard
+from emlinit.finetune.peeling import peel
 from emlinit.finetune.start_logits import start_logits
 from emlinit.finetune.topology import full_tree
 from emlinit.generator.evaluate import evaluate
@@ -35,6 +36,8 @@ class ExactSearchConfig:
     """Sampling temperature of the rounds; the last one stays."""
     screen_points: int = 64
     """Rows that candidates are scored on; those that fit exactly are checked on all."""
+    states: int = 48
+    """States that a round's peeling looks at (see `peeling`)."""
     restarts: int = 64
     """Gumbel-hard restarts of a round, each from the logits of one proposal."""
     gumbel_steps: int = 60
@@ -90,6 +93,18 @@ def search_exact(
         score(pool, proposals.programs, x, y, screen, config)
         if pool.best_loss <= config.exact_loss:
             return
+        peel(
+            initialiser,
+            x,
+            y,
+            proposals,
+            lambda trees: _try(trees, x, y, pool, screen, config),
+            deadline=deadline,
+            max_states=config.states,
+            generator=generator,
+        )
+        if pool.best_loss <= config.exact_loss:
+            return
         train(proposals, x[screen], y[screen], pool, deadline=deadline, generator=generator, config=config)
         if pool.best_loss <= config.exact_loss:
             return
@@ -123,6 +138,13 @@ def train(
     gumbel = GumbelConfig(steps=config.gumbel_steps, seconds=seconds)
     found = train_gumbel_hard(topology, logits, x, y, gumbel, generator=generator)
     pool.add(found.programs, relative_loss(found.programs, x, y))
+
+
+def _try(trees: Tensor, x: Tensor, y: Tensor, pool: CandidatePool, screen: Tensor, config: ExactSearchConfig) -> bool:
+    """Score whole trees given as tokens; whether one is exact."""
+    zeros = torch.zeros(trees.shape, dtype=torch.float64)
+    score(pool, programs_from_tokens(trees, zeros, x.shape[1]), x, y, screen, config)
+    return pool.best_loss <= config.exact_loss
 
 
 def score(

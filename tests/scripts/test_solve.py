@@ -112,7 +112,7 @@ def test_more_columns_than_the_model_reads_are_chosen_from_and_named(tmp_path: P
     x = rng.uniform(1, 2, (60, 8))
     rows = np.column_stack([x, 3.0 * x[:, 6] + x[:, 1]])
     header = ",".join([*(f"c{i}" for i in range(8)), "t"])
-    np.savetxt(tmp_path / "data.csv", rows, delimiter=",", header=header, comments="", fmt="%r")
+    np.savetxt(tmp_path / "data.csv", rows, delimiter=",", header=header, comments="", fmt="%.17g")
     done = solve("data.csv", "--grammar", "weighted", "--seconds", "10", "--json", cwd=tmp_path)
     record = json.loads(done.stdout)
     assert len(record["features"]) <= 5
