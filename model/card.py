@@ -153,7 +153,8 @@ average over the steps. All options are in `config.json`.
 ![held-out loss]({CURVE_FILE})
 
 Held out are {pretraining["held_out_batches"]} minibatches of {pretraining["stream"]["batch_size"]} examples, made from a
-seed that training cannot use. A sequence counts as right when the most probable token is right at every position, given the right ones before it.
+seed that training cannot use. A sequence counts as right when the most probable token is right at every position,
+given the right ones before it.
 
 {_table(held_out)}
 
