@@ -3,11 +3,32 @@
 Legend: b candidate.
 """
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from emlinit.generator.program import Programs
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """What the searches of both grammars share."""
+
+    proposals: int
+    """Candidates of a round."""
+    bags: int = 4
+    """Bags of points that a round's candidates are read from."""
+    temperatures: tuple[float, ...] = (1.0, 1.0, 1.3, 1.3, 1.5)
+    """Sampling temperature of the rounds; the last one stays."""
+    exact_loss: float = 1e-18
+    """Mean squared error relative to the variance of y up to which a candidate is exact."""
+
+    def temperature(self, round_number: int) -> float:
+        """Sampling temperature of a round (0, 1, ...)."""
+        return self.temperatures[min(round_number, len(self.temperatures) - 1)]
+
 
 CAPACITY = 96
 """Candidates kept besides those on the front."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emlinit.finetune.candidates import CandidatePool
+from emlinit.finetune.candidates import CandidatePool, SearchConfig
 from emlinit.finetune.gumbel import GumbelConfig, train_gumbel_hard
 from emlinit.finetune.peeling import peel
 from emlinit.finetune.start_logits import start_logits
@@ -25,15 +25,11 @@ from emlinit.model.propose import Proposals
 
 
 @dataclass(frozen=True)
-class ExactSearchConfig:
+class ExactSearchConfig(SearchConfig):
     """How the search spends its time."""
 
     proposals: int = 512
     """Candidates of a round."""
-    bags: int = 4
-    """Bags of points that a round's candidates are read from."""
-    temperatures: tuple[float, ...] = (1.0, 1.0, 1.3, 1.3, 1.6)
-    """Sampling temperature of the rounds; the last one stays."""
     screen_points: int = 64
     """Rows that candidates are scored on; those that fit exactly are checked on all."""
     states: int = 48
@@ -44,8 +40,6 @@ class ExactSearchConfig:
     """Steps of a round's Gumbel-hard training; steps and not seconds, so that the same seed gives the same law."""
     max_depth: int = 6
     """Deepest tree that is trained, in eml nodes."""
-    exact_loss: float = 1e-18
-    """Relative mean squared error below which a tree is exact."""
 
 
 def relative_loss(programs: Programs, x: Tensor, y: Tensor) -> Tensor:
@@ -86,9 +80,13 @@ def search_exact(
     pool.add(bare, relative_loss(bare, x, y))  # so that there is an answer, however short the time
     round_number = 0
     while time.monotonic() < deadline:
-        temperature = config.temperatures[min(round_number, len(config.temperatures) - 1)]
         proposals = initialiser.propose(
-            x, y, config.proposals, generator=generator, temperature=temperature, n_bags=config.bags
+            x,
+            y,
+            config.proposals,
+            generator=generator,
+            temperature=config.temperature(round_number),
+            n_bags=config.bags,
         )
         score(pool, proposals.programs, x, y, screen, config)
         if pool.best_loss <= config.exact_loss:

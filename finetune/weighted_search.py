@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emlinit.finetune.candidates import CandidatePool
+from emlinit.finetune.candidates import CandidatePool, SearchConfig
 from emlinit.finetune.levenberg_marquardt import FitConfig, fit_constants
 from emlinit.generator.grammar import from_text, pad_sequences
 from emlinit.generator.program import Programs, programs_from_tokens
@@ -22,15 +22,11 @@ from emlinit.model.initialiser import EMLInitialiser
 
 
 @dataclass(frozen=True)
-class WeightedSearchConfig:
+class WeightedSearchConfig(SearchConfig):
     """How the search spends its time."""
 
     proposals: int = 192
     """Candidates of a round."""
-    bags: int = 4
-    """Bags of points that a round's candidates are read from."""
-    temperatures: tuple[float, ...] = (1.0, 1.0, 1.2, 1.2, 1.4)
-    """Sampling temperature of the rounds; the last one stays."""
     screen_points: int = 128
     """Rows of the first fit."""
     refit: int = 24
@@ -39,8 +35,6 @@ class WeightedSearchConfig:
     """Most rows of a fit; the final fit of the solver takes all."""
     patience: int = 6
     """Rounds without a better candidate after which the search ends."""
-    exact_loss: float = 1e-18
-    """Relative mean squared error below which a law is exact."""
     min_valid_share: float = 0.97
     """A candidate must be defined on this share of the rows."""
 
@@ -84,9 +78,13 @@ def search_weighted(
     _fit_and_add(pool, simple_laws(x.shape[1]), x[many], y[many], scale, config, FitConfig(steps=40))
     stale = round_number = 0
     while time.monotonic() < deadline and stale < config.patience and pool.best_loss > config.exact_loss:
-        temperature = config.temperatures[min(round_number, len(config.temperatures) - 1)]
         proposals = initialiser.propose(
-            x, y, config.proposals, generator=generator, temperature=temperature, n_bags=config.bags
+            x,
+            y,
+            config.proposals,
+            generator=generator,
+            temperature=config.temperature(round_number),
+            n_bags=config.bags,
         )
         before = pool.best_loss
         quick = FitConfig(steps=12, restarts=2, survivors=1, screen_steps=5)
