@@ -29,6 +29,7 @@ MIN_ROWS = 3
 EXACT_SHARE = 0.3
 """Share of the time that `auto` gives to the exact grammar before it turns to the weighted one."""
 _FINISH_SHARE, _FINISH_LEAST = 0.15, 1.0  # of the time, and in seconds: for reading candidates as formulas
+_SECONDS_PER_ROUND = 5.0  # more than a round takes: rounds, not the clock, should end the search, so that it repeats
 _MOST_LAWS = 8  # candidates that are read as formulas
 _SNAP_ROWS = 1000  # rows that decide which constants are simple
 
@@ -96,7 +97,6 @@ def solve(
     if missing:
         raise UserError(f"no initialiser for the {missing[0]} grammar was given; there are: {', '.join(initialisers)}")
     deadline = began + seconds - max(_FINISH_LEAST, _FINISH_SHARE * seconds)
-    generator = torch.Generator().manual_seed(seed)
     report = _reporter(progress, began, seconds)
     problem = prepare(x, y, np.random.default_rng(seed), rescale=False)
     own_x, own_names = x[:, problem.columns], [names[i] for i in problem.columns]
@@ -104,6 +104,8 @@ def solve(
     found_in: list[str] = []
     for name in wanted:
         pool = CandidatePool()
+        # Each its own: how far the clock lets one search go must not change what the next one draws.
+        generator = torch.Generator().manual_seed(seed)
         if name == "exact":
             until = deadline if len(wanted) == 1 else began + EXACT_SHARE * (deadline - began)
             points = problem.x[problem.train], problem.y[problem.train]
@@ -111,7 +113,15 @@ def solve(
         else:
             problem = prepare(x, y, np.random.default_rng(seed), rescale=True)
             points = problem.x[problem.train], problem.y[problem.train]
-            search_weighted(initialisers[name], *points, pool, deadline=deadline, generator=generator, progress=report)
+            search_weighted(
+                initialisers[name],
+                *points,
+                pool,
+                deadline=deadline,
+                max_rounds=math.ceil(seconds / _SECONDS_PER_ROUND),
+                generator=generator,
+                progress=report,
+            )
         report("reading the candidates as formulas")
         programs = _finalists(pool, problem, own_x, y, weighted=name == "weighted")
         new = _read(programs, own_names, own_x, began + seconds)

@@ -55,6 +55,7 @@ def search_weighted(
     pool: CandidatePool,
     *,
     deadline: float,
+    max_rounds: int,
     generator: torch.Generator,
     progress: Callable[[str], None],
     config: WeightedSearchConfig | None = None,
@@ -67,6 +68,7 @@ def search_weighted(
         y: targets, float64 of shape (p,), not constant.
         pool: is added to.
         deadline: on the clock of `time.monotonic`; a round that has begun is finished.
+        max_rounds: most rounds.
         generator: for everything random.
         progress: takes a remark after each round.
         config: options.
@@ -77,7 +79,12 @@ def search_weighted(
     screen, many = rows[: config.screen_points], rows[: config.fit_points]
     _fit_and_add(pool, simple_laws(x.shape[1]), x[many], y[many], scale, config, FitConfig(steps=40))
     stale = round_number = 0
-    while time.monotonic() < deadline and stale < config.patience and pool.best_loss > config.exact_loss:
+    while (
+        round_number < max_rounds
+        and time.monotonic() < deadline
+        and stale < config.patience
+        and pool.best_loss > config.exact_loss
+    ):
         proposals = initialiser.propose(
             x,
             y,
