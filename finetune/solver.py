@@ -18,7 +18,7 @@ from emlinit.finetune.law import Law
 from emlinit.finetune.levenberg_marquardt import FitConfig, fit_constants
 from emlinit.finetune.preparation import Problem, prepare, restore_units
 from emlinit.finetune.snapping import snap
-from emlinit.finetune.weighted_search import search_weighted
+from emlinit.finetune.weighted_search import search_weighted, simple_laws
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import MAX_VARIABLES, from_text
 from emlinit.generator.program import Programs, programs_from_tokens
@@ -30,7 +30,7 @@ EXACT_SHARE = 0.3
 """Share of the time that `auto` gives to the exact grammar before it turns to the weighted one."""
 _FINISH_SHARE, _FINISH_LEAST = 0.15, 1.0  # of the time, and in seconds: for reading candidates as formulas
 _SECONDS_PER_ROUND = 5.0  # more than a round takes: rounds, not the clock, should end the search, so that it repeats
-_MOST_LAWS = 8  # candidates that are read as formulas
+_CHEAPEST, _MOST_ACCURATE = 5, 6  # candidates of the front that are read as formulas, from either end
 _SNAP_ROWS = 1000  # rows that decide which constants are simple
 
 
@@ -171,11 +171,20 @@ def _constant(value: float, x: np.ndarray, y: np.ndarray, names: tuple[str, ...]
 def _finalists(
     pool: CandidatePool, problem: Problem, x: np.ndarray, y: np.ndarray, *, weighted: bool
 ) -> Programs | None:
-    """The accurate end of the front, in the data's units; weighted ones fitted to all training rows, as they are and with
-    their constants snapped."""
+    """Both ends of the front, in the data's units; weighted ones fitted to all training rows, as they are and with their
+    constants snapped."""
     if pool.programs is None:
         return None
-    programs = restore_units(pool.programs[pool.front()[-_MOST_LAWS:]], problem.x_unit, problem.y_unit)
+    front = pool.front()
+    rows = torch.cat([front[:_CHEAPEST], front[max(_CHEAPEST, len(front) - _MOST_ACCURATE) :]])
+    found = pool.programs[rows]
+    if (
+        weighted
+    ):  # the simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed
+        simple = simple_laws(found.n_variables)
+        train = problem.x[problem.train], problem.y[problem.train]
+        found = Programs.cat([fit_constants(simple, *train, config=FitConfig(steps=40)).programs, found])
+    programs = restore_units(found, problem.x_unit, problem.y_unit)
     if not weighted:
         return programs
     points, targets = torch.from_numpy(x)[problem.train], torch.from_numpy(y)[problem.train]

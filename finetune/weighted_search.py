@@ -40,10 +40,10 @@ class WeightedSearchConfig(SearchConfig):
 
 
 def simple_laws(n_variables: int) -> Programs:
-    """What is always tried: a constant, a line in each variable, a line in all, and each variable's power law."""
+    """What is always tried: a constant, a line in all variables, and in each one proportionality, a line, a power law."""
     texts = ["c:1.0", "+ c:0.5 " + "".join(f"+ w:1.0 x{i} " for i in range(1, n_variables)) + f"w:1.0 x{n_variables}"]
     for i in range(1, n_variables + 1):
-        texts += [f"+ c:0.5 w:1.0 x{i}", f"w:1.0 eml w:-1.0 eml 1 x{i} 1"]
+        texts += [f"w:1.0 x{i}", f"+ c:0.5 w:1.0 x{i}", *(f"w:1.0 eml w:{p} eml 1 x{i} 1" for p in (-1.0, 1.0))]
     tokens, constants = pad_sequences([from_text(text) for text in dict.fromkeys(texts)])
     return programs_from_tokens(tokens, constants, n_variables)
 
