@@ -31,6 +31,7 @@ EXACT_SHARE = 0.3
 _FINISH_SHARE, _FINISH_LEAST = 0.15, 1.0  # of the time, and in seconds: for reading candidates as formulas
 _SECONDS_PER_ROUND = 5.0  # more than a round takes: rounds, not the clock, should end the search, so that it repeats
 _CHEAPEST, _MOST_ACCURATE = 5, 6  # candidates of the front that are read as formulas, from either end
+_SIMPLEST = 3  # best of the simplest laws, read in any case
 _SNAP_ROWS = 1000  # rows that decide which constants are simple
 
 
@@ -183,7 +184,8 @@ def _finalists(
     ):  # the simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed
         simple = simple_laws(found.n_variables)
         train = problem.x[problem.train], problem.y[problem.train]
-        found = Programs.cat([fit_constants(simple, *train, config=FitConfig(steps=40)).programs, found])
+        fit = fit_constants(simple, *train, config=FitConfig(steps=40))
+        found = Programs.cat([fit.programs[fit.mse.argsort(stable=True)[:_SIMPLEST]], found])
     programs = restore_units(found, problem.x_unit, problem.y_unit)
     if not weighted:
         return programs
