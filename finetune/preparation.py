@@ -6,7 +6,7 @@ a change: `restore_units` folds the factors back into its weights.
 Legend: p point, v input variable.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -106,10 +106,3 @@ def restore_units(programs: Programs, x_unit: Tensor, y_unit: float) -> Programs
     weight[:, -1] *= y_unit
     bias[:, -1] *= y_unit
     return programs.with_constants(weight, bias)
-
-
-def widen(programs: Programs, n_variables: int) -> Programs:
-    """The same programs over more variables (appended after theirs)."""
-    extra = n_variables - programs.n_variables
-    source = torch.where(programs.source > programs.n_variables, programs.source + extra, programs.source)
-    return replace(programs, source=source, n_variables=n_variables)

@@ -179,9 +179,8 @@ def _finalists(
     front = pool.front()
     rows = torch.cat([front[:_CHEAPEST], front[max(_CHEAPEST, len(front) - _MOST_ACCURATE) :]])
     found = pool.programs[rows]
-    if (
-        weighted
-    ):  # the simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed
+    if weighted:
+        # The simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed.
         simple = simple_laws(found.n_variables)
         train = problem.x[problem.train], problem.y[problem.train]
         fit = fit_constants(simple, *train, config=FitConfig(steps=40))

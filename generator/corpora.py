@@ -16,7 +16,7 @@ from torch import Tensor
 from emlinit.generator.canonical import Canonicaliser
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.function_table import INVALID_KEY
-from emlinit.generator.grammar import X1, depth, from_text, pad_sequences, size, to_text
+from emlinit.generator.grammar import X1, depth, size, to_text
 from emlinit.generator.program import programs_from_tokens
 from emlinit.generator.sample_trees import trees_by_depth
 from emlinit.generator.stream import EXCLUDE_FROM_SIZE, Batch, ExampleStream, StreamConfig
@@ -115,8 +115,3 @@ def held_out(config: StreamConfig) -> tuple[list[Batch], Int64[Tensor, " k"]]:
     canonicaliser = Canonicaliser(config.max_variables)
     keys = [canonicaliser.node_keys(batch.tokens)[size(batch.tokens) >= EXCLUDE_FROM_SIZE][:, 0] for batch in batches]
     return batches, torch.unique(torch.cat(keys))
-
-
-def problem_tokens(problems: list[FrozenProblem]) -> tuple[Tensor, Tensor]:
-    """Tokens and constants of frozen problems."""
-    return pad_sequences([from_text(problem.text) for problem in problems])
