@@ -45,6 +45,9 @@ class StreamConfig:
     """Most eml nodes of a label."""
     max_depth: int = 6
     """Deepest label, in eml nodes."""
+    depth_growth: float = 1.7
+    """Exact grammar: trees of each depth are drawn this many times as often as those one level shallower. Deep trees are
+    rejected more often (their values overflow), and there is more to learn from them."""
     max_tokens: int = 64
     """Longest label, in tokens."""
     min_points: int = 8
@@ -208,18 +211,17 @@ class ExampleStream:
         return torch.arange(self.config.max_variables) < count[:, None]
 
     def _exact(self, n_rows: int, generator: torch.Generator) -> Batch:
-        """Random exact trees, a third uniform by size and the rest by depth, in canonical form."""
+        """Random exact trees, a sixth uniform by size and the rest by depth, in canonical form."""
         assert self._canonicaliser is not None
         config = self.config
         mask = self._variables(n_rows, generator)
         one_share = 0.3
-        half = n_rows // 3
-        sizes = torch.randint(1, config.max_nodes + 1, (half,), generator=generator)
-        trees = [trees_by_size(sizes, mask[:half], one_share, generator)]
-        # Deep trees are drawn more often: they are rejected more often, and there are more of them to learn.
-        ends = torch.arange(1, config.max_depth + 1).cumsum(0)
-        ends = ends * (n_rows - half) // int(ends[-1])
-        for level, rows in enumerate(mask[half:].tensor_split(ends[:-1]), start=1):
+        by_size = n_rows // 6
+        sizes = torch.randint(1, config.max_nodes + 1, (by_size,), generator=generator)
+        trees = [trees_by_size(sizes, mask[:by_size], one_share, generator)]
+        share = config.depth_growth ** torch.arange(config.max_depth).double()
+        ends = (share.cumsum(0) / share.sum() * (n_rows - by_size)).long()
+        for level, rows in enumerate(mask[by_size:].tensor_split(ends[:-1]), start=1):
             trees.append(trees_by_depth(level, rows, one_share, generator))
         length = max(t.shape[1] for t in trees)
         tokens = torch.cat([torch.nn.functional.pad(t, (0, length - t.shape[1])) for t in trees])

@@ -204,7 +204,8 @@ class EMLInitialiser(nn.Module):
                 "get it anew or update emlinit"
             ) from problem
         model.source = (source, stored.sha256)
-        model.about = {name: value for name, value in stored.about.items() if name in ("pretraining", "reached")}
+        known = ("pretraining", "reached", "stages_before")
+        model.about = {name: value for name, value in stored.about.items() if name in known}
         return model.to(device).eval()
 
 

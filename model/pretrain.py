@@ -61,10 +61,7 @@ class PretrainingRun:
     def __init__(self, config: PretrainConfig, world: World) -> None:
         """Build model, optimiser, stream and held-out set; touches no file."""
         self.config, self.world = config, world
-        architecture = dataclasses.replace(
-            config.model, grammar=config.stream.grammar, max_tokens=config.stream.max_tokens
-        )
-        model = EMLInitialiser(architecture, torch.Generator().manual_seed(config.seed))
+        model, self.stages_before = first_model(config)
         self.model = model.to(world.device)
         self.parallel: torch.nn.Module = self.model
         if world.size > 1:
@@ -258,6 +255,7 @@ class PretrainingRun:
         about = {
             "pretraining": {**dataclasses.asdict(self.config), "out": str(self.config.out)},
             "reached": {**self._counters(), **self.last_held_out()},
+            "stages_before": self.stages_before,
         }
         architecture = dataclasses.asdict(self.model.config)
         weights = self.average.average if self.config.optimiser.ema_decay > 0 else dict(self.model.named_parameters())
@@ -276,6 +274,26 @@ class PretrainingRun:
         self.last_metrics = {**self.last_metrics, **metrics}
         line = {**self._counters(), **metrics, "learning_rate": self.optimiser.param_groups[0]["lr"]}
         append_line(self.config.out, line, self.config.tensorboard)
+
+
+def first_model(config: PretrainConfig) -> tuple[EMLInitialiser, list[dict[str, Any]]]:
+    """The model that a run starts from, and the pretraining stages that its weights have behind them, oldest first.
+
+    Raises:
+        UserError: the checkpoint to start from cannot be read or is not for this corpus.
+    """
+    if config.init_from is None:
+        stream = config.stream
+        architecture = dataclasses.replace(config.model, grammar=stream.grammar, max_tokens=stream.max_tokens)
+        return EMLInitialiser(architecture, torch.Generator().manual_seed(config.seed)), []
+    model = EMLInitialiser.load(config.init_from)
+    for name in ("grammar", "max_tokens"):
+        wanted, has = getattr(config.stream, name), getattr(model.config, name)
+        if wanted != has:
+            option = f"--stream.{name.replace('_', '-')}"
+            raise UserError(f"'{config.init_from}' was trained with {option} {has}: a run that starts from it needs the same")
+    last = {name: model.about[name] for name in ("pretraining", "reached") if name in model.about}
+    return model, [*model.about.get("stages_before", []), {**last, "sha256": model.source[1]}]
 
 
 def wants_bfloat16(precision: str, device: torch.device) -> bool:

@@ -30,6 +30,8 @@ class PretrainConfig:
     """Budget in steps; with both given the run ends at whichever comes first."""
     seed: int = 0
     """Decides the first weights and every example."""
+    init_from: str | None = None
+    """Checkpoint whose weights a new run starts from, as in `builtin:exact`; its architecture is used."""
     resume: bool = False
     """Go on with the run in `out`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
