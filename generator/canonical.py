@@ -76,6 +76,6 @@ class Canonicaliser:
         offset = slot - (end - width).gather(1, origin)
         own = tokens.gather(1, (source.gather(1, origin) + offset).clamp_max(length - 1))
         table_width = self.table.tokens.shape[1]
-        known = self.table.tokens[found.gather(1, origin).clamp_min(0), offset.clamp_max(table_width - 1)]
+        known = self.table.tokens[found.gather(1, origin).clamp_min(0), offset.clamp_max(table_width - 1)].long()
         out = torch.where(from_table.gather(1, origin), known, own)
         return torch.where(slot < end[:, -1:], out, PAD)

@@ -6,11 +6,12 @@ if their values agree on generic probe points, compared through a hash of the ro
 Legend: f function, m probe point, v variable, l token position.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int8, Int32, Int64
 from torch import Tensor
 
 from emlinit.generator.grammar import EML, ONE, PAD, X1
@@ -19,6 +20,7 @@ INVALID_KEY = -1
 _KEY_BITS = 36  # values are compared to about 1.5e-11 of their size
 _GENERIC = 0.7390851332151607
 _CANCELLED, _ZERO = 1e-5, 1e-12  # of the larger term: below the first a difference is inexact, below the second it is 0
+_BLOCK_PAIRS = 1 << 16  # pairs tried at once: some tens of MB in flight
 
 
 def probe_points(n_variables: int, n_probes: int = 3) -> Float64[Tensor, "m v"]:
@@ -48,56 +50,128 @@ def value_keys(re: Float64[Tensor, "*f m"], im: Float64[Tensor, "*f m"]) -> Int6
 
 @dataclass(frozen=True, eq=False)
 class FunctionTable:
-    """Distinct functions, sorted by key."""
+    """Distinct functions ordered by size: row 0 is the constant 1, rows 1..v the variables, children before parents."""
 
-    keys: Int64[Tensor, " f"]
-    """Ascending."""
+    n_variables: int
+    """Variables that the functions may read."""
+    max_size: int
+    """Most eml nodes of a tree."""
     sizes: Int64[Tensor, " f"]
-    """Size of the smallest tree."""
-    tokens: Int64[Tensor, "f l"]
-    """The smallest tree (of several, the first found)."""
+    """Eml nodes of the smallest tree; ascending."""
+    left: Int32[Tensor, " f"]
+    """Row of the left child; -1 for leaves."""
+    right: Int32[Tensor, " f"]
+    """Row of the right child; -1 for leaves."""
+    tokens: Int8[Tensor, "f l"]
+    """The smallest tree (of several, the first found) in prefix order, padded with `PAD` to 2 * max_size + 1."""
+    counts: tuple[int, ...]
+    """New functions at each size 0..max_size."""
+    keys: Int64[Tensor, " f"]
+    """Value keys at the probes of the build, ascending."""
+    order: Int64[Tensor, " f"]
+    """Row of each key."""
+
+    def __len__(self) -> int:
+        return len(self.sizes)
 
     def find(self, keys: Int64[Tensor, "*b"]) -> Int64[Tensor, "*b"]:
         """Row of each key, -1 where the table has no such function."""
-        row = torch.searchsorted(self.keys, keys.contiguous()).clamp_max(len(self.keys) - 1)
-        return torch.where(self.keys[row] == keys, row, -1)
+        place = torch.searchsorted(self.keys, keys.contiguous()).clamp_max(len(self.keys) - 1)
+        return torch.where(self.keys[place] == keys, self.order[place], -1)
+
+    def tokens_of(self, rows: Int64[Tensor, "*b"]) -> Int64[Tensor, "*b l"]:
+        """Prefix tokens of the trees of some rows, padded to 2 * max_size + 1."""
+        return self.tokens[rows].long()
+
+    def level_slices(self) -> tuple[slice, ...]:
+        """The rows of each size 0..max_size."""
+        ends = np.cumsum(self.counts).tolist()
+        return tuple(slice(end - count, end) for end, count in zip(ends, self.counts, strict=True))
 
 
-def build_table(n_variables: int, max_size: int, probes: Float64[Tensor, "m v"]) -> FunctionTable:
-    """All distinct functions of up to `max_size` nodes in up to `n_variables` variables."""
+def build_table(
+    n_variables: int,
+    max_size: int,
+    probes: Float64[Tensor, "m v"] | None = None,
+    *,
+    block_pairs: int = _BLOCK_PAIRS,
+    progress: Callable[[float], None] | None = None,
+) -> FunctionTable:
+    """All distinct functions of up to `max_size` nodes in up to `n_variables` variables.
+
+    Args:
+        n_variables: variables that a tree may read, at least 1.
+        max_size: most eml nodes of a tree, at least 0.
+        probes: points at which functions are compared; `probe_points(n_variables)` by default.
+        block_pairs: pairs of children tried at once; bounds the memory beyond that of the table itself.
+        progress: called with the share of the pairs tried so far, 0..1.
+    """
+    probes = probe_points(n_variables) if probes is None else probes
     ones = torch.ones(1, len(probes), dtype=torch.complex128)
-    values = [torch.cat([ones, probes.T[:n_variables].to(torch.complex128)])]
-    tokens = [torch.tensor([[ONE], *([X1 + i] for i in range(n_variables))])]
-    known = value_keys(values[0].real, values[0].imag)
-    keys = [known]
+    value = torch.cat([ones, probes.T[:n_variables].to(torch.complex128)])
+    known = np.sort(value_keys(value.real, value.imag).numpy())
+    keys = [value_keys(value.real, value.imag)]
+    children = [torch.full((2, len(value)), -1)]
+    exps, logs = [torch.exp(value)], [_log(value)]
+    starts = [0]
+    share = _Share(max_size, progress)
     for size in range(1, max_size + 1):
-        level: list[tuple[Tensor, Tensor, Tensor]] = []
+        starts.append(starts[-1] + len(keys[-1]))
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        n_pairs = [len(exps[left]) * len(logs[size - 1 - left]) for left in range(size)]
+        share.begin(size, sum(n_pairs))
         for left in range(size):
             right = size - 1 - left
-            value, key = _combine(values[left], values[right])
-            fresh = torch.nonzero((key != INVALID_KEY) & ~torch.isin(key, known))[:, 0]
-            pair = _join(tokens[left][fresh // len(values[right])], tokens[right][fresh % len(values[right])], size)
-            level.append((key[fresh], value[fresh], pair))
-        key, value, pair = (torch.cat(parts) for parts in zip(*level, strict=True))
-        first = torch.from_numpy(np.sort(np.unique(key.numpy(), return_index=True)[1]))
-        keys.append(key[first])
-        values.append(value[first])
-        tokens.append(pair[first])
-        known = torch.cat([known, key[first]])
-    width = 2 * max_size + 1
-    sizes = torch.cat([torch.full((len(key),), size) for size, key in enumerate(keys)])
-    all_tokens = torch.cat([torch.nn.functional.pad(t, (0, width - t.shape[1]), value=PAD) for t in tokens])
-    order = torch.argsort(known)
-    return FunctionTable(known[order], sizes[order], all_tokens[order])
+            width = len(logs[right])
+            for rows in torch.split(torch.arange(len(exps[left])), max(block_pairs // width, 1)):
+                value, key = _combine(exps[left][rows], logs[right])
+                first = _first_new(key.numpy(), known)
+                known = _merge(known, key.numpy()[first])
+                pick = torch.from_numpy(first)
+                pair = torch.stack([starts[left] + rows[0] + pick // width, starts[right] + pick % width])
+                found.append((key[pick], value[pick], pair))
+                share.add(len(rows) * width)
+        keys.append(torch.cat([key for key, _, _ in found]))
+        children.append(torch.cat([pair for _, _, pair in found], 1))
+        if size < max_size:
+            value = torch.cat([value for _, value, _ in found])
+            exps.append(torch.exp(value))
+            logs.append(_log(value))
+    counts = tuple(len(key) for key in keys)
+    left_row, right_row = torch.cat(children, 1).int()
+    sorted_keys, order = torch.cat(keys).sort()
+    tokens = _tokens(left_row, right_row, n_variables, counts)
+    sizes = torch.repeat_interleave(torch.arange(max_size + 1), torch.tensor(counts))
+    return FunctionTable(n_variables, max_size, sizes, left_row, right_row, tokens, counts, sorted_keys, order)
 
 
-def _combine(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Values and keys of every pair, left-major."""
-    exp = torch.exp(left)
+class _Share:
+    """Tells `progress` how far the build is. A size has about 5 times the pairs of the size before, which is near enough:
+    the pairs of the sizes to come are not known before their functions are."""
+
+    def __init__(self, max_size: int, progress: Callable[[float], None] | None) -> None:
+        self._progress = progress
+        self._max_size = max_size
+        self._done = self._total = 0.0
+
+    def begin(self, size: int, n_pairs: int) -> None:
+        self._total = self._done + n_pairs * sum(5.0**k for k in range(self._max_size - size + 1))
+
+    def add(self, n_pairs: int) -> None:
+        self._done += n_pairs
+        if self._progress is not None:
+            self._progress(min(self._done / self._total, 1.0))
+
+
+def _log(value: Tensor) -> Tensor:
     # + 0 turns an imaginary part of -0 into 0: the branch cut belongs to +pi
-    log = torch.log(torch.complex(right.real + 0.0, right.imag + 0.0))
+    return torch.log(torch.complex(value.real + 0.0, value.imag + 0.0))
+
+
+def _combine(exp: Tensor, log: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and keys of every pair, left-major."""
     value = (exp[:, None] - log[None]).flatten(0, 1)
-    larger = torch.maximum(exp.abs()[:, None].expand(-1, len(right), -1), log.abs()[None]).flatten(0, 1)
+    larger = torch.maximum(exp.abs()[:, None].expand(-1, len(log), -1), log.abs()[None]).flatten(0, 1)
     size = value.abs()
     value = torch.where(size <= _ZERO * larger, 0.0, value)
     unsure = (size > _ZERO * larger) & (size < _CANCELLED * larger) | ~(larger < 1e100)
@@ -105,7 +179,34 @@ def _combine(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     return value, torch.where(unsure.any(-1), INVALID_KEY, key)
 
 
-def _join(left: Tensor, right: Tensor, size: int) -> Tensor:
-    """Tokens of `eml left right` for rows of equal lengths."""
-    assert left.shape[1] + right.shape[1] == 2 * size
-    return torch.cat([torch.full((len(left), 1), EML), left, right], dim=1)
+def _first_new(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Where each valid key that is not among the sorted `known` occurs first, ascending."""
+    unique, first = np.unique(keys, return_index=True)
+    place = np.minimum(np.searchsorted(known, unique), len(known) - 1)
+    return np.sort(first[(known[place] != unique) & (unique != INVALID_KEY)])
+
+
+def _merge(known: np.ndarray, fresh: np.ndarray) -> np.ndarray:
+    fresh = np.sort(fresh)
+    return np.insert(known, np.searchsorted(known, fresh), fresh)
+
+
+def _tokens(left: Tensor, right: Tensor, n_variables: int, counts: tuple[int, ...]) -> Tensor:
+    """Prefix tokens of every row from its children's, size by size."""
+    max_size = len(counts) - 1
+    tokens = torch.full((len(left), 2 * max_size + 1), PAD, dtype=torch.int8)
+    tokens[: n_variables + 1, 0] = torch.tensor([ONE, *range(X1, X1 + n_variables)])
+    starts = [0, *np.cumsum(counts).tolist()]
+    for size in range(1, max_size + 1):
+        tokens[starts[size] : starts[size + 1], 0] = EML
+        # The rows of one size are in the order of the left child's size.
+        ends = torch.searchsorted(
+            left[starts[size] : starts[size + 1]].contiguous(), torch.tensor(starts[1 : size + 1])
+        )
+        begin = starts[size]
+        for left_size, end in enumerate((starts[size] + ends).tolist()):
+            rows, middle = slice(begin, end), 2 + 2 * left_size
+            tokens[rows, 1:middle] = tokens[left[rows], : middle - 1]
+            tokens[rows, middle : 2 * size + 1] = tokens[right[rows], : 2 * size + 1 - middle]
+            begin = end
+    return tokens
