@@ -18,6 +18,9 @@ def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]
     """Everything a program needs to know about a solution, ready for JSON, keys always in this order."""
     law = solution.law
     source, sha256 = solution.checkpoint if solution.checkpoint is not None else (None, None)
+    checkpoint = {"source": source, "sha256": sha256}
+    if solution.revision is not None:
+        checkpoint["revision"] = solution.revision
     return {
         "formula": law.formula,
         "latex": law.latex(),
@@ -36,7 +39,7 @@ def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]
         "rows_dropped": table.rows_dropped,
         "seconds": round(float(solution.seconds), 3),
         "seed": seed,
-        "checkpoint": {"source": source, "sha256": sha256},
+        "checkpoint": checkpoint,
         "target": table.target,
         "features": list(law.names),
     }

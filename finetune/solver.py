@@ -57,6 +57,8 @@ class Solution:
     """Source and sha256 of the initialiser that the law came from; None if none was needed."""
     notes: tuple[str, ...] = field(default=())
     """Remarks for the user, one line each."""
+    revision: str | None = None
+    """Commit hash of the initialiser, if it comes from the Hub."""
 
 
 def solve(
@@ -145,6 +147,7 @@ def solve(
         seconds=time.monotonic() - began,
         checkpoint=initialisers[grammar_found].source,
         notes=_notes(problem, names, len(y)),
+        revision=initialisers[grammar_found].revision,
     )
 
 

@@ -2,17 +2,17 @@
 
     builtin:exact | builtin:weighted    shipped with the package
     local-dir:PATH                      a folder of your own
-    hf-hub:OWNER/NAME@REV               the Hugging Face Hub, always at a pinned revision
+    hf-hub:OWNER/NAME@REV               the Hugging Face Hub at a revision, which should be a commit hash (see model/hub.py)
 
 The configuration is data, never code; loading is strict: every tensor of the architecture, no other, in its shape, and
-the file's sha256 as recorded.
+the file's sha256 as recorded. A damaged copy in the Hub's cache is removed, so that the next attempt downloads it anew.
 """
 
 import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from emlinit.model.training_state import write_atomically
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+FILES = (CONFIG_FILE, WEIGHTS_FILE)
 FORMAT = "emlinit-initialiser"
 FORMAT_VERSION = 1
 _Config = TypeVar("_Config")
@@ -45,6 +46,10 @@ class StoredWeights:
     """Weights by parameter name, on the CPU."""
     about: dict[str, Any]
     """The whole configuration file: architecture, pretraining configuration, what the run reached."""
+    folder: Path
+    """Where the files are."""
+    revision: str | None = None
+    """Commit hash, if the checkpoint comes from the Hub."""
 
 
 def save_weights(
@@ -88,7 +93,9 @@ def find_checkpoint(source: str) -> Path:
             raise UserError(f"no folder '{name}': local-dir: needs a folder with {WEIGHTS_FILE} and {CONFIG_FILE}")
         return folder
     if scheme == "hf-hub" and name:
-        return _download(name)
+        from emlinit.model import hub  # the Hub's client is slow to import and needed only here
+
+        return hub.fetch(name, FILES)
     raise UserError(
         f"unknown checkpoint '{source}': expected builtin:exact, builtin:weighted, local-dir:PATH "
         "or hf-hub:OWNER/NAME@REV"
@@ -102,6 +109,29 @@ def load_weights(source: str) -> StoredWeights:
         UserError: missing, truncated, changed, or of another format.
     """
     folder = find_checkpoint(source)
+    if not source.startswith("hf-hub:"):
+        return _read(source, folder)
+    try:
+        return replace(_read(source, folder), revision=folder.name)
+    except _DamagedError as problem:
+        from emlinit.model import hub
+
+        hub.discard(folder, FILES)
+        raise UserError(
+            f"{problem.what}: this copy was removed from the cache, try again; if that does not help, the repository "
+            "itself is damaged"
+        ) from problem
+
+
+class _DamagedError(UserError):
+    """A copy of a checkpoint is not what was published."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: get it anew")
+        self.what = what
+
+
+def _read(source: str, folder: Path) -> StoredWeights:
     weights, config = folder / WEIGHTS_FILE, folder / CONFIG_FILE
     for path in (weights, config):
         if not path.is_file():
@@ -111,9 +141,7 @@ def load_weights(source: str) -> StoredWeights:
     try:
         about = json.loads(config.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as problem:
-        raise UserError(
-            f"{CONFIG_FILE} of checkpoint '{source}' is not valid JSON ({problem}): get it anew"
-        ) from problem
+        raise _DamagedError(f"{CONFIG_FILE} of checkpoint '{source}' is not valid JSON ({problem})") from problem
     if not isinstance(about, dict) or about.get("format") != FORMAT or not isinstance(about.get("architecture"), dict):
         raise UserError(f"checkpoint '{source}' is no {FORMAT} checkpoint: train one with scripts/pretrain.py")
     if about.get("format_version") != FORMAT_VERSION:
@@ -123,14 +151,12 @@ def load_weights(source: str) -> StoredWeights:
         )
     sha256 = _sha256(weights)
     if sha256 != about.get("sha256"):
-        raise UserError(
-            f"{WEIGHTS_FILE} of checkpoint '{source}' is truncated or changed (sha256 differs): get it anew"
-        )
+        raise _DamagedError(f"{WEIGHTS_FILE} of checkpoint '{source}' is truncated or changed (sha256 differs)")
     try:
         tensors = load_file(weights)
     except SafetensorError as problem:
-        raise UserError(f"{WEIGHTS_FILE} of checkpoint '{source}' cannot be read ({problem}): get it anew") from problem
-    return StoredWeights(source, sha256, about["architecture"], tensors, about)
+        raise _DamagedError(f"{WEIGHTS_FILE} of checkpoint '{source}' cannot be read ({problem})") from problem
+    return StoredWeights(source, sha256, about["architecture"], tensors, about, folder)
 
 
 def architecture_from_json(config_class: type[_Config], fields: Mapping[str, Any]) -> _Config:
@@ -147,21 +173,6 @@ def architecture_from_json(config_class: type[_Config], fields: Mapping[str, Any
             wanted = getattr(expected[name], "__name__", expected[name])
             raise UserError(f"'{name}' should be of type {wanted}, not {value!r}")
     return config_class(**fields)
-
-
-def _download(name: str) -> Path:
-    repository, at, revision = name.partition("@")
-    if not at or not revision:
-        raise UserError(f"'hf-hub:{name}' names no revision: write hf-hub:{repository}@REV with a commit hash or tag")
-    if repository.count("/") != 1:
-        raise UserError(f"'hf-hub:{name}' is not of the form hf-hub:OWNER/NAME@REV")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=[WEIGHTS_FILE, CONFIG_FILE]))
-    except Exception as problem:  # every failure of the Hub's client is the same news for the user
-        reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
-        raise UserError(f"cannot get '{repository}' at '{revision}' from the Hub: {reason}") from problem
 
 
 def _sha256(path: Path) -> str:

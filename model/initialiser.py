@@ -81,6 +81,8 @@ class EMLInitialiser(nn.Module):
         self.config = config
         self.source = ("fresh weights", "")
         """Where the weights come from and the sha256 of their file."""
+        self.revision: str | None = None
+        """Commit hash of a checkpoint from the Hub, which `source` may name by a tag or a branch."""
         self.about: dict[str, Any] = {}
         """What the checkpoint says besides the architecture: how it was pretrained and what it reached."""
         self.vocabulary = Vocabulary(config.n_variables)
@@ -219,6 +221,7 @@ class Scores:
     """Tokens scored."""
     n_right: Tensor
     """Tokens whose most probable class is the right one."""
+        model.revision = stored.revision
     n_sequences: Tensor
     """Sequences scored."""
     n_sequences_right: Tensor

@@ -1,6 +1,7 @@
 """The record, the table and the files of a solution, made from a law that needs no search."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,8 @@ def test_the_record_is_strict_json_with_its_keys_in_order(solved: tuple[Solution
     assert record["front"][1]["formula"] == record["formula"]
     assert (record["rows_used"], record["rows_dropped"], record["seed"]) == (12, 2, 7)
     assert record["checkpoint"] == {"source": "builtin:weighted", "sha256": "ab"}
+    from_hub = result_record(replace(solution, revision="c0ffee"), table, 7)
+    assert from_hub["checkpoint"] == {"source": "builtin:weighted", "sha256": "ab", "revision": "c0ffee"}
     assert record["exact"] is True
 
 

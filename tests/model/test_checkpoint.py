@@ -143,19 +143,3 @@ def test_damaged_and_foreign_checkpoints_are_refused(
 def test_sources_are_explicit(source: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         EMLInitialiser.load(source)
-
-
-def test_the_hub_is_asked_for_the_pinned_revision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def snapshot_download(repository: str, *, revision: str, allow_patterns: list[str]) -> str:
-        asked.append((repository, revision, sorted(allow_patterns)))
-        if revision == "gone":
-            raise OSError("404: revision not found\nmore")
-        return str(folder)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    assert EMLInitialiser.load("hf-hub:owner/name@abc123").config.grammar == "weighted"
-    assert asked == [("owner/name", "abc123", [CONFIG_FILE, WEIGHTS_FILE])]
-    with pytest.raises(UserError, match=r"cannot get 'owner/name' at 'gone' from the Hub: 404: revision not found$"):
-        EMLInitialiser.load("hf-hub:owner/name@gone")
