@@ -22,8 +22,9 @@ from emlinit.model.training_state import write_atomically
 CARD_FILE = "README.md"
 CURVE_FILE = "held_out_loss.png"
 TABLE_ROWS = 8
+"""Most rows of the table of held-out figures."""
 
-_METADATA = """---
+METADATA = """---
 license: mit
 library_name: emlinit
 pipeline_tag: tabular-regression
@@ -74,7 +75,8 @@ def write_model_card(checkpoint_dir: Path, run_dir: Path, recovery_markdown: str
         )
     write_atomically(checkpoint_dir / CURVE_FILE, lambda path: _draw(lines).savefig(path, format="png", dpi=120))
     figures = RunFigures(held_out[-1]["examples"], held_out[-1]["minutes"], held_out[-1]["held_out_loss"])
-    text = _METADATA + "\n" + _body(stored, held_out, recovery_markdown)
+    source = f"builtin:{stored.architecture['grammar']}"
+    text = card_text(stored, source, held_out, recovery_markdown, has_curve=True)
     write_atomically(checkpoint_dir / CARD_FILE, lambda path: path.write_text(text, encoding="utf-8"))
     return figures
 
@@ -115,13 +117,28 @@ def _draw(lines: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _body(stored: StoredWeights, held_out: Sequence[Mapping[str, Any]], recovery_markdown: str) -> str:
-    architecture, pretraining = stored.architecture, stored.about["pretraining"]
+def card_text(
+    stored: StoredWeights,
+    source: str,
+    held_out: Sequence[Mapping[str, Any]],
+    recovery_markdown: str = "",
+    *,
+    has_curve: bool,
+) -> str:
+    """The card of a checkpoint; what is not known about it is left out.
+
+    Args:
+        stored: the checkpoint.
+        source: the name by which readers load it.
+        held_out: held-out measurements, lines of metrics.jsonl, oldest first.
+        recovery_markdown: what the weights recover.
+        has_curve: whether the picture of the held-out loss lies beside the card.
+    """
+    architecture, pretraining = stored.architecture, stored.about.get("pretraining")
     grammar = architecture["grammar"]
     n_parameters = sum(tensor.numel() for tensor in stored.tensors.values())
     widths = ", ".join(f"`{name}` {value}" for name, value in architecture.items() if name != "grammar")
-    last = held_out[-1]
-    return f"""# emlinit, {grammar} grammar
+    intro = f"""# emlinit, {grammar} grammar
 
 A set transformer that reads data points and proposes formulas, with the routing logits that start Gumbel-hard training
 of an EML tree ({_TASKS[grammar]}).
@@ -129,49 +146,71 @@ of an EML tree ({_TASKS[grammar]}).
 ```python
 from emlinit.model import EMLInitialiser
 
-EMLInitialiser.load("builtin:{grammar}").propose(x, y, n=64)  # x (points, variables), y (points,)
+EMLInitialiser.load("{source}").propose(x, y, n=64)  # x (points, variables), y (points,)
 ```
 
-or, proposals and everything after them, `python scripts/solve.py DATA.csv --grammar {grammar}`.
+or, proposals and everything after them, `{_solve_command(source, grammar)}`.
 
 - {n_parameters / 1e6:.2f} M parameters: {widths}.
-- Weights: `model.safetensors`, sha256 `{stored.sha256}`.
+- Weights: `model.safetensors`, sha256 `{stored.sha256}`."""
+    sections = [intro]
+    if pretraining is not None:
+        sections += [
+            f"## Pretraining corpus\n\n{_corpus(pretraining['stream'])}",
+            _training(stored.about, held_out, has_curve=has_curve),
+        ]
+    if recovery_markdown.strip():
+        sections.append(f"## Recovery\n\n{recovery_markdown.strip()}")
+    sections.append(_limits(architecture, pretraining["stream"] if pretraining is not None else None))
+    return METADATA + "\n" + "\n\n".join(sections) + "\n"
 
-## Pretraining corpus
 
-{_corpus(pretraining["stream"])}
+def _solve_command(source: str, grammar: str) -> str:
+    checkpoint = "" if source == f"builtin:{grammar}" else f" --checkpoint {source}"
+    return f"python scripts/solve.py DATA.csv --grammar {grammar}{checkpoint}"
 
-## Training
 
-```
-{command_line(pretraining)}
-```
+def _training(about: Mapping[str, Any], held_out: Sequence[Mapping[str, Any]], *, has_curve: bool) -> str:
+    pretraining = about["pretraining"]
+    parts = ["## Training", f"```\n{command_line(pretraining)}\n```"]
+    if held_out:
+        last = held_out[-1]
+        parts.append(
+            f"{last['examples']:,} examples in {last['minutes']:.0f} minutes, {last['step']:,} steps; the weights are the "
+            "exponential\naverage over the steps. All options are in `config.json`."
+        )
+    for stage in reversed(about.get("stages_before", [])):
+        if "pretraining" in stage and "reached" in stage:
+            parts.append(
+                f"The run started from weights (sha256 `{stage['sha256']}`) of {stage['reached']['examples']:,} examples "
+                f"in {stage['reached']['minutes']:.0f} minutes:\n\n```\n{command_line(stage['pretraining'])}\n```"
+            )
+    if has_curve:
+        parts.append(f"![held-out loss]({CURVE_FILE})")
+    if held_out:
+        parts.append(
+            f"Held out are {pretraining['held_out_batches']} minibatches of {pretraining['stream']['batch_size']} examples, "
+            "made from a\nseed that training cannot use. A sequence counts as right when the most probable token is right "
+            "at every position,\ngiven the right ones before it."
+        )
+        parts.append(_table(held_out))
+    return "\n\n".join(parts)
 
-{last["examples"]:,} examples in {last["minutes"]:.0f} minutes, {last["step"]:,} steps; the weights are the exponential
-average over the steps. All options are in `config.json`.
 
-![held-out loss]({CURVE_FILE})
+def _limits(architecture: Mapping[str, Any], stream: Mapping[str, Any] | None) -> str:
+    shown = "."
+    if stream is not None:
+        shown = (
+            f" (trained on up to {stream['max_variables']}) and was shown {stream['min_points']} to "
+            f"{stream['max_points']} points at a time; more are\n  split into bags."
+        )
+    return f"""## Limits
 
-Held out are {pretraining["held_out_batches"]} minibatches of {pretraining["stream"]["batch_size"]} examples, made from a
-seed that training cannot use. A sequence counts as right when the most probable token is right at every position,
-given the right ones before it.
-
-{_table(held_out)}
-
-## Recovery
-
-{recovery_markdown.strip()}
-
-## Limits
-
-- It reads at most {architecture["n_variables"]} variables (trained on up to {pretraining["stream"]["max_variables"]}) and \
-was shown {pretraining["stream"]["min_points"]} to {pretraining["stream"]["max_points"]} points at a time; more are
-  split into bags.
+- It reads at most {architecture["n_variables"]} variables{shown}
 - It proposes, it does not prove: formulas larger than the corpus' are out of its reach, and most proposals are wrong.
   Every one has to be fitted and checked against the data, as the solver does.
-{_grammar_limit(grammar)}
-- Numbers are read in single precision.
-"""
+{_grammar_limit(architecture["grammar"])}
+- Numbers are read in single precision."""
 
 
 def _corpus(stream: Mapping[str, Any]) -> str:

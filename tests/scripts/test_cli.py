@@ -8,13 +8,13 @@ from emlinit.scripts import cli, solve
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(command in shown for command in ("solve", "pretrain", "evaluate"))
+    assert all(command in shown for command in ("solve", "pretrain", "evaluate", "publish"))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "error: a command is missing: use one of solve, pretrain, evaluate"),
+        ([], "error: a command is missing: use one of solve, pretrain, evaluate, publish"),
         (["slove"], "error: 'slove' is no command: did you mean 'solve'?"),
     ],
 )
