@@ -1,7 +1,28 @@
 """All distinct functions of the exact grammar up to a size, each with its smallest tree.
 
 Bottom-up: a function of size n is `exp(l) - ln(r)` of two smaller ones whose sizes sum to n - 1. Two functions are the same
-if their values agree on generic probe points, compared through a hash of the rounded values.
+if their values agree on generic probe points, compared through a hash of the rounded values. What is left out: values
+that double precision cannot give to the digits compared (a difference below 1e-5 of its terms), and what grows beyond
+the ceiling at a probe, or takes ln 0.
+
+How many there are depends on where one looks. New functions at size 1, 2, ...:
+
+                                              one variable                             two variables
+    at `probe_points` (1.1..1.95)             4 16 70 342 1817 10035 57423 336839      9 54 345 2556 20242 166971
+    the same in exact arithmetic              4 16 70 342 1820 10103                   9 54 345 2556
+    published: in 0.5..3, |value| < 1e8       4 16 65 304 1495 7692 40499 218059       9 54 326 2261 16339 123327
+    such points in exact arithmetic           4 16 66 306 1514..1526                   9 54 327 2265
+    `build_table` with such points, ceiling   4 16 65 298 1455..1467                   9 54 323 2222
+
+- The range and the limit matter most: they leave out towers such as exp(exp(exp x)).
+- The published counts lack the constant 0 (size 3), so 1 - ln x = eml(0, x) too (size 4), and tell functions apart to
+  about 4e-8 only: e - ln(e^e^e) and e - ln(e^e^e - ln x) pass for one (size 4). These two rules turn 66 and 306 into 65
+  and 304 (327 into 326 and 2265 into 2261 in two variables) for any points that reach 0.6 and 2.8. Larger counts depend
+  on the points, which were not published: by a percent and more from size 5 on.
+- Ours in that range have both but lack f = e^x - ln(e^e^x - ln x), to first order exp(-e^x) ln x, (size 3) and with it,
+  at size 4, e - ln f, e^x - ln f, e^f, e^f - ln x, and the four e^x - ln(e^e^x - ln a) with a = e, e - ln x, e^x,
+  e^x - ln x: all are differences of nearly equal numbers for x near 3. So 304 + 2 - 8 = 298.
+- Nothing is counted twice: up to size 6 every tree of the table is a distinct function in exact arithmetic.
 
 Legend: f function, m probe point, v variable, l token position.
 """
@@ -14,7 +35,7 @@ import torch
 from jaxtyping import Float64, Int8, Int32, Int64
 from torch import Tensor
 
-from emlinit.generator.grammar import EML, ONE, PAD, X1
+from emlinit.generator.grammar import EML, MAX_VARIABLES, ONE, PAD, X1
 
 INVALID_KEY = -1
 _KEY_BITS = 36  # values are compared to about 1.5e-11 of their size
@@ -94,6 +115,7 @@ def build_table(
     max_size: int,
     probes: Float64[Tensor, "m v"] | None = None,
     *,
+    ceiling: float = 1e100,
     block_pairs: int = _BLOCK_PAIRS,
     progress: Callable[[float], None] | None = None,
 ) -> FunctionTable:
@@ -103,9 +125,17 @@ def build_table(
         n_variables: variables that a tree may read, at least 1.
         max_size: most eml nodes of a tree, at least 0.
         probes: points at which functions are compared; `probe_points(n_variables)` by default.
+        ceiling: functions are left out if `exp(l)`, `ln(r)` or a value on the way to them is larger at a probe.
         block_pairs: pairs of children tried at once; bounds the memory beyond that of the table itself.
         progress: called with the share of the pairs tried so far, 0..1.
+
+    Raises:
+        ValueError: `n_variables` is outside 1..MAX_VARIABLES or `max_size` is negative.
     """
+    if not 1 <= n_variables <= MAX_VARIABLES or max_size < 0:
+        raise ValueError(
+            f"no table of {n_variables} variables and size {max_size}: use 1..{MAX_VARIABLES} and 0 or more"
+        )
     probes = probe_points(n_variables) if probes is None else probes
     ones = torch.ones(1, len(probes), dtype=torch.complex128)
     value = torch.cat([ones, probes.T[:n_variables].to(torch.complex128)])
@@ -124,7 +154,7 @@ def build_table(
             right = size - 1 - left
             width = len(logs[right])
             for rows in torch.split(torch.arange(len(exps[left])), max(block_pairs // width, 1)):
-                value, key = _combine(exps[left][rows], logs[right])
+                value, key = _combine(exps[left][rows], logs[right], ceiling)
                 first = _first_new(key.numpy(), known)
                 known = _merge(known, key.numpy()[first])
                 pick = torch.from_numpy(first)
@@ -137,6 +167,8 @@ def build_table(
             value = torch.cat([value for _, value, _ in found])
             exps.append(torch.exp(value))
             logs.append(_log(value))
+    if progress is not None:
+        progress(1.0)
     counts = tuple(len(key) for key in keys)
     left_row, right_row = torch.cat(children, 1).int()
     sorted_keys, order = torch.cat(keys).sort()
@@ -168,13 +200,13 @@ def _log(value: Tensor) -> Tensor:
     return torch.log(torch.complex(value.real + 0.0, value.imag + 0.0))
 
 
-def _combine(exp: Tensor, log: Tensor) -> tuple[Tensor, Tensor]:
+def _combine(exp: Tensor, log: Tensor, ceiling: float) -> tuple[Tensor, Tensor]:
     """Values and keys of every pair, left-major."""
     value = (exp[:, None] - log[None]).flatten(0, 1)
     larger = torch.maximum(exp.abs()[:, None].expand(-1, len(log), -1), log.abs()[None]).flatten(0, 1)
     size = value.abs()
     value = torch.where(size <= _ZERO * larger, 0.0, value)
-    unsure = (size > _ZERO * larger) & (size < _CANCELLED * larger) | ~(larger < 1e100)
+    unsure = (size > _ZERO * larger) & (size < _CANCELLED * larger) | ~(larger < ceiling)
     key = value_keys(value.real.contiguous(), value.imag.contiguous())
     return value, torch.where(unsure.any(-1), INVALID_KEY, key)
 
