@@ -87,7 +87,8 @@ def test_a_tag_or_branch_stays_where_it_was_first_seen_and_the_log_says_so(
 
 BREAKS: list[tuple[str, str, int, str]] = [
     (WEIGHTS_FILE, "cut", 10**7, "peer closed connection"),
-    (WEIGHTS_FILE, "cut", 100, "cut off 3 times, and the server cannot resume"),  # after whole chunks have come
+    # After whole chunks have come; clients that do not try again by themselves say what they say above.
+    (WEIGHTS_FILE, "cut", 100, "(cut off 3 times, and the server cannot resume|peer closed connection)"),
     (WEIGHTS_FILE, "short", 10**7, "file should be of size"),
     (
         WEIGHTS_FILE,
