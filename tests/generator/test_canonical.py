@@ -1,12 +1,10 @@
-"""The table of small functions, and labels without synonyms."""
+"""Labels without synonyms."""
 
-import mpmath
 import pytest
 import torch
 
 from emlinit.generator.canonical import Canonicaliser
 from emlinit.generator.evaluate import evaluate
-from emlinit.generator.function_table import build_table, probe_points, value_keys
 from emlinit.generator.grammar import from_text, is_complete, pad_sequences, size, to_text
 from emlinit.generator.program import programs_from_tokens
 from emlinit.generator.sample_trees import trees_by_size
@@ -15,29 +13,6 @@ from emlinit.generator.sample_trees import trees_by_size
 @pytest.fixture(scope="module")
 def canonicaliser() -> Canonicaliser:
     return Canonicaliser(3, table_size=4)
-
-
-def test_small_counts_are_those_of_an_exact_enumeration() -> None:
-    # 1, x and then the distinct functions of 1, 2 nodes: eml of two leaves, and so on; none overflow at these sizes.
-    one = build_table(1, 2, probe_points(1))
-    assert torch.bincount(one.sizes).tolist() == [2, 4, 16]
-    two = build_table(2, 2, probe_points(2))
-    assert torch.bincount(two.sizes).tolist() == [3, 9, 54]
-
-
-def test_table_trees_have_the_values_they_are_filed_under() -> None:
-    probes = probe_points(2)
-    table = build_table(2, 4, probes)
-    tokens = table.tokens_of(torch.arange(len(table)))
-    zeros = torch.zeros(tokens.shape, dtype=torch.float64)
-    result = evaluate(programs_from_tokens(tokens, zeros, 2), probes, imag=True)
-    assert result.imag is not None
-    sure = result.valid.all(-1)
-    assert float(sure.double().mean()) > 0.85
-    keys = torch.empty_like(table.keys)
-    keys[table.order] = table.keys
-    assert torch.equal(value_keys(result.value, result.imag)[sure], keys[sure])
-    assert torch.equal(table.find(keys), torch.arange(len(keys)))
 
 
 @pytest.mark.parametrize(
@@ -78,12 +53,3 @@ def test_equal_functions_share_a_key(canonicaliser: Canonicaliser) -> None:
     tokens, _ = pad_sequences([from_text(text) for text in texts])
     _, keys = canonicaliser(tokens)
     assert keys[0] == keys[1] != keys[2]
-
-
-def test_a_key_is_not_split_by_rounding() -> None:
-    with mpmath.workdps(40):
-        value = float(mpmath.exp(mpmath.log(mpmath.mpf(1) / 3)))
-    near = torch.tensor([[1.0], [1 - 1e-16], [1 + 3e-16], [value], [1 / 3]], dtype=torch.float64)
-    keys = value_keys(near, torch.zeros_like(near))
-    assert keys[0] == keys[1] == keys[2] != keys[3]
-    assert keys[3] == keys[4]
