@@ -19,10 +19,11 @@ How many there are depends on where one looks. New functions at size 1, 2, ...:
   and 2.8: the constant 0 (size 3) is left out, and 1 - ln x = eml(0, x) with it (size 4); functions are told apart to
   about 4e-8 only, so that e - ln(e^e^e) and e - ln(e^e^e - ln x) pass for one (size 4). Later counts depend on the points
   and on the rounding, by a percent and more. Neither was published, so those numbers cannot be reproduced.
-- `build_table` in that range finds both but lacks f = e^x - ln(e^e^x - ln x), to first order exp(-e^x) ln x, (size 3) and with it,
-  at size 4, e - ln f, e^x - ln f, e^f, e^f - ln x, and the four e^x - ln(e^e^x - ln a) with a = e, e - ln x, e^x,
+- `build_table` in that range finds both but lacks f = e^x - ln(e^e^x - ln x), to first order exp(-e^x) ln x (size 3). At
+  size 4 it lacks e - ln f, e^x - ln f, e^f, e^f - ln x, and the four e^x - ln(e^e^x - ln a) with a = e, e - ln x, e^x,
   e^x - ln x: all are differences of nearly equal numbers for x near 3. So 304 + 2 - 8 = 298.
-- Nothing is counted twice: up to size 6 in one variable every tree of the table is a distinct function in exact arithmetic.
+- Nothing is counted twice: up to size 6 in one variable, every tree of the table is a distinct function in exact
+  arithmetic.
 
 Legend: f function, m probe point, v variable, l token position.
 """
