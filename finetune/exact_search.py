@@ -1,6 +1,8 @@
 """Search in the exact grammar: sampling from the initialiser, peeling, and Gumbel-hard training from its routing logits.
 
-Sampling asks whether the network knows the tree; training starts where it does not, from the logits of its best guesses.
+Sampling asks whether the network knows the tree; peeling asks it again, one level deeper each time; training starts where
+both fail, from the logits of the best guesses. What any of them has right in part is completed exactly by a `Matcher`.
+With a table of all small functions the search begins by looking up, and meets in the middle whatever it opens.
 
 Legend: b candidate, p point, v input variable, r restart, s slot, c choice.
 """
@@ -8,38 +10,68 @@ Legend: b candidate, p point, v input variable, r restart, s slot, c choice.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from emlinit.finetune.candidates import CandidatePool, SearchConfig
 from emlinit.finetune.gumbel import GumbelConfig, train_gumbel_hard
-from emlinit.finetune.peeling import peel
+from emlinit.finetune.matching import Matcher
+from emlinit.finetune.meeting import MeetingSearch
+from emlinit.finetune.peeling import PeelConfig, Peeling, Proposer
 from emlinit.finetune.start_logits import start_logits
 from emlinit.finetune.topology import full_tree
 from emlinit.generator.evaluate import evaluate
+from emlinit.generator.function_table import FunctionTable
 from emlinit.generator.grammar import ONE, X1, depth
-from emlinit.generator.program import Programs, programs_from_tokens
-from emlinit.model.initialiser import EMLInitialiser
+from emlinit.generator.inversion import EPS
+from emlinit.generator.program import Programs, programs_from_tokens, tokens_from_program
 from emlinit.model.propose import Proposals
 
 
 @dataclass(frozen=True)
 class ExactSearchConfig(SearchConfig):
-    """How the search spends its time."""
+    """How the search spends its time, and which of its parts are used at all."""
 
-    proposals: int = 512
+    proposals: int = 256
     """Candidates of a round."""
     screen_points: int = 64
     """Rows that candidates are scored on; those that fit exactly are checked on all."""
+    recombine: bool = True
+    """Whether parts of candidates complete other candidates."""
+    peel: bool = True
+    """Whether the search peels."""
+    peeling: PeelConfig = PeelConfig()
+    """How it does."""
     states: int = 48
     """States that a round's peeling looks at (see `peeling`)."""
+    gumbel: bool = True
+    """Whether routing logits are trained."""
     restarts: int = 64
     """Gumbel-hard restarts of a round, each from the logits of one proposal."""
     gumbel_steps: int = 60
     """Steps of a round's Gumbel-hard training; steps and not seconds, so that the same seed gives the same law."""
+    elites: bool = True
+    """Whether restarts begin again from elites."""
     max_depth: int = 6
     """Deepest tree that is trained, in eml nodes."""
+    meeting_seconds: float = 1.0
+    """With a table: time for meeting in the middle before the first round; after each, it gets as long as the round took."""
+    certain_loss: float = 1e-24
+    """Loss at which the search ends at once. Above it, up to `exact_loss`, another tree might be the true one."""
+    doubt_seconds: float = 2.0
+    """How long it goes on in that case."""
+
+
+@runtime_checkable
+class Sampler(Proposer, Protocol):
+    """What the search asks: the initialiser, or a prior that does not look at the data."""
+
+    def propose(
+        self, x: Tensor, y: Tensor, n: int, *, generator: torch.Generator | None, temperature: float, n_bags: int
+    ) -> Proposals:
+        """See `EMLInitialiser.propose`."""
 
 
 def relative_loss(programs: Programs, x: Tensor, y: Tensor) -> Tensor:
@@ -49,8 +81,50 @@ def relative_loss(programs: Programs, x: Tensor, y: Tensor) -> Tensor:
     return torch.where(result.valid.all(-1), loss, torch.inf)
 
 
+class Judge:
+    """Scores trees on the data, keeps the best, and says when the search is over."""
+
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        pool: CandidatePool,
+        *,
+        deadline: float,
+        generator: torch.Generator,
+        config: ExactSearchConfig,
+    ) -> None:
+        """See `search_exact`."""
+        self.x, self.y, self.pool, self.deadline, self.config = x, y, pool, deadline, config
+        self.screen = torch.randperm(len(y), generator=generator)[: config.screen_points]
+        self._doubtful = False
+
+    def trees(self, tokens: Tensor) -> bool:
+        """Score whole trees given as tokens of shape (b, l); whether the search is over."""
+        if len(tokens):
+            zeros = torch.zeros(tokens.shape, dtype=torch.float64)
+            return self.programs(programs_from_tokens(tokens, zeros, self.x.shape[1]))
+        return self.over()
+
+    def programs(self, programs: Programs) -> bool:
+        """Score programs on the screening rows, those that look exact on all; whether the search is over."""
+        loss = relative_loss(programs, self.x[self.screen], self.y[self.screen])
+        promising = torch.nonzero(loss <= self.config.exact_loss)[:, 0]
+        if len(promising):
+            loss[promising] = relative_loss(programs[promising], self.x, self.y)
+        self.pool.add(programs, loss)
+        return self.over()
+
+    def over(self) -> bool:
+        """Whether a tree is exact beyond doubt, or the time is up."""
+        if self.pool.best_loss <= self.config.exact_loss and not self._doubtful:
+            self._doubtful = True
+            self.deadline = min(self.deadline, time.monotonic() + self.config.doubt_seconds)
+        return self.pool.best_loss <= self.config.certain_loss or time.monotonic() >= self.deadline
+
+
 def search_exact(
-    initialiser: EMLInitialiser,
+    sampler: Sampler,
     x: Tensor,
     y: Tensor,
     pool: CandidatePool,
@@ -58,29 +132,42 @@ def search_exact(
     deadline: float,
     generator: torch.Generator,
     progress: Callable[[str], None],
+    table: FunctionTable | None = None,
     config: ExactSearchConfig | None = None,
 ) -> None:
     """Fill `pool` with exact trees; losses are mean squared errors relative to the variance of y.
 
     Args:
-        initialiser: of the exact grammar.
+        sampler: the initialiser of the exact grammar.
         x: training points, float64 of shape (p, v).
         y: targets, float64 of shape (p,), not constant.
         pool: is added to.
         deadline: on the clock of `time.monotonic`; the search ends earlier when a tree is exact.
         generator: for everything random.
         progress: takes a remark after each round.
+        table: all small functions, to look up; None searches without.
         config: options.
     """
     config = config or ExactSearchConfig()
-    screen = torch.randperm(len(y), generator=generator)[: config.screen_points]
+    judge = Judge(x, y, pool, deadline=deadline, generator=generator, config=config)
     leaves = torch.arange(ONE, X1 + x.shape[1])
     leaves = leaves[(leaves == ONE) | (leaves >= X1)][:, None]
-    bare = programs_from_tokens(leaves, torch.zeros(leaves.shape, dtype=torch.float64), x.shape[1])
-    pool.add(bare, relative_loss(bare, x, y))  # so that there is an answer, however short the time
+    judge.trees(leaves)  # so that there is an answer, however short the time
+    matcher = Matcher(x, y, table=table, recombine=config.recombine)
+
+    meeting = None if table is None else MeetingSearch(table, x[matcher.rows], y[matcher.rows])
+
+    def match(tokens: Tensor) -> bool:
+        matcher.learn(tokens)
+        return any([judge.trees(trees) for trees in matcher.candidates(y.to(torch.complex128), EPS * y.abs(), tokens)])
+
+    if match(leaves) or (meeting and meeting.run(judge.trees, time.monotonic() + config.meeting_seconds)):
+        return
+    peeling = Peeling(sampler, x, y, matcher, generator=generator, config=config.peeling)
     round_number = 0
-    while time.monotonic() < deadline:
-        proposals = initialiser.propose(
+    while not judge.over():
+        began = time.monotonic()
+        proposals = sampler.propose(
             x,
             y,
             config.proposals,
@@ -88,69 +175,44 @@ def search_exact(
             temperature=config.temperature(round_number),
             n_bags=config.bags,
         )
-        score(pool, proposals.programs, x, y, screen, config)
-        if pool.best_loss <= config.exact_loss:
+        if judge.programs(proposals.programs) or match(proposals.tokens):
             return
-        peel(
-            initialiser,
-            x,
-            y,
-            proposals,
-            lambda trees: _try(trees, x, y, pool, screen, config),
-            deadline=deadline,
-            max_states=config.states,
-            generator=generator,
-        )
-        if pool.best_loss <= config.exact_loss:
-            return
-        train(proposals, x[screen], y[screen], pool, deadline=deadline, generator=generator, config=config)
-        if pool.best_loss <= config.exact_loss:
+        if config.peel:
+            peeling.add(proposals)
+            if peeling.run(judge.trees, max_states=config.states, deadline=judge.deadline):
+                return
+        if config.gumbel:
+            trained = train(proposals, judge, generator=generator)
+            if judge.over() or match(trained):
+                return
+        if meeting and meeting.run(judge.trees, 2 * time.monotonic() - began):  # as long as the rest of the round
             return
         round_number += 1
         progress(f"round {round_number}: best relative error {pool.best_loss**0.5:.2g}")
 
 
-def train(
-    proposals: Proposals,
-    x: Tensor,
-    y: Tensor,
-    pool: CandidatePool,
-    *,
-    deadline: float,
-    generator: torch.Generator,
-    config: ExactSearchConfig,
-) -> None:
-    """Gumbel-hard training from the routing logits of the proposals that fit best and of the likeliest ones."""
-    seconds = deadline - time.monotonic()
+def train(proposals: Proposals, judge: Judge, *, generator: torch.Generator) -> Tensor:
+    """Gumbel-hard training from the routing logits of the proposals that fit best and of the likeliest ones.
+
+    Returns:
+        the best trees that it visited, tokens of shape (b, l).
+    """
+    config, x, y = judge.config, judge.x[judge.screen], judge.y[judge.screen]
+    seconds = judge.deadline - time.monotonic()
     depths = depth(proposals.tokens)
-    loss = relative_loss(proposals.programs, x, y)
     fits = torch.nonzero((depths <= config.max_depth) & (depths > 0))[:, 0]
     if seconds <= 0 or not len(fits):
-        return
+        return proposals.tokens[:0]
     # Proposals come likeliest first: half of the restarts take those, half the ones nearest to the data.
+    loss = relative_loss(proposals.programs, x, y)
     near = fits[loss[fits].argsort(stable=True)]
     starts = torch.stack([fits, near], dim=1).flatten()[: config.restarts]
     levels = int(depths[starts].max())
     topology = full_tree(levels, x.shape[1])
     logits = start_logits(proposals.tokens[starts], proposals.kind_log_probs[starts], levels, x.shape[1])
-    gumbel = GumbelConfig(steps=config.gumbel_steps, seconds=seconds)
-    found = train_gumbel_hard(topology, logits, x, y, gumbel, generator=generator)
-    pool.add(found.programs, relative_loss(found.programs, x, y))
-
-
-def _try(trees: Tensor, x: Tensor, y: Tensor, pool: CandidatePool, screen: Tensor, config: ExactSearchConfig) -> bool:
-    """Score whole trees given as tokens; whether one is exact."""
-    zeros = torch.zeros(trees.shape, dtype=torch.float64)
-    score(pool, programs_from_tokens(trees, zeros, x.shape[1]), x, y, screen, config)
-    return pool.best_loss <= config.exact_loss
-
-
-def score(
-    pool: CandidatePool, programs: Programs, x: Tensor, y: Tensor, screen: Tensor, config: ExactSearchConfig
-) -> None:
-    """Add candidates with their losses on the screening rows; those that look exact are judged on all rows."""
-    loss = relative_loss(programs, x[screen], y[screen])
-    promising = torch.nonzero(loss <= config.exact_loss)[:, 0]
-    if len(promising):
-        loss[promising] = relative_loss(programs[promising], x, y)
-    pool.add(programs, loss)
+    elite_share = GumbelConfig.elite_share if config.elites else 0.0
+    gumbel = GumbelConfig(steps=config.gumbel_steps, seconds=seconds, elite_share=elite_share)
+    found = train_gumbel_hard(topology, logits, x, y, gumbel, generator=generator).programs
+    judge.programs(found)
+    best = [tokens_from_program(found, i)[0] for i in range(min(len(found), config.restarts))]
+    return torch.nn.utils.rnn.pad_sequence(best, batch_first=True)

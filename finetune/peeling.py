@@ -5,11 +5,12 @@ values that the other one must have,
 
     R = exp(exp(L) - y)        L = ln(y + ln R),
 
-a problem of the same kind, one level shallower. States (what is decided, what values are still wanted) are searched best
-first by the probability of their decisions. Every guess of the open subtree is put into the tree and scored on the data
-themselves, so that no error of an inversion is ever taken for a fit.
+a problem of the same kind, one level shallower; the network reads it from the points at which it is real. States (what is decided, what values are still wanted) are searched best
+first by the probability of their decisions, several at once: one call of the network serves them all. Every guess of an
+open subtree, and everything that a `Matcher` closes it with, is put into the tree and scored on the data themselves, so
+that no error of an inversion is ever taken for a fit.
 
-Legend: p point, v input variable, l token position.
+Legend: p point, v input variable, l token position, g state of a batch.
 """
 
 import heapq
@@ -17,144 +18,205 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from emlinit.generator.evaluate import evaluate
+from emlinit.finetune.matching import Matcher
 from emlinit.generator.grammar import EML, PAD, subtree_lengths
-from emlinit.generator.program import programs_from_tokens
-from emlinit.model.initialiser import EMLInitialiser
+from emlinit.generator.inversion import (
+    EPS,
+    LARGEST,
+    LEFT,
+    RIGHT,
+    is_finite,
+    left_wanted,
+    log_branch_cut,
+    lost_digits,
+    right_wanted,
+    subtree_values,
+)
 from emlinit.model.propose import Proposals
+
+READABLE = 1e-6
+"""Largest loss of digits (see `lost_digits`) of a value that the network reads."""
 
 
 @dataclass(frozen=True)
 class PeelConfig:
     """How peeling spends its time."""
 
-    proposals: int = 64
+    proposals: int = 16
     """Most probable guesses (beam search) that are made of each state's open subtree."""
+    batch: int = 8
+    """States that are looked at together."""
     points: int = 64
-    """Points that a state is read from."""
-    max_known: int = 3
+    """Most points that a state is read from."""
+    min_points: int = 8
+    """Fewest of them: states with fewer real and reliable values are not looked at."""
+    max_known: int = 4
     """Largest subtree, in eml nodes, that is taken as decided at once."""
-    min_share: float = 0.02
+    min_share: float = 0.01
     """Least probability of a decision."""
-    max_peels: int = 8
+    max_peels: int = 10
     """Most decisions on a path."""
     max_tokens: int = 25
     """Longest guess of an open subtree."""
 
 
+@runtime_checkable
+class Proposer(Protocol):
+    """What peeling asks: the initialiser, or a prior that does not look at the data."""
+
+    def propose_each(
+        self, x: Tensor, y: Tensor, point_mask: Tensor, n: int, *, max_tokens: int | None = None
+    ) -> list[Proposals]:
+        """See `EMLInitialiser.propose_each`."""
+
+
 @dataclass(frozen=True)
 class _State:
-    """A tree with one open subtree: the tokens before and after it, and the values that it must have."""
+    """A tree with one open subtree."""
 
     before: tuple[int, ...]
     after: tuple[int, ...]
+    """The tokens before and after the open subtree."""
     target: Tensor
+    """The values that it must have, complex128 of shape (p,)."""
+    error: Tensor
+    """Their absolute errors, infinite where nothing is known, float64 of shape (p,)."""
+    points: Tensor
+    """The points that the network reads it from: those at which it is real and reliable."""
     peels: int
 
 
-def peel(
-    initialiser: EMLInitialiser,
-    x: Tensor,
-    y: Tensor,
-    first: Proposals,
-    try_trees: Callable[[Tensor], bool],
-    *,
-    deadline: float,
-    max_states: int,
-    generator: torch.Generator,
-    config: PeelConfig | None = None,
-) -> None:
-    """Search best first over peels until a tree is exact.
+class Peeling:
+    """A best-first search that can be given more time, and more guesses of the whole tree, again and again."""
 
-    Args:
-        initialiser: of the exact grammar.
-        x: points, float64 of shape (p, v).
-        y: targets, float64 of shape (p,).
-        first: proposals for the data themselves, which have been tried already.
-        try_trees: takes whole trees, tokens of shape (b, l), scores them, and says whether one is exact.
-        deadline: on the clock of `time.monotonic`.
-        max_states: most states that are looked at.
-        generator: draws the bags of points.
-        config: options.
-    """
-    config = config or PeelConfig()
-    queue: list[tuple[float, int, _State]] = []
-    seen: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
-    counter = 0
+    def __init__(
+        self,
+        proposer: Proposer,
+        x: Tensor,
+        y: Tensor,
+        matcher: Matcher,
+        *,
+        generator: torch.Generator,
+        config: PeelConfig | None = None,
+    ) -> None:
+        """Begin with the whole tree open.
 
-    def push(state: _State, log_prob: float, proposals: Proposals) -> None:
-        nonlocal counter
-        if state.peels >= config.max_peels:
-            return
-        for child, share in _children(state, proposals, x, config):
-            if (child.before, child.after) not in seen:
-                seen.add((child.before, child.after))
-                counter += 1
-                heapq.heappush(queue, (-(log_prob + share), counter, child))
+        Args:
+            proposer: guesses open subtrees.
+            x: points, float64 of shape (p, v).
+            y: targets, float64 of shape (p,).
+            matcher: closes open subtrees with what is known.
+            generator: chooses the points that states are read from.
+            config: options.
+        """
+        self.config = config or PeelConfig()
+        self._proposer, self._x, self._matcher = proposer, x, matcher
+        self._order = torch.randperm(len(y), generator=generator)
+        self._queue: list[tuple[float, int, _State]] = []
+        self._seen: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
+        self._root = _State((), (), y.to(torch.complex128), EPS * y.abs(), self._order[: self.config.points], 0)
 
-    push(_State((), (), y, 0), 0.0, first)
-    for _ in range(max_states):
-        if not queue or time.monotonic() > deadline:
-            return
-        cost, _, state = heapq.heappop(queue)
-        proposals = initialiser.propose(
-            x,
-            state.target,
-            config.proposals,
-            generator=generator,
-            method="beam",
-            n_bags=1,
-            points_per_bag=config.points,
-            max_tokens=config.max_tokens,
+    def add(self, proposals: Proposals) -> None:
+        """Take decisions on the root from guesses of the whole tree."""
+        self._push(self._root, 0.0, proposals)
+
+    def run(self, try_trees: Callable[[Tensor], bool], *, max_states: int, deadline: float) -> bool:
+        """Look at the most probable states.
+
+        Args:
+            try_trees: takes whole trees, tokens of shape (b, l), scores them, and says whether the search is over.
+            max_states: most states that are looked at.
+            deadline: on the clock of `time.monotonic`.
+
+        Returns:
+            What `try_trees` said last.
+        """
+        looked_at = 0
+        while self._queue and looked_at < max_states and time.monotonic() < deadline:
+            popped = [heapq.heappop(self._queue) for _ in range(min(self.config.batch, len(self._queue)))]
+            looked_at += len(popped)
+            guesses = self._guess([state for _, _, state in popped])
+            self._matcher.learn(_stack([proposals.tokens for proposals in guesses]))
+            trees = []
+            for (cost, _, state), proposals in zip(popped, guesses, strict=True):
+                closing = self._matcher.candidates(state.target, state.error, proposals.tokens)
+                trees += [_embed(state, part) for part in (proposals.tokens, *closing)]
+                self._push(state, -cost, proposals)
+            if try_trees(_stack(trees)):
+                return True
+        return False
+
+    def _guess(self, states: list[_State]) -> list[Proposals]:
+        """Ask for the open subtrees of all states at once."""
+        points = torch.nn.utils.rnn.pad_sequence([state.points for state in states], batch_first=True)
+        n_points = torch.tensor([len(state.points) for state in states])
+        mask = torch.arange(points.shape[1]) < n_points[:, None]
+        y = torch.stack([state.target.real[rows] for state, rows in zip(states, points, strict=True)])
+        return self._proposer.propose_each(
+            self._x[points], torch.where(mask, y, 0.0), mask, self.config.proposals, max_tokens=self.config.max_tokens
         )
-        if try_trees(_embed(state, proposals.tokens)):
+
+    def _push(self, state: _State, log_prob: float, proposals: Proposals) -> None:
+        if state.peels >= self.config.max_peels:
             return
-        push(state, -cost, proposals)
+        for child, share in _children(state, proposals, self._x, self._order, self.config):
+            if (child.before, child.after) not in self._seen:
+                self._seen.add((child.before, child.after))
+                heapq.heappush(self._queue, (-(log_prob + share), len(self._seen), child))
 
 
-def _children(state: _State, proposals: Proposals, x: Tensor, config: PeelConfig) -> list[tuple[_State, float]]:
+def _children(
+    state: _State, proposals: Proposals, x: Tensor, order: Tensor, config: PeelConfig
+) -> list[tuple[_State, float]]:
     """States with one more of the root's subtrees decided, and the log-probability of that decision: the share of the
     proposals, by their probabilities, that agree on the subtree."""
     share = (proposals.log_prob - proposals.log_prob.max()).exp()
     share = share / share.sum()
     spans = subtree_lengths(proposals.tokens)
-    shares: dict[tuple[str, tuple[int, ...]], float] = {}
+    shares: dict[tuple[int, tuple[int, ...]], float] = {}
     for row in torch.nonzero(proposals.tokens[:, 0] == EML)[:, 0].tolist():
         tokens = proposals.tokens[row].tolist()
         middle, end = 1 + int(spans[row, 1]), int(spans[row, 0])
-        for side, known in (("left", tuple(tokens[1:middle])), ("right", tuple(tokens[middle:end]))):
+        for side, known in ((LEFT, tuple(tokens[1:middle])), (RIGHT, tuple(tokens[middle:end]))):
             if known.count(EML) <= config.max_known:
                 shares[side, known] = shares.get((side, known), 0.0) + float(share[row])
+    likely = [(side, known, total) for (side, known), total in shares.items() if total >= config.min_share]
+    if not likely:
+        return []
+    wanted, error = _invert([(side, known) for side, known, _ in likely], state.target, state.error, x)
+    lost = lost_digits(wanted, error)
+    readable = (lost < READABLE)[:, order] & (wanted.imag.abs() <= 1e-9 * (1 + wanted.real.abs()))[:, order]
     children = []
-    for (side, known), total in shares.items():
-        if total < config.min_share:
+    for i, (side, known, total) in enumerate(likely):
+        points = order[readable[i]][: config.points]
+        values = wanted[i, points].real
+        if len(points) < min(config.min_points, len(x)) or float(values.std()) <= 1e-9 * float(values.abs().max()):
             continue
-        target = _invert(side, known, state.target, x)
-        if target is None:
-            continue
-        if side == "left":
-            child = _State((*state.before, EML, *known), state.after, target, state.peels + 1)
-        else:
-            child = _State((*state.before, EML), (*known, *state.after), target, state.peels + 1)
-        children.append((child, math.log(total)))
+        before, after = state.before, state.after
+        before, after = ((*before, EML, *known), after) if side == LEFT else ((*before, EML), (*known, *after))
+        children.append((_State(before, after, wanted[i], error[i], points, state.peels + 1), math.log(total)))
     return children
 
 
-def _invert(side: str, known: tuple[int, ...], target: Tensor, x: Tensor) -> Tensor | None:
-    """Values that the other subtree of the root must have; None where they are not real, finite and varying."""
-    tokens = torch.tensor(known)[None]
-    result = evaluate(
-        programs_from_tokens(tokens, torch.zeros(tokens.shape, dtype=torch.float64), x.shape[1]), x, rtol=None
-    )
-    value = result.value[0]
-    # NaN where R or exp(L) would not be positive
-    wanted = (value.exp() - target).exp() if side == "left" else (target + value.log()).log()
-    usable = bool(result.valid.all()) and bool(torch.isfinite(wanted).all()) and bool((wanted.abs() < 1e30).all())
-    return wanted if usable and float(wanted.std()) > 1e-9 * float(wanted.abs().max()) else None
+def _invert(
+    decisions: list[tuple[int, tuple[int, ...]]], target: Tensor, error: Tensor, x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Values that the other subtree of the root must have, for each decided one (its side and its tokens), and their
+    errors, of shape (b, p)."""
+    tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(known) for _, known in decisions], batch_first=True)
+    value = subtree_values(tokens, x)[:, 0]
+    left, left_error = left_wanted(target, error, log_branch_cut(value))
+    left = torch.where(left.imag.abs() > math.pi - 1e-9, left.real - 1j * math.pi, left)
+    right, right_error = right_wanted(target, error, torch.exp(value))
+    is_left = torch.tensor([side == LEFT for side, _ in decisions])[:, None]
+    wanted, lost = torch.where(is_left, right, left), torch.where(is_left, right_error, left_error)
+    known = is_finite(wanted, LARGEST) & torch.isfinite(lost)
+    return torch.where(known, wanted, 0.0), torch.where(known, lost, torch.inf)
 
 
 def _embed(state: _State, guesses: Tensor) -> Tensor:
@@ -167,3 +229,9 @@ def _embed(state: _State, guesses: Tensor) -> Tensor:
     after = torch.tensor(state.after, dtype=torch.int64).expand(b, -1)
     trees.scatter_(1, n_before + lengths[:, None] + torch.arange(n_after), after)
     return trees
+
+
+def _stack(parts: list[Tensor]) -> Tensor:
+    """Batches of different lengths as one."""
+    width = max(part.shape[1] for part in parts)
+    return torch.cat([torch.nn.functional.pad(part, (0, width - part.shape[1]), value=PAD) for part in parts])

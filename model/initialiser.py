@@ -21,7 +21,7 @@ from emlinit.model.attention import initialise
 from emlinit.model.checkpoint import architecture_from_json, load_weights, save_weights
 from emlinit.model.decoder import TreeDecoder
 from emlinit.model.encoder import PointEncoder
-from emlinit.model.propose import Proposals, as_points, propose
+from emlinit.model.propose import Proposals, as_points, propose, propose_each
 from emlinit.model.tree_cursor import GRAMMARS, walk
 from emlinit.model.vocabulary import Vocabulary
 
@@ -184,6 +184,29 @@ class EMLInitialiser(nn.Module):
             points_per_bag=points_per_bag,
         )
 
+    def propose_each(
+        self,
+        x: Float64[Tensor, "g p v"],
+        y: Float64[Tensor, "g p"],
+        point_mask: Bool[Tensor, "g p"],
+        n: int,
+        *,
+        max_tokens: int | None = None,
+    ) -> list[Proposals]:
+        """The likeliest programs (beam search) for several problems of the same variables, in one batch.
+
+        Args:
+            x: points of each problem; finite.
+            y: targets; finite.
+            point_mask: which points count, at least one of each problem; all of them are read, so give about as many as
+                pretraining showed.
+            n: most candidates of each.
+            max_tokens: longest candidate, up to `config.max_tokens` (None).
+        """
+        self.eval()
+        longest = self.config.max_tokens if max_tokens is None else max_tokens
+        return propose_each(self.encoder, self.decoder, self.vocabulary, x, y, point_mask, n, max_tokens=longest)
+
     def save(self, folder: Path | str) -> str:
         """Write weights and configuration to `folder`, to be loaded from `local-dir:FOLDER`; returns the sha256."""
         return save_weights(Path(folder), dict(self.named_parameters()), asdict(self.config), self.about)
@@ -206,6 +229,7 @@ class EMLInitialiser(nn.Module):
                 "get it anew or update emlinit"
             ) from problem
         model.source = (source, stored.sha256)
+        model.revision = stored.revision
         known = ("pretraining", "reached", "stages_before")
         model.about = {name: value for name, value in stored.about.items() if name in known}
         return model.to(device).eval()
@@ -221,7 +245,6 @@ class Scores:
     """Tokens scored."""
     n_right: Tensor
     """Tokens whose most probable class is the right one."""
-        model.revision = stored.revision
     n_sequences: Tensor
     """Sequences scored."""
     n_sequences_right: Tensor

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from emlinit.generator.errors import UserError
 from emlinit.generator.program import Programs, programs_from_tokens
-from emlinit.model.decode import METHODS, decode
+from emlinit.model.decode import METHODS, Decoded, decode
 from emlinit.model.decoder import TreeDecoder
 from emlinit.model.encoder import PointEncoder
 from emlinit.model.vocabulary import Vocabulary
@@ -93,13 +93,11 @@ def propose(
         raise UserError(f"n, n_bags and points_per_bag start at 1; max_tokens is 1..{decoder.max_tokens}")
     if not (temperature > 0 and 0 < top_p <= 1):
         raise UserError(f"temperature should be above 0 and top_p in (0, 1], got {temperature} and {top_p}")
-    device = decoder.allowed.device
     bags = draw_bags(len(y), n_bags, points_per_bag, generator)
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-    padded = torch.nn.functional.pad(x, (0, vocabulary.n_variables - x.shape[1]))[bags].to(device)
-    mask = torch.arange(vocabulary.n_variables, device=device) < x.shape[1]
-    all_points = torch.ones(bags.shape, dtype=torch.bool, device=device)
-    latents = encoder(padded, y[bags].to(device), mask.expand(len(bags), -1), all_points)
+    device = decoder.allowed.device
+    every = torch.ones(bags.shape, dtype=torch.bool)
+    latents, mask = _encode(encoder, vocabulary, x[bags], y[bags], every, device)
     decoded = decode(
         decoder,
         vocabulary,
@@ -112,16 +110,53 @@ def propose(
         max_tokens=max_tokens,
         generator=torch.Generator(device).manual_seed(seed),
     )
-    classes, log_prob = decoded.classes.flatten(0, 1), decoded.log_prob.flatten()
+    together = Decoded(*(part.flatten(0, 1)[None] for part in vars(decoded).values()))
+    return _proposals(together, 0, n, vocabulary, x.shape[1])
+
+
+@torch.no_grad()
+def propose_each(
+    encoder: PointEncoder,
+    decoder: TreeDecoder,
+    vocabulary: Vocabulary,
+    x: Float64[Tensor, "g p v"],
+    y: Float64[Tensor, "g p"],
+    point_mask: Bool[Tensor, "g p"],
+    n: int,
+    *,
+    max_tokens: int,
+) -> list[Proposals]:
+    """See `EMLInitialiser.propose_each`."""
+    device = decoder.allowed.device
+    latents, mask = _encode(encoder, vocabulary, x, y, point_mask, device)
+    decoded = decode(
+        decoder, vocabulary, latents, mask, n, method="beam", temperature=1.0, top_p=1.0, max_tokens=max_tokens,
+        generator=None,
+    )  # fmt: skip
+    return [_proposals(decoded, g, n, vocabulary, x.shape[-1]) for g in range(len(y))]
+
+
+def _encode(
+    encoder: PointEncoder, vocabulary: Vocabulary, x: Tensor, y: Tensor, point_mask: Tensor, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Latents of bags x (g, p, v), y and mask (g, p), and the mask of their variables."""
+    padded = torch.nn.functional.pad(x, (0, vocabulary.n_variables - x.shape[-1])).to(device)
+    mask = torch.arange(vocabulary.n_variables, device=device) < x.shape[-1]
+    return encoder(padded, y.to(device), mask.expand(len(y), -1), point_mask.to(device)), mask
+
+
+def _proposals(decoded: Decoded, bag: int, n: int, vocabulary: Vocabulary, n_variables: int) -> Proposals:
+    """The n likeliest distinct candidates of one bag."""
+    classes, log_prob = decoded.classes[bag], decoded.log_prob[bag]
     chosen = _distinct_best(classes, log_prob)[:n]
-    length = int((classes[chosen] != 0).sum(-1).max())
+    length = max(int((classes[chosen] != 0).sum(-1).max()), 1) if len(chosen) else 1
     tokens, constants = (t.cpu() for t in vocabulary.dequantise(classes[chosen, :length]))
     return Proposals(
         tokens=tokens,
         constants=constants,
         log_prob=log_prob[chosen].cpu(),
-        kind_log_probs=decoded.kind_log_probs.flatten(0, 1)[chosen, :length].cpu(),
-        programs=programs_from_tokens(tokens, constants, x.shape[1]),
+        kind_log_probs=decoded.kind_log_probs[bag, chosen, :length].cpu(),
+        programs=programs_from_tokens(tokens, constants, n_variables),
     )
 
 

@@ -1,0 +1,145 @@
+"""What an open slot must hold: the known rest of a tree, solved for one of its subtrees.
+
+    y = exp(L) - ln(R)   gives   exp(L) = y + ln(R)   and   ln(R) = exp(L) - y
+
+A tree with one unknown subtree therefore determines the values of that subtree. Going down from the root, the right child
+is unique: the principal logarithm is one-to-one, and where exp(L) - y has an imaginary part outside (-pi, pi] there is no
+R at all. The left child is known up to multiples of 2 pi i; its exponential is unique, so that is what is looked up, and a
+branch is chosen only to go on below it.
+
+Everything is complex and batched: every subtree of every tree is opened at once.
+
+Legend: b tree, l token position, m point, v input variable.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Complex128, Float64, Int64
+from torch import Tensor
+
+from emlinit.generator.grammar import EML, ONE, PAD, X1, subtree_lengths
+
+EPS = 2.2e-16
+"""Relative rounding error that inversion starts from."""
+LARGEST = 1e12
+"""Wanted values above are not followed."""
+ROOT, LEFT, RIGHT = 0, 1, 2
+"""Where a subtree stands: the whole tree, or which child of its parent."""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenSlots:
+    """For every subtree of every tree, what it would have to be, were it open and the rest right."""
+
+    side: Int64[Tensor, "b l"]
+    """`ROOT`, `LEFT` or `RIGHT`."""
+    target: Complex128[Tensor, "b l m"]
+    """At the root y itself, at a left child exp(L), at a right child ln(R)."""
+    wanted: Complex128[Tensor, "b l m"]
+    """The values that the subtree must have; at left children the branch nearest to what the tree has there."""
+    possible: Bool[Tensor, "b l"]
+    """Whether such values exist and are finite at all points; False at padding."""
+
+
+def log_branch_cut(z: Complex128[Tensor, "*n"]) -> Complex128[Tensor, "*n"]:
+    """Principal logarithm with Im in (-pi, pi], also where the imaginary part of a negative number is -0."""
+    return torch.log(torch.complex(z.real + 0.0, z.imag + 0.0))
+
+
+def subtree_values(tokens: Int64[Tensor, "b l"], x: Float64[Tensor, "m v"]) -> Complex128[Tensor, "b l m"]:
+    """Values of the subtree that starts at each position of exact-grammar trees; NaN at padding."""
+    n_rows, length = tokens.shape
+    spans = subtree_lengths(tokens)
+    values = torch.full((n_rows, length + 1, len(x)), complex("nan"), dtype=torch.complex128)
+    leaves = torch.cat([torch.ones(1, len(x), dtype=torch.float64), x.T]).to(torch.complex128)  # 1, then the variables
+    leaf = torch.where(tokens == ONE, 0, tokens - X1 + 1)
+    is_leaf = (tokens == ONE) | (tokens >= X1)
+    values[:, :length][is_leaf] = leaves[leaf[is_leaf]]
+    for position in range(length - 2, -1, -1):  # children stand to the right of their parent
+        rows = torch.nonzero(tokens[:, position] == EML)[:, 0]
+        if len(rows):
+            right = values[rows, position + 1 + spans[rows, position + 1]]
+            values[rows, position] = torch.exp(values[rows, position + 1]) - log_branch_cut(right)
+    return values[:, :length]
+
+
+def open_slots(
+    tokens: Int64[Tensor, "b l"], x: Float64[Tensor, "m v"], y: Complex128[Tensor, " m"] | Complex128[Tensor, "b m"]
+) -> OpenSlots:
+    """Solve each tree of a batch, y = tree(x), for each of its subtrees in turn.
+
+    Args:
+        tokens: exact-grammar trees, padded.
+        x: points.
+        y: values that the trees should have, one set for all or one a tree.
+    """
+    n_rows, length = tokens.shape
+    spans = subtree_lengths(tokens)
+    values = subtree_values(tokens, x)
+    target = torch.full_like(values, complex("nan"))
+    side = torch.full_like(tokens, ROOT)
+    target[:, 0] = y
+    wanted = target.clone()
+    for position in range(length - 1):
+        rows = torch.nonzero(tokens[:, position] == EML)[:, 0]
+        if not len(rows):
+            continue
+        left = position + 1
+        right = left + spans[rows, left]
+        here = wanted[rows, position]
+        exp_left = here + log_branch_cut(values[rows, right])
+        log_right = torch.exp(values[rows, left]) - here
+        side[rows, left], side[rows, right] = LEFT, RIGHT
+        target[rows, left], target[rows, right] = exp_left, principal_only(log_right)
+        wanted[rows, left] = nearest_branch(log_branch_cut(exp_left), values[rows, left])
+        wanted[rows, right] = torch.exp(target[rows, right])
+    possible = (tokens != PAD) & is_finite(target).all(-1)
+    return OpenSlots(side, target, wanted, possible)
+
+
+def principal_only(log_value: Complex128[Tensor, "*n"]) -> Complex128[Tensor, "*n"]:
+    """NaN where a number cannot be a principal logarithm (with a margin for rounding)."""
+    outside = (log_value.imag > math.pi * (1 + 1e-9)) | (log_value.imag <= -math.pi * (1 - 1e-9))
+    return log_value.masked_fill(outside, complex("nan"))
+
+
+def nearest_branch(log_value: Complex128[Tensor, "*n"], near: Complex128[Tensor, "*n"]) -> Complex128[Tensor, "*n"]:
+    """The logarithm whose imaginary part is nearest to that of `near`.
+
+    Where `near` is real and the number negative both +pi and -pi are as near; then -pi is taken: a tree
+    exp(l) - ln(r) of real l and negative r has it.
+    """
+    turns = ((near.imag - log_value.imag - 1e-6) / (2 * math.pi)).round()
+    turns = torch.where(torch.isfinite(turns), turns, 0.0)
+    return torch.complex(log_value.real, log_value.imag + 2 * math.pi * turns)
+
+
+def is_finite(z: Complex128[Tensor, "*n"], largest: float = 1e100) -> Bool[Tensor, "*n"]:
+    """Whether both parts are finite and below `largest`."""
+    return (z.real.abs() < largest) & (z.imag.abs() < largest)
+
+
+def left_wanted(
+    wanted: Complex128[Tensor, "*n"], error: Float64[Tensor, "*n"], log_right: Complex128[Tensor, "*n"]
+) -> tuple[Complex128[Tensor, "*n"], Float64[Tensor, "*n"]]:
+    """L = ln(wanted + ln R) on the principal branch, and its absolute error to first order."""
+    exp_left = wanted + log_right
+    lost = error + EPS * log_right.abs()
+    return log_branch_cut(exp_left), lost / exp_left.abs() + EPS
+
+
+def right_wanted(
+    wanted: Complex128[Tensor, "*n"], error: Float64[Tensor, "*n"], exp_left: Complex128[Tensor, "*n"]
+) -> tuple[Complex128[Tensor, "*n"], Float64[Tensor, "*n"]]:
+    """R = exp(exp(L) - wanted), NaN where there is none, and its absolute error to first order."""
+    right = torch.exp(principal_only(exp_left - wanted))
+    return right, right.abs() * (error + EPS * exp_left.abs() + EPS)
+
+
+def lost_digits(wanted: Complex128[Tensor, "*n"], error: Float64[Tensor, "*n"]) -> Float64[Tensor, "*n"]:
+    """Error on the scale on which values are compared: relative for large ones, absolute for small ones; infinite where
+    the values are not finite."""
+    lost = error / torch.sqrt(1 + wanted.abs().clamp_max(1e150).square())
+    return torch.where(is_finite(wanted, LARGEST) & torch.isfinite(lost), lost, torch.inf)
