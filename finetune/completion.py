@@ -2,8 +2,8 @@
 
 A candidate that is right in all but one of its subtrees determines the values of that one (see `generator.inversion`);
 if a function with these values is known - from a table of all small ones, or as a part of other candidates - putting
-it there makes the tree exact. All subtrees of all candidates
-are opened and looked up in one batch, so a candidate no longer has to be right: it has to be right somewhere else.
+it there makes the tree exact. All subtrees of all candidates are opened and looked up in one batch, so a candidate no
+longer has to be right: it has to be right somewhere else.
 
 Legend: b candidate, c completion, l token position, m point, v input variable.
 """

@@ -9,7 +9,7 @@ Legend: b candidate, p point, v input variable, r restart, s slot, c choice.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -42,7 +42,7 @@ class ExactSearchConfig(SearchConfig):
     """Whether parts of candidates complete other candidates."""
     peel: bool = True
     """Whether the search peels."""
-    peeling: PeelConfig = PeelConfig()
+    peeling: PeelConfig = field(default_factory=PeelConfig)
     """How it does."""
     states: int = 48
     """States that a round's peeling looks at (see `peeling`)."""
@@ -150,18 +150,21 @@ def search_exact(
     """
     config = config or ExactSearchConfig()
     judge = Judge(x, y, pool, deadline=deadline, generator=generator, config=config)
-    leaves = torch.arange(ONE, X1 + x.shape[1])
-    leaves = leaves[(leaves == ONE) | (leaves >= X1)][:, None]
+    leaves = torch.tensor([ONE, *range(X1, X1 + x.shape[1])])[:, None]
     judge.trees(leaves)  # so that there is an answer, however short the time
     matcher = Matcher(x, y, table=table, recombine=config.recombine)
-
     meeting = None if table is None else MeetingSearch(table, x[matcher.rows], y[matcher.rows])
 
     def match(tokens: Tensor) -> bool:
         matcher.learn(tokens)
-        return any([judge.trees(trees) for trees in matcher.candidates(y.to(torch.complex128), EPS * y.abs(), tokens)])
+        found = matcher.candidates(y.to(torch.complex128), EPS * y.abs(), tokens)
+        over = [judge.trees(trees) for trees in found]  # all of them: the simplest of the exact ones is wanted
+        return any(over)
 
-    if match(leaves) or (meeting and meeting.run(judge.trees, time.monotonic() + config.meeting_seconds)):
+    def meet(seconds: float) -> bool:
+        return meeting is not None and meeting.run(judge.trees, min(judge.deadline, time.monotonic() + seconds))
+
+    if match(leaves) or meet(config.meeting_seconds):
         return
     peeling = Peeling(sampler, x, y, matcher, generator=generator, config=config.peeling)
     round_number = 0
@@ -185,7 +188,7 @@ def search_exact(
             trained = train(proposals, judge, generator=generator)
             if judge.over() or match(trained):
                 return
-        if meeting and meeting.run(judge.trees, 2 * time.monotonic() - began):  # as long as the rest of the round
+        if meet(time.monotonic() - began):  # as long as the rest of the round
             return
         round_number += 1
         progress(f"round {round_number}: best relative error {pool.best_loss**0.5:.2g}")

@@ -6,7 +6,6 @@ candidates: a subtree that one of them has right completes another one that is r
 Legend: b tree, l token position, p point of the data, m point of the lookup.
 """
 
-import torch
 from jaxtyping import Complex128, Float64, Int64
 from torch import Tensor
 

@@ -5,10 +5,10 @@ values that the other one must have,
 
     R = exp(exp(L) - y)        L = ln(y + ln R),
 
-a problem of the same kind, one level shallower; the network reads it from the points at which it is real. States (what is decided, what values are still wanted) are searched best
-first by the probability of their decisions, several at once: one call of the network serves them all. Every guess of an
-open subtree, and everything that a `Matcher` closes it with, is put into the tree and scored on the data themselves, so
-that no error of an inversion is ever taken for a fit.
+a problem of the same kind, one level shallower; the network reads it from the points at which it is real. States (what is
+decided, what values are still wanted) are searched best first by the probability of their decisions, several at once: one
+call of the network serves them all. Every guess of an open subtree, and everything that a `Matcher` closes it with, is put
+into the tree and scored on the data themselves, so that no error of an inversion is ever taken for a fit.
 
 Legend: p point, v input variable, l token position, g state of a batch.
 """

@@ -75,14 +75,13 @@ def open_slots(
         x: points.
         y: values that the trees should have, one set for all or one a tree.
     """
-    n_rows, length = tokens.shape
     spans = subtree_lengths(tokens)
     values = subtree_values(tokens, x)
     target = torch.full_like(values, complex("nan"))
     side = torch.full_like(tokens, ROOT)
     target[:, 0] = y
     wanted = target.clone()
-    for position in range(length - 1):
+    for position in range(tokens.shape[1] - 1):
         rows = torch.nonzero(tokens[:, position] == EML)[:, 0]
         if not len(rows):
             continue
