@@ -1,13 +1,15 @@
-"""How often the law is found: the learned start beside a random start, under the same budget.
+"""How often the law is found, by which method, under the same budget (see `methods`).
 
 Legend: p point, v input variable.
 """
 
 import json
 import math
+import multiprocessing
 import platform
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,16 +17,12 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from emlinit.finetune.candidates import CandidatePool
-from emlinit.finetune.exact_search import ExactSearchConfig, relative_loss, search_exact
-from emlinit.finetune.gumbel import GumbelConfig, train_gumbel_hard
+from emlinit.finetune.methods import METHODS, Task
 from emlinit.finetune.suites import SuiteProblem, is_recovered
-from emlinit.finetune.topology import full_tree
+from emlinit.generator.table_cache import load_search_table
 from emlinit.model.initialiser import EMLInitialiser
-
-METHODS = ("learned", "random")
 
 
 @dataclass(frozen=True)
@@ -43,32 +41,27 @@ class Outcome:
     """Mean squared error of the best tree over the variance of y; None if there was no tree."""
 
 
-def search_random(
-    x: Tensor,
-    y: Tensor,
-    pool: CandidatePool,
-    *,
-    deadline: float,
-    generator: torch.Generator,
-    config: ExactSearchConfig,
-) -> None:
-    """The control: the same Gumbel-hard training from zero logits, on full trees of depth 2, 3, ... in turn.
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One problem to be solved by one method with one seed."""
 
-    The depth is not known, as it is not to the learned start, so every depth gets the same number of steps a round.
-    """
-    screen = torch.randperm(len(y), generator=generator)[: config.screen_points]
-    while time.monotonic() < deadline:
-        for levels in range(2, config.max_depth + 1):
-            seconds = deadline - time.monotonic()
-            if seconds <= 0:
-                return
-            topology = full_tree(levels, x.shape[1])
-            logits = torch.zeros(config.restarts, topology.n_slots, topology.n_choices, dtype=torch.float64)
-            gumbel = GumbelConfig(steps=config.gumbel_steps, seconds=seconds)
-            found = train_gumbel_hard(topology, logits, x[screen], y[screen], gumbel, generator=generator)
-            pool.add(found.programs, relative_loss(found.programs, x, y))
-            if pool.best_loss <= config.exact_loss:
-                return
+    problem: SuiteProblem
+    method: str
+    seed: int
+    seconds: float
+
+
+def run_one(run: Run, initialiser: EMLInitialiser | None) -> Outcome:
+    """Solve and score; `initialiser` is needed by the methods that say so."""
+    problem, pool = run.problem, CandidatePool()
+    x, y = torch.from_numpy(problem.x), torch.from_numpy(problem.y)
+    generator = torch.Generator().manual_seed(run.seed)
+    began = time.monotonic()
+    METHODS[run.method].search(Task(x, y, pool, began + run.seconds, generator, initialiser))
+    used = time.monotonic() - began
+    recovered = pool.programs is not None and is_recovered(problem, pool.programs[pool.best(1)])
+    loss = pool.best_loss if math.isfinite(pool.best_loss) else None
+    return Outcome(problem.name, problem.group, run.method, run.seed, recovered, used, loss)
 
 
 def run_suite(
@@ -76,52 +69,88 @@ def run_suite(
     methods: Iterable[str],
     seeds: Iterable[int],
     seconds: float,
-    initialiser: EMLInitialiser | None,
+    checkpoint: str,
+    *,
+    jobs: int = 1,
     progress: Callable[[], object] = lambda: None,
 ) -> list[Outcome]:
-    """Solve every problem with every method and seed; `initialiser` is needed for the learned start."""
-    config = ExactSearchConfig()
+    """Solve every problem with every method and seed.
+
+    Args:
+        problems: of a suite.
+        methods: names in `METHODS`.
+        seeds: of the searches.
+        seconds: time of each search, on one core.
+        checkpoint: source of the initialiser, loaded if a method needs one.
+        jobs: processes, each with one thread; 1 works in this one.
+        progress: called after each search.
+    """
+    seeds, methods = list(seeds), list(methods)
+    runs = [Run(p, method, seed, seconds) for p in problems for seed in seeds for method in methods]
+    source = checkpoint if any(METHODS[method].learned for method in methods) else None
+    # Tables are made before the clock starts, as a user has them from the second search on.
+    widths = sorted({run.problem.x.shape[1] for run in runs})
     outcomes = []
-    seeds = list(seeds)
-    methods = list(methods)
-    for problem in problems:
-        x, y = torch.from_numpy(problem.x), torch.from_numpy(problem.y)
-        for seed in seeds:
-            for method in methods:
-                pool = CandidatePool()
-                generator = torch.Generator().manual_seed(seed)
-                began = time.monotonic()
-                deadline = began + seconds
-                if method == "learned":
-                    assert initialiser is not None
-                    search_exact(
-                        initialiser, x, y, pool, deadline=deadline, generator=generator, progress=lambda _: None,
-                        config=config,
-                    )  # fmt: skip
-                else:
-                    search_random(x, y, pool, deadline=deadline, generator=generator, config=config)
-                used = time.monotonic() - began
-                recovered = False
-                if pool.programs is not None:
-                    recovered = is_recovered(problem, pool.programs[pool.best(1)])
-                loss = pool.best_loss if math.isfinite(pool.best_loss) else None
-                outcomes.append(Outcome(problem.name, problem.group, method, seed, recovered, used, loss))
-                progress()
+    if jobs == 1:
+        _prepare(source, widths)
+        for run in runs:
+            outcomes.append(_run(run))
+            progress()
+        return outcomes
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare, initargs=(source, widths)) as pool:
+        for outcome in pool.map(_run, runs):
+            outcomes.append(outcome)
+            progress()
     return outcomes
 
 
+_initialiser: EMLInitialiser | None = None  # of a worker process
+
+
+def _prepare(source: str | None, widths: list[int]) -> None:
+    global _initialiser
+    torch.set_num_threads(1)
+    _initialiser = EMLInitialiser.load(source) if source else None
+    for n_variables in widths:
+        load_search_table(n_variables)
+
+
+def _run(run: Run) -> Outcome:
+    return run_one(run, _initialiser)
+
+
 def table(outcomes: list[Outcome], *, each: bool) -> str:
-    """Recovered share and median seconds (of all runs) by group, or by problem with `each`, one column pair a method."""
+    """Recovered runs and median seconds (of all runs): by problem with `each`, one line a problem and two columns a method;
+    else one line a method and two columns a group."""
     methods = list(dict.fromkeys(outcome.method for outcome in outcomes))
-    lines = ["| problem | " + " | ".join(f"{m} start | median s" for m in methods) + " |"]
-    lines.append("| --- |" + " ---: | ---: |" * len(methods))
-    for row in dict.fromkeys((o.group, o.problem if each else "") for o in outcomes):
-        cells = []
-        for method in methods:
-            runs = [o for o in outcomes if o.method == method and (o.group, o.problem if each else "") == row]
-            cells.append(f"{sum(o.recovered for o in runs)}/{len(runs)} | {median(o.seconds for o in runs):.1f}")
-        lines.append(f"| {' '.join(filter(None, (row[1], f'({row[0]})' if each else row[0])))} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+
+    def cell(runs: list[Outcome]) -> str:
+        return f"{sum(o.recovered for o in runs)}/{len(runs)} | {median(o.seconds for o in runs):.1f}"
+
+    def lines(first: str, columns: list[str], rows: dict[str, list[list[Outcome]]]) -> str:
+        head = [f"| {first} | " + " | ".join(f"{column} | median s" for column in columns) + " |"]
+        head.append("| --- |" + " ---: | ---: |" * len(columns))
+        return "\n".join(head + [f"| {name} | {' | '.join(map(cell, runs))} |" for name, runs in rows.items()])
+
+    if each:
+        problems = dict.fromkeys((o.problem, o.group) for o in outcomes)
+        return lines(
+            "problem",
+            methods,
+            {
+                f"{problem} ({group})": [
+                    [o for o in outcomes if (o.problem, o.group, o.method) == (problem, group, m)] for m in methods
+                ]
+                for problem, group in problems
+            },
+        )
+    groups = list(dict.fromkeys(o.group for o in outcomes))
+    by_method = {
+        METHODS[m].description: [[o for o in outcomes if (o.group, o.method) == (group, m)] for group in groups]
+        for m in methods
+    }
+    return lines("method", groups, by_method)
 
 
 def write_results(folder: Path, suite: str, outcomes: list[Outcome], settings: dict[str, Any]) -> Path:

@@ -22,6 +22,7 @@ from emlinit.finetune.weighted_search import search_weighted, simple_laws
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import MAX_VARIABLES, from_text
 from emlinit.generator.program import Programs, programs_from_tokens
+from emlinit.generator.table_cache import load_search_table
 from emlinit.model.initialiser import EMLInitialiser
 
 MIN_ROWS = 3
@@ -112,7 +113,17 @@ def solve(
         if name == "exact":
             until = deadline if len(wanted) == 1 else began + EXACT_SHARE * (deadline - began)
             points = problem.x[problem.train], problem.y[problem.train]
-            search_exact(initialisers[name], *points, pool, deadline=until, generator=generator, progress=report)
+            report("reading the table of small functions (built the first time)")
+            table = load_search_table(points[0].shape[1])
+            search_exact(
+                initialisers[name],
+                *points,
+                pool,
+                deadline=until,
+                generator=generator,
+                progress=report,
+                table=table,
+            )
         else:
             problem = prepare(x, y, np.random.default_rng(seed), rescale=True)
             points = problem.x[problem.train], problem.y[problem.train]

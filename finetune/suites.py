@@ -3,6 +3,7 @@
     paper       the five depth targets of arXiv 2603.21852 and x*y, on its grid 1..3 in two variables
     identities  the usual operations, on 200 points between 0.5 and 3
     grammar     frozen random trees of exact depth 2..6 (see `generator.corpora`)
+    wide        frozen random trees of 10 to 20 nodes in three variables
 
 Legend: p point, v input variable.
 """
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from emlinit.generator.corpora import load_grammar_problems
+from emlinit.generator.corpora import WIDE_SIZES, load_grammar_problems, load_wide_problems
 from emlinit.generator.errors import UserError
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.exact_identities import EXACT_IDENTITIES
@@ -32,7 +33,7 @@ _IDENTITIES = (
     "exp(x1)", "e - x1", "log(x1)", "x1 - log(x2)", "x1 - x2", "x1 - 1", "-x1", "1/x1", "x1**2", "sqrt(x1)",
     "x1 + x2", "x1*x2", "x1/x2", "x1**x2",
 )  # fmt: skip
-SUITES = ("paper", "identities", "grammar")
+SUITES = ("paper", "identities", "grammar", "wide")
 N_TRAIN, N_FRESH = 200, 200
 
 
@@ -56,7 +57,7 @@ class SuiteProblem:
 
 
 def load_suite(name: str, limit: int | None = None) -> list[SuiteProblem]:
-    """The problems of a suite; of the frozen trees at most `limit` a depth.
+    """The problems of a suite; of the frozen trees at most `limit` a group.
 
     Raises:
         UserError: no such suite.
@@ -73,14 +74,21 @@ def load_suite(name: str, limit: int | None = None) -> list[SuiteProblem]:
             text = EXACT_IDENTITIES[formula]
             problems.append(_problem(formula, "identities", text, points))
         return problems
-    if name == "grammar":
-        counts: dict[int, int] = {}
+    if name in ("grammar", "wide"):
+        counts: dict[str, int] = {}
         problems = []
-        for problem in load_grammar_problems():
-            number = counts[problem.depth] = counts.get(problem.depth, 0) + 1
+        for problem in load_grammar_problems() if name == "grammar" else load_wide_problems():
+            if name == "grammar":
+                group = f"depth {problem.depth}"
+            else:
+                n_nodes = problem.text.split().count("eml")
+                group = next(f"{low}-{high} nodes" for low, high in WIDE_SIZES if low <= n_nodes <= high)
+            number = counts[group] = counts.get(group, 0) + 1
             if limit is None or number <= limit:
                 problems.append(
-                    _problem(f"{problem.depth}-{number}", f"depth {problem.depth}", problem.text, problem.x)
+                    _problem(
+                        f"{group.split()[-1 if name == 'grammar' else 0]}-{number}", group, problem.text, problem.x
+                    )
                 )
         return problems
     raise UserError(f"unknown suite '{name}': use one of {', '.join(SUITES)}")

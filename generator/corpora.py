@@ -1,10 +1,12 @@
-"""Frozen evaluation problems: random trees of exact depth 2..6 with their points, made once and shipped.
+"""Frozen evaluation problems: random trees of exact depth 2..6, and wide ones of 10 to 20 nodes in three variables, with
+their points; made once and shipped.
 
-They never enter training: `frozen_keys` are the value keys that the stream leaves out. The file is a `datasets` table; the
-keys lie beside it in JSON, so that pretraining does not need `datasets`.
+They never enter training: `frozen_keys` are the value keys that the stream leaves out. The files are `datasets` tables; the
+keys lie beside them in JSON, so that pretraining does not need `datasets`.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +26,11 @@ from emlinit.generator.supports import random_supports
 
 DATA_DIR = Path(__file__).resolve().parent / "data"
 GRAMMAR_FILE = DATA_DIR / "grammar_exact.parquet"
+WIDE_FILE = DATA_DIR / "grammar_wide.parquet"
 KEYS_FILE = DATA_DIR / "frozen_keys.json"
 FROZEN_VARIABLES = 3
+WIDE_SIZES = ((10, 12), (13, 16), (17, 20))
+"""Nodes of the groups of the wide set."""
 HELD_OUT_SEED = 2**31 - 1
 """Seed of the held-out minibatches; training must use another."""
 
@@ -47,21 +52,67 @@ class FrozenProblem:
 def make_grammar_problems(per_depth: int, seed: int) -> tuple[list[FrozenProblem], Int64[Tensor, " k"]]:
     """Distinct canonical trees of exact depth 2..6 in 1-3 variables that they all read, real and not constant on 200
     points; and the value keys of those with at least `EXCLUDE_FROM_SIZE` nodes."""
-    generator = torch.Generator().manual_seed(seed)
-    canonicaliser = Canonicaliser(FROZEN_VARIABLES)
-    problems: list[FrozenProblem] = []
-    kept_keys: list[int] = []
-    seen: set[int] = set()
+    maker = _Maker(seed)
     for level in range(2, 7):
+
+        def draw(mask: Tensor, level: int = level) -> Tensor:
+            return trees_by_depth(level, mask, 0.3, maker.generator)
+
+        def fits(tokens: Tensor, level: int = level) -> Tensor:
+            return (depth(tokens) == level) & (size(tokens) <= 15)
+
+        maker.add(per_depth, draw, fits, n_variables=None)
+    return maker.problems, torch.tensor(sorted(maker.keys))
+
+
+def make_wide_problems(per_size: int, seed: int) -> tuple[list[FrozenProblem], Int64[Tensor, " k"]]:
+    """The same with trees of 10..20 nodes in three variables, as many of 10-12, 13-16 and 17-20 nodes."""
+    maker = _Maker(seed)
+    for low, high in WIDE_SIZES:
+
+        def draw(mask: Tensor) -> Tensor:
+            level = int(torch.randint(4, 8, (), generator=maker.generator))
+            return trees_by_depth(level, mask, 0.3, maker.generator)
+
+        def fits(tokens: Tensor, low: int = low, high: int = high) -> Tensor:
+            return (size(tokens) >= low) & (size(tokens) <= high)
+
+        maker.add(per_size, draw, fits, n_variables=3)
+    return maker.problems, torch.tensor(sorted(maker.keys))
+
+
+class _Maker:
+    """Draws frozen problems one group after the other, no function twice."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+        self.problems: list[FrozenProblem] = []
+        self.keys: list[int] = []
+        self._canonicaliser = Canonicaliser(FROZEN_VARIABLES)
+        self._seen: set[int] = set()
+
+    def add(
+        self,
+        n: int,
+        draw: Callable[[Tensor], Tensor],
+        fits: Callable[[Tensor], Tensor],
+        n_variables: int | None,
+    ) -> None:
+        """Add n problems whose canonical trees fit; trees are drawn for rows of masks of variables."""
         found = 0
-        while found < per_depth:
-            count = torch.randint(1, FROZEN_VARIABLES + 1, (256, 1), generator=generator)
+        while found < n:
+            if n_variables is None:
+                count = torch.randint(1, FROZEN_VARIABLES + 1, (256, 1), generator=self.generator)
+            else:
+                count = torch.full((256, 1), n_variables)
             mask = torch.arange(FROZEN_VARIABLES) < count
-            tokens, keys = canonicaliser(trees_by_depth(level, mask, 0.3, generator))
+            tokens, keys = self._canonicaliser(draw(mask))
             reads = torch.stack([(tokens == X1 + i).any(-1) for i in range(FROZEN_VARIABLES)], -1)
-            good = (depth(tokens) == level) & (size(tokens) <= 15) & (keys != INVALID_KEY) & (reads == mask).all(-1)
+            good = fits(tokens) & (keys != INVALID_KEY) & (reads == mask).all(-1)
             tokens, keys, count = tokens[good], keys[good], count[good]
-            x = random_supports(len(tokens), 400, FROZEN_VARIABLES, generator, tokens.device)
+            if not len(tokens):
+                continue
+            x = random_supports(len(tokens), 400, FROZEN_VARIABLES, self.generator, tokens.device)
             zeros = torch.zeros(tokens.shape, dtype=torch.float64)
             result = evaluate(programs_from_tokens(tokens, zeros, FROZEN_VARIABLES), x, imag=True)
             assert result.imag is not None
@@ -71,39 +122,53 @@ def make_grammar_problems(per_depth: int, seed: int) -> tuple[list[FrozenProblem
                 y = result.value[row, points]
                 key = int(keys[row])
                 varies = len(points) == 200 and float(y.std()) > 1e-4 * float(y.abs().max())
-                if found == per_depth or not varies or key in seen:
+                if found == n or not varies or key in self._seen:
                     continue
-                seen.add(key)
+                self._seen.add(key)
                 found += 1
                 if int(size(tokens[row : row + 1])) >= EXCLUDE_FROM_SIZE:
-                    kept_keys.append(key)
-                text = to_text(tokens[row], zeros[row])
-                problems.append(FrozenProblem(text, level, x[row, points, : int(count[row])].numpy(), y.numpy()))
-    return problems, torch.tensor(sorted(kept_keys))
+                    self.keys.append(key)
+                text, level = to_text(tokens[row], zeros[row]), int(depth(tokens[row : row + 1]))
+                self.problems.append(FrozenProblem(text, level, x[row, points, : int(count[row])].numpy(), y.numpy()))
 
 
-def write_grammar_problems(per_depth: int = 100, seed: int = 20260101) -> None:
-    """Make the frozen set and write it beside this module."""
+def write_frozen_problems(path: Path, problems: list[FrozenProblem], keys: Int64[Tensor, " k"]) -> None:
+    """Write a new frozen set and add its keys to those that training leaves out; what is frozen is never made again.
+
+    Raises:
+        FileExistsError: there is such a set.
+    """
     import datasets
 
-    problems, keys = make_grammar_problems(per_depth, seed)
-    DATA_DIR.mkdir(exist_ok=True)
+    if path.exists():
+        raise FileExistsError(f"'{path}' is frozen: make a new set under another name")
+    stored = json.loads(KEYS_FILE.read_text()) if KEYS_FILE.exists() else {}
     rows = [{"text": p.text, "depth": p.depth, "x": p.x.tolist(), "y": p.y.tolist()} for p in problems]
-    datasets.Dataset.from_list(rows).to_parquet(str(GRAMMAR_FILE))
-    KEYS_FILE.write_text(json.dumps({"seed": seed, "grammar_exact": keys.tolist()}) + "\n")
+    datasets.Dataset.from_list(rows).to_parquet(str(path))
+    KEYS_FILE.write_text(json.dumps({**stored, path.stem: keys.tolist()}) + "\n")
 
 
 def load_grammar_problems() -> list[FrozenProblem]:
     """The frozen trees of exact depth 2..6, 100 each."""
+    return _load(GRAMMAR_FILE)
+
+
+def load_wide_problems() -> list[FrozenProblem]:
+    """The frozen trees of 10 to 20 nodes in three variables, 20 of each of `WIDE_SIZES`."""
+    return _load(WIDE_FILE)
+
+
+def _load(path: Path) -> list[FrozenProblem]:
     import datasets
 
-    table = datasets.Dataset.from_parquet(str(GRAMMAR_FILE), keep_in_memory=True)
+    table = datasets.Dataset.from_parquet(str(path), keep_in_memory=True)
     return [FrozenProblem(row["text"], row["depth"], np.array(row["x"]), np.array(row["y"])) for row in table]
 
 
 def frozen_keys() -> Int64[Tensor, " k"]:
     """Value keys of the frozen functions that training must not see."""
-    return torch.tensor(json.loads(KEYS_FILE.read_text())["grammar_exact"], dtype=torch.int64)
+    stored = json.loads(KEYS_FILE.read_text())
+    return torch.tensor([*stored["grammar_exact"], *stored["grammar_wide"]], dtype=torch.int64)
 
 
 def held_out(config: StreamConfig) -> tuple[list[Batch], Int64[Tensor, " k"]]:

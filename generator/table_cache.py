@@ -38,6 +38,15 @@ _tables: dict[tuple[int, int], FunctionTable] = {}
 _lock = RLock()
 
 
+SEARCH_SIZES = (8, 6, 5, 4, 4)
+"""Most nodes of the table that searches look up, in 1, 2, ... variables: 400,000 functions at most."""
+
+
+def load_search_table(n_variables: int, *, progress: Callable[[float], None] | None = None) -> FunctionTable:
+    """The table that searches in so many variables use; see `load_table`."""
+    return load_table(n_variables, SEARCH_SIZES[n_variables - 1], progress=progress)
+
+
 def load_table(n_variables: int, max_size: int, *, progress: Callable[[float], None] | None = None) -> FunctionTable:
     """The table of `build_table(n_variables, max_size)`: from this process, from the cache, or built and cached.
 
