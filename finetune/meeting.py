@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from jaxtyping import Complex128, Float64, Int64
 from torch import Tensor
 
@@ -58,16 +59,14 @@ class States:
     def best_set(self, n_sets: int) -> tuple[Int64[Tensor, " s"], Float64[Tensor, " s"]]:
         """The set of points at which least is lost, and how much that is."""
         lost = lost_digits(self.wanted, self.error)
-        least, which = lost.unflatten(1, (n_sets, -1)).amax(-1).min(-1)
+        least, which = rearrange(lost, "s (k m) -> s k m", k=n_sets).amax(-1).min(-1)
         return which, least
 
     @staticmethod
     def root(y: Float64[Tensor, " m"]) -> "States":
         """The whole tree is open."""
         none = torch.full((1,), -1)
-        return States(
-            y.to(torch.complex128)[None], EPS * y.abs()[None], none, none, torch.full((1,), ROOT), none
-        )
+        return States(y.to(torch.complex128)[None], EPS * y.abs()[None], none, none, torch.full((1,), ROOT), none)
 
     @staticmethod
     def cat(parts: "list[States]") -> "States":
@@ -86,7 +85,7 @@ def meet(lookup: Lookup, wanted: Complex128[Tensor, "s m"]) -> tuple[Tensor, Ten
         exp_left = (wanted[chunk, None] + lookup.log).flatten(0, 1)
         left = lookup.find(LEFT, exp_left)
         hit = torch.nonzero(left >= 0)[:, 0]
-        states.append(chunk[0] + hit // len(lookup))
+        states.append(chunk[hit // len(lookup)])
         lefts.append(left[hit])
         rights.append(hit % len(lookup))
     return torch.cat(states), torch.cat(lefts), torch.cat(rights)
@@ -176,7 +175,7 @@ class MeetingSearch:
         Every round has a budget of lookups for each cost, four times that of the round before; a cost is met with the
         largest table that the budget allows.
         """
-        sizes = range(2, self.table.max_size + 1)
+        sizes = range(min(2, self.table.max_size), self.table.max_size + 1)
         rows = [level.stop for level in self.table.level_slices()]
         budget = rows[sizes[0]]
         met: dict[int, int] = {}  # cost -> largest table size met with
@@ -194,7 +193,7 @@ class MeetingSearch:
     def _meet_all(self, cost: int, size: int) -> Iterator[Tensor]:
         states = self._states[cost]
         best_set, _ = states.best_set(self._n_sets)
-        for point_set, wanted in enumerate(states.wanted.unflatten(1, (self._n_sets, -1)).unbind(1)):
+        for point_set, wanted in enumerate(rearrange(states.wanted, "s (k m) -> k s m", k=self._n_sets)):
             rows = torch.nonzero(best_set == point_set)[:, 0]
             lookup = self.lookup(point_set, size)
             for chunk in torch.split(rows, max(_CHUNK // len(lookup), 1)) if len(rows) else ():

@@ -25,6 +25,8 @@ EPS = 2.2e-16
 """Relative rounding error that inversion starts from."""
 LARGEST = 1e12
 """Wanted values above are not followed."""
+LARGEST_UNSURE = 0.1
+"""Error of an exponent up to which a first-order error of its exponential is one."""
 ROOT, LEFT, RIGHT = 0, 1, 2
 """Where a subtree stands: the whole tree, or which child of its parent."""
 
@@ -40,7 +42,7 @@ class OpenSlots:
     wanted: Complex128[Tensor, "b l m"]
     """The values that the subtree must have; at left children the branch nearest to what the tree has there."""
     possible: Bool[Tensor, "b l"]
-    """Whether such values exist and are finite at all points; False at padding."""
+    """Whether the target exists and is finite at all points; False at padding. Where exp(L) is 0 `wanted` is infinite."""
 
 
 def log_branch_cut(z: Complex128[Tensor, "*n"]) -> Complex128[Tensor, "*n"]:
@@ -121,8 +123,8 @@ def is_finite(z: Complex128[Tensor, "*n"], largest: float = 1e100) -> Bool[Tenso
 
 
 def left_wanted(
-    wanted: Complex128[Tensor, "*n"], error: Float64[Tensor, "*n"], log_right: Complex128[Tensor, "*n"]
-) -> tuple[Complex128[Tensor, "*n"], Float64[Tensor, "*n"]]:
+    wanted: Complex128[Tensor, "*#n"], error: Float64[Tensor, "*#n"], log_right: Complex128[Tensor, "*#n"]
+) -> tuple[Complex128[Tensor, "*#n"], Float64[Tensor, "*#n"]]:
     """L = ln(wanted + ln R) on the principal branch, and its absolute error to first order."""
     exp_left = wanted + log_right
     lost = error + EPS * log_right.abs()
@@ -130,11 +132,13 @@ def left_wanted(
 
 
 def right_wanted(
-    wanted: Complex128[Tensor, "*n"], error: Float64[Tensor, "*n"], exp_left: Complex128[Tensor, "*n"]
-) -> tuple[Complex128[Tensor, "*n"], Float64[Tensor, "*n"]]:
-    """R = exp(exp(L) - wanted), NaN where there is none, and its absolute error to first order."""
+    wanted: Complex128[Tensor, "*#n"], error: Float64[Tensor, "*#n"], exp_left: Complex128[Tensor, "*#n"]
+) -> tuple[Complex128[Tensor, "*#n"], Float64[Tensor, "*#n"]]:
+    """R = exp(exp(L) - wanted), NaN where there is none, and its absolute error to first order; infinite where that says
+    nothing, as ln(R) is not known even to `LARGEST_UNSURE`: an R that underflows would pass for an exact 0."""
     right = torch.exp(principal_only(exp_left - wanted))
-    return right, right.abs() * (error + EPS * exp_left.abs() + EPS)
+    lost = error + EPS * exp_left.abs() + EPS
+    return right, torch.where(lost < LARGEST_UNSURE, right.abs() * lost, torch.inf)
 
 
 def lost_digits(wanted: Complex128[Tensor, "*n"], error: Float64[Tensor, "*n"]) -> Float64[Tensor, "*n"]:

@@ -25,7 +25,7 @@ TOLERANCE = 1e-7
 """Largest difference, on the scale of asinh, of values that pass for equal: inversion loses digits."""
 SAME = 1e-9
 """The same for values that were computed directly."""
-_NEIGHBOURS = 4  # functions looked at from the first whose projection is near enough
+_NEIGHBOURS = range(-2, 2)  # functions looked at: those whose projections are next to the wanted one
 
 
 class Lookup:
@@ -96,45 +96,58 @@ class Lookup:
         return self._index[side].find(target)
 
 
+def _weights(width: int) -> Tensor:
+    """The projection: generic weights, no two of which, nor simple sums of which, are alike."""
+    return 0.5 + torch.frac(math.sqrt(2) * torch.arange(1, width + 1, dtype=torch.float64)) / 2
+
+
 def _distinct(value: Tensor) -> Tensor:
-    """Rows of distinct values, ascending; of equal ones (up to rounding) the first."""
-    first = _Index(value).find(value, SAME, earliest=True)
-    return torch.unique(first[first >= 0])
+    """Rows of distinct finite values, ascending; of equal ones (to `SAME`) the first."""
+    rows = torch.nonzero(is_finite(value).all(-1))[:, 0]
+    points = compress(value[rows])
+    weights = _weights(points.shape[1])
+    slack = SAME * float(weights.sum())  # equal values have projections as near as this
+    kept = [rows[:0]]
+    while len(rows):
+        keys, order = (points @ weights).sort()
+        group = torch.cat([torch.zeros(1, dtype=torch.int64), (keys.diff() > slack).cumsum(0)])
+        first = torch.full((int(group[-1]) + 1,), len(rows)).scatter_reduce(0, group, order, "amin")
+        kept.append(rows[first])
+        # What only looks like the first of its group goes round again.
+        differs = (points[order] - points[first[group]]).abs().amax(-1) > SAME
+        rest = order[differs].sort().values
+        rows, points = rows[rest], points[rest]
+    return torch.cat(kept).sort().values
 
 
 class _Index:
     """Rows sorted by a projection of their compressed values."""
 
     def __init__(self, values: Tensor) -> None:
-        self.rows = torch.nonzero(is_finite(values).all(-1))[:, 0]
-        points = compress(values[self.rows])
-        width = points.shape[-1]
-        # Generic weights: no two of them, nor simple sums of them, are alike.
-        self.weights = 0.5 + torch.frac(math.sqrt(2) * torch.arange(1, width + 1, dtype=torch.float64)) / 2
-        keys = points @ self.weights
-        order = keys.argsort(stable=True)
-        self.keys, self.rows, self.points = keys[order], self.rows[order], points[order]
+        rows = torch.nonzero(is_finite(values).all(-1))[:, 0]
+        points = compress(values[rows])
+        self.weights = _weights(points.shape[1])
+        self.keys, order = (points @ self.weights).sort(stable=True)  # of equal ones the first row is found
+        self.rows, self.points = rows[order], points[order]
 
-    def find(self, target: Tensor, tolerance: float = TOLERANCE, *, earliest: bool = False) -> Tensor:
-        """The nearest row, or of those near enough the first one."""
+    def find(self, target: Tensor) -> Tensor:
+        """The nearest row, -1 where none is as near as `TOLERANCE`."""
         found = torch.full((len(target),), -1)
         usable = torch.nonzero(is_finite(target).all(-1))[:, 0]
         if not len(self.keys) or not len(usable):
             return found
+        last = len(self.keys) - 1
         points = compress(target[usable])
         keys = points @ self.weights
-        slack = tolerance * float(self.weights.sum())
-        place = torch.searchsorted(self.keys, keys - slack)
-        near = self.keys[place.clamp_max(len(self.keys) - 1)] <= keys + slack
-        some = torch.nonzero(near & (place < len(self.keys)))[:, 0]
-        best = torch.full((len(some),), tolerance, dtype=torch.float64)
-        for offset in range(_NEIGHBOURS):
-            candidate = (place[some] + offset).clamp_max(len(self.keys) - 1)
+        slack = TOLERANCE * float(self.weights.sum())
+        place = torch.searchsorted(self.keys, keys)
+        above, below = self.keys[place.clamp_max(last)] - keys, keys - self.keys[(place - 1).clamp_min(0)]
+        some = torch.nonzero(torch.minimum(above.abs(), below.abs()) <= slack)[:, 0]
+        best = torch.full((len(some),), TOLERANCE, dtype=torch.float64)
+        for offset in _NEIGHBOURS:
+            candidate = (place[some] + offset).clamp(0, last)
             distance = (self.points[candidate] - points[some]).abs().amax(-1)
             closer = distance < best
-            if earliest:
-                before = found[usable[some]]
-                closer = (distance < tolerance) & ((before < 0) | (self.rows[candidate] < before))
             best = torch.where(closer, distance, best)
             found[usable[some[closer]]] = self.rows[candidate[closer]]
         return found
@@ -187,7 +200,7 @@ def _generic(x: Tensor, n_points: int) -> Tensor:
     points = x[rows]
     columns = torch.cat([points, torch.zeros(len(rows), 1), torch.ones(len(rows), 1)], dim=-1)
     gaps = (columns[:, :, None] - columns[:, None, :]).abs()
-    gaps = gaps + torch.diag(torch.full((columns.shape[1],), torch.inf))
+    gaps = gaps.masked_fill((gaps == 0).all(0), torch.inf)  # a column and itself, or columns that no row tells apart
     generic = gaps.flatten(1).amin(-1)
     chosen = [int(generic.argmax())]
     spread = points.std(0).clamp_min(1e-300) if len(rows) > 1 else torch.ones(x.shape[1])
