@@ -223,7 +223,8 @@ def _corpus(stream: Mapping[str, Any]) -> str:
     )
     if stream["grammar"] == "exact":
         return common + (
-            f"Random trees, a third uniform by size and the rest by depth 1 to {stream['max_depth']}, real-valued and not "
+            f"Random trees, a sixth uniform by size and the rest by depth 1 to {stream['max_depth']}, each depth drawn "
+            f"{stream.get('depth_growth', 1.0):g} times as often as the one above it, real-valued and not "
             "constant. Labels are canonical: subtrees that equal a smaller known tree are replaced by it. Functions of the "
             f"frozen evaluation set and of the held-out minibatches with {EXCLUDE_FROM_SIZE} nodes or more are kept out by "
             "value, in whatever form they come."
