@@ -46,6 +46,9 @@ class GumbelConfig:
     """Of 1 - correlation² in the loss."""
     entropy_weight: float = 0.02
     """Of the mean entropy of the choices in the loss."""
+    squash: bool = False
+    """Whether the error in the loss is the mean of asinh(residual / standard deviation)², point by point, in place of
+    log(1 + mse / var y): a few exploding points then do not outweigh the rest."""
     invalid_loss: float = 4.0
     """Squared relative error that an invalid point counts as."""
     elite_share: float = 0.7
@@ -114,7 +117,7 @@ def train_gumbel_hard(
     while steps < config.steps:
         steps += 1
         routed = search.draw(x)
-        loss, score = _losses(routed, y, scale, config)
+        loss, score = losses(routed, y, scale, config)
         invalid += 1.0 - float(routed.valid.double().mean())
         search.elites.offer(routed.choice, score, search.net.weight, search.net.bias)
         exact = len(search.elites) > 0 and bool(search.elites.loss[0] < config.exact_tolerance**2)
@@ -132,10 +135,10 @@ def train_gumbel_hard(
     )
 
 
-def _losses(
+def losses(
     routed: Routed, y: Float64[Tensor, " p"], scale: Tensor, config: GumbelConfig
 ) -> tuple[Float64[Tensor, " r"], Float64[Tensor, " r"]]:
-    """The loss to descend and the score to remember (mse / var y), one a restart."""
+    """The loss to descend and the score to remember (mse / var y, `scale` being var y), one a restart."""
     n = routed.valid.sum(1).clamp_min(1)
     value = torch.where(routed.valid, routed.value.clamp(-1e60, 1e60), 0.0)
     target = torch.where(routed.valid, y, 0.0)
@@ -149,9 +152,40 @@ def _losses(
     chance = routed.probability.clamp_min(1e-12)
     entropy = -(chance * chance.log()).sum((-1, -2))
     entropy = torch.where(routed.reached, entropy, 0.0).sum(1) / routed.reached.sum(1)
-    loss = mse.log1p() + config.correlation_weight * (1.0 - correlation) + config.entropy_weight * entropy
+    error = ((value - target) / scale.sqrt()).asinh().square().sum(1) / len(y) if config.squash else mse.log1p()
+    loss = error + config.correlation_weight * (1.0 - correlation) + config.entropy_weight * entropy
     lost = (~routed.valid).double().mean(1)
     return loss, mse.detach() + config.invalid_loss * lost
+
+
+def schedule(config: GumbelConfig, share: float | Tensor) -> tuple[float | Tensor, float | Tensor]:
+    """Temperature of the soft choices and scale of the noise when this share of a life is over."""
+    (hot, cold), (loud, quiet) = config.temperature, config.noise
+    return hot * (cold / hot) ** share, loud + (quiet - loud) * share
+
+
+def adam_step(
+    parameter: Tensor, moments: tuple[Tensor, Tensor], age: Float64[Tensor, " r"], learning_rate: float | Tensor
+) -> None:
+    """One step of Adam in place, each restart on its own: gradients are scaled to a largest entry of 1.
+
+    Args:
+        parameter: (r, ...), with its gradient, if any.
+        moments: first and second moment, like the parameter; changed in place.
+        age: steps of each restart, this one included.
+        learning_rate: of all restarts, or of each, of shape (r, 1, ...).
+    """
+    if parameter.grad is None:
+        return
+    first, second = moments
+    gradient = parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
+    each = (-1, *([1] * (gradient.ndim - 1)))
+    gradient = gradient / gradient.abs().flatten(1).amax(1).view(each).clamp_min(1e-12)
+    age = age.view(each).to(gradient.device)
+    first.lerp_(gradient, 0.1)
+    second.lerp_(gradient.square(), 0.01)
+    update = (first / (1 - 0.9**age)) / ((second / (1 - 0.99**age)).sqrt() + 1e-3)
+    parameter.data.sub_(learning_rate * update)
 
 
 class _Search:
@@ -173,12 +207,11 @@ class _Search:
     def draw(self, x: Float64[Tensor, "p v"]) -> Routed:
         """One hard program a restart, at its own temperature and noise."""
         share = (self.age / self.life).clamp_max(1.0).view(-1, 1, 1, 1).to(x.device)
-        (hot, cold), (loud, quiet) = self.config.temperature, self.config.noise
-        temperature = hot * (cold / hot) ** share
+        temperature, noise = schedule(self.config, share)
         routed: Routed = self.net(
             x,
             temperature=temperature,
-            noise=loud + (quiet - loud) * share,
+            noise=noise,
             generator=self.generator,
             seen=self.seen,
             redraws=self.config.redraws,
@@ -190,17 +223,8 @@ class _Search:
         self.net.zero_grad(set_to_none=True)
         torch.autograd.backward(loss.sum())
         self.age += 1
-        for parameter, (first, second) in zip(self.net.parameters(), self.moments, strict=True):
-            if parameter.grad is None:
-                continue
-            gradient = parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
-            largest = gradient.abs().flatten(1).amax(1).view(-1, *([1] * (gradient.ndim - 1)))
-            gradient = gradient / largest.clamp_min(1e-12)
-            age = self.age.view(-1, *([1] * (gradient.ndim - 1))).to(gradient.device)
-            first.lerp_(gradient, 0.1)
-            second.lerp_(gradient.square(), 0.01)
-            update = (first / (1 - 0.9**age)) / ((second / (1 - 0.99**age)).sqrt() + 1e-3)
-            parameter.data.sub_(self.config.learning_rate * update)
+        for parameter, moments in zip(self.net.parameters(), self.moments, strict=True):
+            adam_step(parameter, moments, self.age, self.config.learning_rate)
         ended = self.age >= self.life
         if bool(ended.any()):
             self._begin(ended)
