@@ -7,8 +7,8 @@
 
 Runs are independent (see `independent_runs`), and a proposal counts as drawn by one sample from the decoder, so that a
 share of runs is the probability of one run. Nothing is selected by its fit before or between runs. All starts train the
-same network, the full tree of the true depth, on the same points; proposals deeper than that are passed over. Every run has a control with the same seed whose
-learning rate is 0: noise and memory without the gradient.
+same network, the full tree of the true depth, on the same points; proposals deeper than that are passed over. Every run
+has a control with the same seed whose learning rate is 0: noise and memory without the gradient.
 
 Legend: r run, p point, v input variable, l token position, s slot, c choice.
 """
