@@ -1,21 +1,24 @@
 """Search in the weighted grammar: structures from the initialiser, constants by batched Levenberg-Marquardt.
 
-A round proposes candidates from fresh bags of points, fits all their constants at once on a sample of the rows, and refits
-the most promising on all of them. Rounds go on, warmer each time, until a law is exact, several rounds in a row bring
-nothing new, or the time is up.
+First come the laws that a table of small functions suggests (`affine_lookup`), if there is one. Then a round proposes
+candidates from fresh bags of points, fits all their constants at once on a sample of the rows, and refits the most
+promising on all of them. Rounds go on, warmer each time, until a law is exact, several rounds in a row bring nothing new,
+or the time is up.
 
 Legend: b candidate, p point, v input variable.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from emlinit.finetune.affine_lookup import AffineLookupConfig, propose_affine
 from emlinit.finetune.candidates import CandidatePool, SearchConfig
-from emlinit.finetune.levenberg_marquardt import FitConfig, fit_constants
+from emlinit.finetune.levenberg_marquardt import Fit, FitConfig, fit_constants
+from emlinit.generator.function_table import FunctionTable
 from emlinit.generator.grammar import from_text, pad_sequences
 from emlinit.generator.program import Programs, programs_from_tokens
 from emlinit.model.initialiser import EMLInitialiser
@@ -37,6 +40,12 @@ class WeightedSearchConfig(SearchConfig):
     """Rounds without a better candidate after which the search ends."""
     min_valid_share: float = 0.97
     """A candidate must be defined on this share of the rows."""
+    lookup: bool = True
+    """Whether a table of functions, if there is one, is searched for laws before the first round."""
+    lookup_config: AffineLookupConfig = field(default_factory=AffineLookupConfig)
+    """How much is looked up."""
+    lookup_refit: int = 16
+    """Candidates of the lookup that are fitted again."""
 
 
 def simple_laws(n_variables: int) -> Programs:
@@ -59,6 +68,7 @@ def search_weighted(
     generator: torch.Generator,
     progress: Callable[[str], None],
     config: WeightedSearchConfig | None = None,
+    table: FunctionTable | None = None,
 ) -> None:
     """Fill `pool` with fitted candidates; losses are mean squared errors relative to the variance of y.
 
@@ -72,12 +82,16 @@ def search_weighted(
         generator: for everything random.
         progress: takes a remark after each round.
         config: options.
+        table: functions to look up, in as many variables as `x` has columns or fewer; None for none.
     """
     config = config or WeightedSearchConfig()
     scale = float(y.var(correction=0))
     rows = torch.randperm(len(y), generator=generator)
     screen, many = rows[: config.screen_points], rows[: config.fit_points]
     _fit_and_add(pool, simple_laws(x.shape[1]), x[many], y[many], scale, config, FitConfig(steps=40))
+    if table is not None and config.lookup and time.monotonic() < deadline and pool.best_loss > config.exact_loss:
+        _look_up(table, x[many], y[many], pool, scale, config, deadline)
+        progress(f"lookup: best relative error {pool.best_loss**0.5:.2g}")
     stale = round_number = 0
     while (
         round_number < max_rounds
@@ -96,7 +110,7 @@ def search_weighted(
         before = pool.best_loss
         quick = FitConfig(steps=12, restarts=2, survivors=1, screen_steps=5)
         fit = fit_constants(proposals.programs, x[screen], y[screen], config=quick, generator=generator)
-        loss = torch.where(fit.valid_share >= config.min_valid_share, fit.mse / scale, torch.inf)
+        loss = _relative_loss(fit, scale, config)
         best = loss.argsort(stable=True)[: config.refit]
         best = best[torch.isfinite(loss[best])]
         if len(best):
@@ -106,6 +120,39 @@ def search_weighted(
         stale = 0 if pool.best_loss < 0.99 * before else stale + 1
         round_number += 1
         progress(f"round {round_number}: best relative error {pool.best_loss**0.5:.2g}")
+
+
+def _look_up(
+    table: FunctionTable,
+    x: Tensor,
+    y: Tensor,
+    pool: CandidatePool,
+    scale: float,
+    config: WeightedSearchConfig,
+    deadline: float,
+) -> None:
+    """Fit what the table suggests, and refit what is good for its cost, then what is good at all.
+
+    Nothing here is drawn from the search's generator: the rounds are the same with and without a table.
+    """
+    programs = propose_affine(table, x, y, config.lookup_config)
+    if not len(programs) or time.monotonic() >= deadline:
+        return
+    few = slice(0, config.screen_points)
+    fit = fit_constants(programs, x[few], y[few], config=FitConfig(steps=12))
+    screened = CandidatePool()
+    screened.add(fit.programs, _relative_loss(fit, scale, config))
+    if screened.programs is None or time.monotonic() >= deadline:
+        return
+    order = torch.cat([screened.front(), screened.best(len(screened))]).tolist()
+    chosen = torch.tensor(list(dict.fromkeys(order))[: config.lookup_refit])
+    own = torch.Generator().manual_seed(0)
+    longer = FitConfig(steps=40, restarts=1, survivors=1)
+    _fit_and_add(pool, screened.programs[chosen], x, y, scale, config, longer, own)
+
+
+def _relative_loss(fit: Fit, scale: float, config: WeightedSearchConfig) -> Tensor:
+    return torch.where(fit.valid_share >= config.min_valid_share, fit.mse / scale, torch.inf)
 
 
 def _fit_and_add(
@@ -119,5 +166,4 @@ def _fit_and_add(
     generator: torch.Generator | None = None,
 ) -> None:
     fit = fit_constants(programs, x, y, config=fit_config, generator=generator)
-    loss = torch.where(fit.valid_share >= config.min_valid_share, fit.mse / scale, torch.inf)
-    pool.add(fit.programs, loss)
+    pool.add(fit.programs, _relative_loss(fit, scale, config))
