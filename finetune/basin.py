@@ -187,19 +187,18 @@ def study_tree(problem: SuiteProblem, starts: Iterable[Start], config: BasinConf
         rows, control = slice(begin, begin + n), slice(len(logits) + begin, len(logits) + begin + n)
         started, ended, visited = (int(which[rows].sum()) for which in found)
         _, control_ended, control_visited = (int(which[control].sum()) for which in found)
-        drawn = int(start.drawn.sum())
         outcomes.append(
             BasinOutcome(
-                problem.name,
-                _depth(problem),
-                start.name,
-                n,
-                drawn,
-                started,
-                ended,
-                visited,
-                control_ended,
-                control_visited,
+                tree=problem.name,
+                depth=_depth(problem),
+                start=start.name,
+                runs=n,
+                drawn=int(start.drawn.sum()),
+                started=started,
+                ended=ended,
+                visited=visited,
+                control_ended=control_ended,
+                control_visited=control_visited,
             )
         )
         begin += n
@@ -224,11 +223,8 @@ def starts(problem: SuiteProblem, initialiser: EMLInitialiser | None, config: Ba
                 best = initialiser.propose(x, y, _BEAM, method="beam", generator=generator)
                 tokens, kinds, programs = best.tokens, best.kind_log_probs, best.programs
             fits = (depth(tokens) <= levels).nonzero()[:, 0]
-            fits = fits[:n] if name == LEARNED else fits[:1].expand(n)
-            logits, drawn = (
-                zeros.clone(),
-                nothing.clone(),
-            )  # a run none of whose proposals fits has nothing to start from
+            fits = fits[:n] if name == LEARNED else fits[:1].repeat(n)
+            logits, drawn = zeros.clone(), nothing.clone()  # where no proposal fits, the start stays flat
             logits[: len(fits)] = start_logits(
                 tokens[fits], kinds[fits], levels, v, confidence=config.confidence, emphasis=config.emphasis
             )

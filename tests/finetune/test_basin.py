@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from emlinit.finetune import basin, independent_runs
 from emlinit.finetune.basin import (
     LEARNED,
     RANDOM,
@@ -64,8 +65,6 @@ def test_no_program_is_visited_twice_as_long_as_draws_are_left(
     topology = full_tree(3, x.shape[1])
     logits = torch.zeros(3, topology.n_slots, topology.n_choices, dtype=torch.float64)
     visited = []
-    from emlinit.finetune import independent_runs
-
     remember = independent_runs._Runs.remember
 
     def spy(self: independent_runs._Runs, visit: independent_runs.Visit) -> None:
@@ -133,6 +132,17 @@ def test_proposals_are_independent_draws(problems: dict[int, SuiteProblem]) -> N
     assert torch.allclose(drawn.double().mean(0), first.double().mean(0), atol=0.12)  # as often as the decoder says
     few, _ = sample_proposals(initialiser, x[:10], y[:10], 5, generator=_generator())
     assert len(few) == 5
+
+
+def test_proposals_that_do_not_fit_leave_a_flat_start(
+    problems: dict[int, SuiteProblem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    initialiser = EMLInitialiser(UNTRAINED)
+    assert any(bool(start.logits.any()) for start in list(starts(problems[3], initialiser, SMALL))[1:3])
+    monkeypatch.setattr(basin, "depth", lambda tokens: torch.full((len(tokens),), 9))
+    flat = list(starts(problems[3], initialiser, SMALL))[1:3]
+    assert not any(bool(start.logits.any() or start.drawn.any()) for start in flat)
+    assert {start.logits.shape[0] for start in flat} == {SMALL.runs}
 
 
 def test_no_runs_no_outcomes_and_no_crash(tmp_path: Path) -> None:
