@@ -9,6 +9,7 @@ Legend: b candidate, p point, v input variable, r restart, s slot, c choice.
 
 import time
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -97,6 +98,8 @@ class Judge:
         """See `search_exact`."""
         self.x, self.y, self.pool, self.deadline, self.config = x, y, pool, deadline, config
         self.screen = torch.randperm(len(y), generator=generator)[: config.screen_points]
+        self.leaves = torch.tensor([ONE, *range(X1, X1 + x.shape[1])])[:, None]
+        """The smallest trees, tokens of shape (v + 1, 1)."""
         self._doubtful = False
 
     def trees(self, tokens: Tensor) -> bool:
@@ -150,10 +153,23 @@ def search_exact(
     """
     config = config or ExactSearchConfig()
     judge = Judge(x, y, pool, deadline=deadline, generator=generator, config=config)
-    leaves = torch.tensor([ONE, *range(X1, X1 + x.shape[1])])[:, None]
-    judge.trees(leaves)  # so that there is an answer, however short the time
+    judge.trees(judge.leaves)  # so that there is an answer, however short the time
     matcher = Matcher(x, y, table=table, recombine=config.recombine)
-    meeting = None if table is None else MeetingSearch(table, x[matcher.rows], y[matcher.rows])
+    with nullcontext() if table is None else closing(MeetingSearch(table, x[matcher.rows], y[matcher.rows])) as meeting:
+        _search(sampler, judge, matcher, meeting, generator=generator, progress=progress)
+
+
+def _search(
+    sampler: Sampler,
+    judge: Judge,
+    matcher: Matcher,
+    meeting: MeetingSearch | None,
+    *,
+    generator: torch.Generator,
+    progress: Callable[[str], None],
+) -> None:
+    """The rounds of `search_exact`."""
+    x, y, config = judge.x, judge.y, judge.config
 
     def match(tokens: Tensor) -> bool:
         matcher.learn(tokens)
@@ -164,7 +180,7 @@ def search_exact(
     def meet(seconds: float) -> bool:
         return meeting is not None and meeting.run(judge.trees, min(judge.deadline, time.monotonic() + seconds))
 
-    if match(leaves) or meet(config.meeting_seconds):
+    if match(judge.leaves) or meet(config.meeting_seconds):
         return
     peeling = Peeling(sampler, x, y, matcher, generator=generator, config=config.peeling)
     round_number = 0
@@ -191,7 +207,7 @@ def search_exact(
         if meet(time.monotonic() - began):  # as long as the rest of the round
             return
         round_number += 1
-        progress(f"round {round_number}: best relative error {pool.best_loss**0.5:.2g}")
+        progress(f"round {round_number}: best relative error {judge.pool.best_loss**0.5:.2g}")
 
 
 def train(proposals: Proposals, judge: Judge, *, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ Legend: s state, f function of the table, m point, b tree, l token position.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -160,6 +160,10 @@ class MeetingSearch:
         )
         return every.rows(torch.nonzero(every.best_set(self._n_sets)[1] < TOLERANCE)[:, 0])
 
+    def close(self) -> None:
+        """Give the memory back at once: the unfinished work and this object hold one another."""
+        self._work.close()
+
     def run(self, try_trees: Callable[[Tensor], bool], deadline: float) -> bool:
         """Go on meeting until `try_trees` says that the search is over, or the time is up; what it said last."""
         for trees in self._work:
@@ -169,7 +173,7 @@ class MeetingSearch:
                 break
         return False
 
-    def _meetings(self) -> Iterator[Tensor]:
+    def _meetings(self) -> Generator[Tensor]:
         """Trees found, meeting at ever more states with ever larger tables.
 
         Every round has a budget of lookups for each cost, four times that of the round before; a cost is met with the

@@ -7,6 +7,7 @@ Legend: p point, v input variable.
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import torch
@@ -112,7 +113,8 @@ def search_meeting(task: Task) -> None:
     judge, rows, table = _judge(task), choose_points(task.x, task.y), load_search_table(task.x.shape[1])
     leaves = table.tokens_of(torch.arange(table.counts[0]))
     if not judge.trees(leaves):
-        MeetingSearch(table, task.x[rows], task.y[rows]).run(judge.trees, task.deadline)
+        with closing(MeetingSearch(table, task.x[rows], task.y[rows])) as meeting:
+            meeting.run(judge.trees, task.deadline)
 
 
 def _judge(task: Task) -> Judge:
