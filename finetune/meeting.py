@@ -30,6 +30,7 @@ MAX_CONFIRMED = 4096
 MAX_BUDGET = 10**12
 """Lookups after which a search ends."""
 _CHUNK = 1 << 19  # lookups at once
+_PEELED = 1 << 16  # states made at once: like the lookups, between two looks at the clock
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,20 +130,30 @@ class MeetingSearch:
 
     def states(self, cost: int) -> States:
         """All states of a cost."""
-        if cost not in self._states:
-            parts = [self._states[0].rows(slice(0, 0))]
-            for size in range(min(cost, self.table.max_size + 1)):
-                before = cost - 1 - size
-                if len(self.states(before)):
-                    parts.append(self._peel(before, size))
-            self._states[cost] = States.cat(parts)
+        for _ in self._open(cost):
+            pass
         return self._states[cost]
 
-    def _peel(self, before: int, size: int) -> States:
-        """Every state of cost `before` with every function of `size` nodes as either child."""
-        states, rows = self._states[before], self.table.level_slices()[size]
-        known = Lookup.of_table(self.table, self._x.flatten(0, 1), size)
-        n_known = rows.stop - rows.start
+    def _open(self, cost: int) -> Iterator[None]:
+        """Make all states of a cost, some at a time."""
+        if cost in self._states:
+            return
+        parts = [self._states[0].rows(slice(0, 0))]
+        for size in range(min(cost, self.table.max_size + 1)):
+            before = cost - 1 - size
+            yield from self._open(before)
+            rows = self.table.level_slices()[size]
+            known = Lookup.of_table(self.table, self._x.flatten(0, 1), size)
+            for states in torch.split(
+                torch.arange(len(self._states[before])), max(_PEELED // (rows.stop - rows.start), 1)
+            ):
+                parts.append(self._peel(before, states, known, rows))
+                yield
+        self._states[cost] = States.cat(parts)
+
+    def _peel(self, before: int, some: Int64[Tensor, " s"], known: Lookup, rows: slice) -> States:
+        """Some states of cost `before` with every one of some known functions as either child."""
+        states, n_known = self._states[before].rows(some), rows.stop - rows.start
         wanted, error = states.wanted[:, None], states.error[:, None]
         right, right_error = right_wanted(wanted, error, known.exp[rows])
         left, left_error = left_wanted(wanted, error, known.log[rows])
@@ -153,7 +164,7 @@ class MeetingSearch:
         every = States(
             wanted=torch.cat([right.flatten(0, 1), left.flatten(0, 1), lower.flatten(0, 1)]),
             error=torch.cat([right_error.flatten(0, 1), left_error.flatten(0, 1), left_error.flatten(0, 1)]),
-            parent=torch.arange(len(states)).repeat_interleave(n_known).repeat(3),
+            parent=some.repeat_interleave(n_known).repeat(3),
             parent_cost=torch.full((3 * n,), before),
             side=torch.tensor([RIGHT, LEFT, LEFT]).repeat_interleave(n),
             known=torch.arange(rows.start, rows.stop).repeat(len(states)).repeat(3),
@@ -174,7 +185,7 @@ class MeetingSearch:
         return False
 
     def _meetings(self) -> Generator[Tensor]:
-        """Trees found, meeting at ever more states with ever larger tables.
+        """Trees found, meeting at ever more states with ever larger tables; none after a step that has found none.
 
         Every round has a budget of lookups for each cost, four times that of the round before; a cost is met with the
         largest table that the budget allows.
@@ -188,6 +199,8 @@ class MeetingSearch:
                 n_expected = len(self._states[cost]) if cost in self._states else 4 * len(self.states(cost - 1))
                 if n_expected * rows[sizes[0]] > budget:
                     break
+                for _ in self._open(cost):
+                    yield torch.zeros(0, 1, dtype=torch.int64)
                 fitting = [size for size in sizes if len(self.states(cost)) * rows[size] <= budget]
                 if fitting and fitting[-1] > met.get(cost, 0):
                     met[cost] = fitting[-1]
