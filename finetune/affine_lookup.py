@@ -32,6 +32,7 @@ from emlinit.generator.program import Programs, programs_from_tokens
 
 _POWERS = (2.0, -2.0, 0.5, -0.5)  # q for targets of one sign; -1 is tried for those of both, too
 _SCALES = (-1.0, 1.0)  # s, in standard deviations of y
+_MARGIN = 0.03  # of the range of u: how far a shifted u stays from 0
 
 Sequences = tuple[Int64[Tensor, "h l"], Float64[Tensor, "h l"]]
 """Tokens and constants; here a `PAD` may stand anywhere and means that nothing stands there."""
@@ -99,7 +100,9 @@ def propose_affine(
         for which, transform in enumerate(transforms):
             parts.append(hit_sequences(table, transform, hits, which, config.unchanged, loose=False))
             parts.append(hit_sequences(table, transform, hits, which, loose=True))
-    tokens, constants = _close_up(*pad_sequences([pair for part in parts for pair in zip(*part, strict=True)]))
+    sequences = [from_text(f"c:{float(y.mean())!r}")]  # if there is nothing else
+    sequences += [pair for part in parts for pair in zip(*part, strict=True)]
+    tokens, constants = _close_up(*pad_sequences(sequences))
     fine = (constants.abs() < CEILING[torch.float64]).all(1)  # False for NaN
     programs = programs_from_tokens(tokens[fine], constants[fine], x.shape[1])
     start = evaluate(programs, x, rtol=None)
@@ -147,6 +150,10 @@ def hit_sequences(
         return parts
 
     size, p = slope[:, 0].abs(), transform.parameter
+    if transform.kind == "ln" or (transform.kind == "power" and p != -1):
+        # A fit does not get out of a logarithm that is singular amid the points: start where there is none.
+        lowest, highest = hits.lowest[which, found], hits.highest[which, found]
+        intercept = intercept + torch.where(lowest <= 0, _MARGIN * (highest - lowest) - lowest, 0.0)
     scaled = [column(PLUS), column(C, intercept / size), *terms(slope / size[:, None])]  # u / |a|
     if transform.kind == "affine":
         parts = [column(PLUS), column(C, intercept), *terms(slope)]
@@ -186,7 +193,7 @@ def _power_law(x: Tensor, y: Tensor) -> Sequences:
 def _close_up(tokens: Tensor, constants: Tensor) -> Sequences:
     """Sequences without gaps: the padding moved to the end."""
     order = (tokens == PAD).to(torch.uint8).argsort(dim=1, stable=True)
-    width = int((tokens != PAD).sum(1).max()) if len(tokens) else 0
+    width = int((tokens != PAD).sum(1).max())
     return tokens.gather(1, order)[:, :width], constants.gather(1, order)[:, :width]
 
 

@@ -133,22 +133,20 @@ def _look_up(
 ) -> None:
     """Fit what the table suggests, and refit what is good for its cost, then what is good at all.
 
-    Nothing here is drawn from the search's generator: the rounds are the same with and without a table.
+    Nothing here is random, so the rounds are the same with and without a table.
     """
     programs = propose_affine(table, x, y, config.lookup_config)
     if not len(programs) or time.monotonic() >= deadline:
         return
     few = slice(0, config.screen_points)
-    fit = fit_constants(programs, x[few], y[few], config=FitConfig(steps=12))
+    fit = fit_constants(programs, x[few], y[few], config=FitConfig(steps=8))
     screened = CandidatePool()
     screened.add(fit.programs, _relative_loss(fit, scale, config))
     if screened.programs is None or time.monotonic() >= deadline:
         return
     order = torch.cat([screened.front(), screened.best(len(screened))]).tolist()
     chosen = torch.tensor(list(dict.fromkeys(order))[: config.lookup_refit])
-    own = torch.Generator().manual_seed(0)
-    longer = FitConfig(steps=40, restarts=1, survivors=1)
-    _fit_and_add(pool, screened.programs[chosen], x, y, scale, config, longer, own)
+    _fit_and_add(pool, screened.programs[chosen], x, y, scale, config, FitConfig(steps=40))
 
 
 def _relative_loss(fit: Fit, scale: float, config: WeightedSearchConfig) -> Tensor:

@@ -46,6 +46,10 @@ class LinearHits:
     """Least-squares factor of each function."""
     intercept: Float64[Tensor, "t k"]
     """Least-squares constant."""
+    lowest: Float64[Tensor, "t k"]
+    """Smallest value of the combination at the points."""
+    highest: Float64[Tensor, "t k"]
+    """Largest value."""
 
 
 class StandardisedTable:
@@ -141,7 +145,7 @@ class StandardisedTable:
         """Least squares of the targets `kept` by functions `members` (s, k, n), ordered by R; `r` are correlations."""
         shape = (len(targets), *members.shape[1:])
         row = torch.full(shape, -1)
-        correlation, intercept = torch.zeros(2, *shape[:2], dtype=torch.float64)
+        correlation, intercept, lowest, highest = torch.zeros(4, *shape[:2], dtype=torch.float64)
         slope = torch.zeros(shape, dtype=torch.float64)
         if members.numel():
             chosen = self.vectors[members]
@@ -153,10 +157,14 @@ class StandardisedTable:
             correlation[kept] = (factor * own).sum(-1).clamp(0.0, 1.0).sqrt()
             slope[kept] = factor * norm[:, None, None] / self.norm[members]
             intercept[kept] = centre - (slope[kept] * self.mean[members]).sum(-1)
+            value = centre[..., None] + (factor[..., None] * chosen).sum(-2) * norm[:, None, None]
+            lowest[kept], highest[kept] = value.amin(-1), value.amax(-1)
         order = correlation.argsort(dim=1, descending=True, stable=True)
         terms = order[..., None].expand_as(row)
-        parts = row.gather(1, terms), correlation.gather(1, order), slope.gather(1, terms), intercept.gather(1, order)
-        return LinearHits(*parts)
+        correlation, intercept, lowest, highest = (
+            figure.gather(1, order) for figure in (correlation, intercept, lowest, highest)
+        )
+        return LinearHits(row.gather(1, terms), correlation, slope.gather(1, terms), intercept, lowest, highest)
 
 
 def _blocks(table: FunctionTable, x: Tensor, max_functions: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -94,6 +94,14 @@ def test_loosened_programs_have_more_to_fit_and_reach_what_the_hit_does_not(
     assert float(losses[0].min()) > 1e-8 > 1e-12 > float(losses[1].min())
 
 
+def test_a_logarithm_is_not_singular_amid_the_points_at_the_start() -> None:
+    x = torch.linspace(0.1, 6.0, 100, dtype=torch.float64)[:, None]
+    y = 1.8 * (x[:, 0] + 0.4).log() + 0.5  # exp(y / sd) is best fitted by a line that is negative at the left
+    table = build_table(1, 1)
+    fit = fit_constants(propose_affine(table, x, y), x, y, config=FitConfig(steps=40))
+    assert float(fit.mse.min()) < 1e-20
+
+
 def test_only_defined_transforms_are_tried() -> None:
     mixed = torch.tensor([-1.0, 0.5, 2.0], dtype=torch.float64)
     assert [t.kind for t in transforms_of(mixed)] == ["affine", "power", "ln", "ln"]
@@ -117,7 +125,7 @@ def test_programs_are_distinct_complete_and_finite(table: FunctionTable, x: torc
     y = x[:, 0].exp() * x[:, 1] + 5.0
     config = AffineLookupConfig(functions=5, per_size=1, pairs=3, unchanged=2)
     programs = propose_affine(table, x, y, config)
-    assert 40 < len(programs) <= 2 + 9 * (5 + 2 + 3 + 2)
+    assert 40 < len(programs) <= 3 + 9 * (5 + 2 + 3 + 2)
     assert bool(programs.weight.isfinite().all())
     assert bool(programs.bias.isfinite().all())
     assert (programs.n_free() > 0).all()
@@ -132,6 +140,18 @@ def test_a_table_of_fewer_variables_serves_the_first_columns(x: torch.Tensor) ->
     assert programs.n_variables == 2
     error = (evaluate(programs, x, rtol=None).value - y).abs().amax(1)
     assert float(error.min()) < 1e-10
+
+
+def test_data_that_say_little(table: FunctionTable) -> None:
+    few = torch.tensor([[1.0, 2.0], [2.0, -1.0], [3.0, 0.5]], dtype=torch.float64)
+    for x, y in (
+        (few, few[:, 0].square()),
+        (torch.full((9, 2), -1.0, dtype=torch.float64), torch.arange(9).double()),  # no function varies
+        (few, torch.full((3,), 2.0, dtype=torch.float64)),
+    ):
+        programs = propose_affine(table, x, y)
+        assert len(programs) >= 1
+        assert bool(evaluate(programs, x, rtol=None).valid.any())
 
 
 def _values(table: FunctionTable, rows: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

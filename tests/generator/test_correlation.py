@@ -126,6 +126,8 @@ def test_pairs_equal_a_plain_loop_of_least_squares(x: torch.Tensor) -> None:
     np.testing.assert_allclose(hits.correlation[0].numpy(), expected, rtol=1e-9)
     fit = (hits.slope[0, :, :, None] * _values(table, hits.row[0].flatten(), x).view(4, 2, -1)).sum(1)
     residual = target - fit - hits.intercept[0, :, None]
+    torch.testing.assert_close(hits.lowest[0], (target - residual).amin(1), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(hits.highest[0], (target - residual).amax(1), rtol=1e-8, atol=1e-8)
     explained = 1 - residual.square().sum(1) / centred.square().sum()
     np.testing.assert_allclose(explained.sqrt().numpy(), hits.correlation[0].numpy(), rtol=1e-8)
 
