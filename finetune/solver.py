@@ -104,6 +104,8 @@ def solve(
     report = _reporter(progress, began, seconds)
     problem = prepare(x, y, np.random.default_rng(seed), rescale=False)
     own_x, own_names = x[:, problem.columns], [names[i] for i in problem.columns]
+    report("reading the table of small functions (built the first time)")
+    table = load_search_table(own_x.shape[1])
     laws: list[Law] = []
     found_in: list[str] = []
     for name in wanted:
@@ -113,8 +115,6 @@ def solve(
         if name == "exact":
             until = deadline if len(wanted) == 1 else began + EXACT_SHARE * (deadline - began)
             points = problem.x[problem.train], problem.y[problem.train]
-            report("reading the table of small functions (built the first time)")
-            table = load_search_table(points[0].shape[1])
             search_exact(
                 initialisers[name],
                 *points,
@@ -135,6 +135,7 @@ def solve(
                 max_rounds=math.ceil(seconds / _SECONDS_PER_ROUND),
                 generator=generator,
                 progress=report,
+                table=table,
             )
         report("reading the candidates as formulas")
         programs = _finalists(pool, problem, own_x, y, weighted=name == "weighted")
