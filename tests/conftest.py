@@ -1,5 +1,6 @@
-"""A Hub on the loopback, with an empty cache and nobody logged in."""
+"""A Hub on the loopback, with an empty cache and nobody logged in; tables of functions cached for the tests alone."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,3 +31,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     yield server
     server.stop()
     close_session()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_table_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests, and the processes that they start, share one cache of tables and leave the user's alone."""
+    before = os.environ.get("EMLINIT_CACHE")
+    os.environ["EMLINIT_CACHE"] = str(tmp_path_factory.mktemp("tables"))
+    yield
+    if before is None:
+        del os.environ["EMLINIT_CACHE"]
+    else:
+        os.environ["EMLINIT_CACHE"] = before

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from emlinit.finetune.evaluation import Outcome, run_suite, table, write_results
+from emlinit.finetune.flat_prior import FlatPrior
+from emlinit.finetune.methods import METHODS
 from emlinit.finetune.suites import SUITES, is_recovered, load_suite
 from emlinit.generator.errors import UserError
-from emlinit.generator.grammar import from_text
+from emlinit.generator.grammar import depth, from_text, is_complete
 from emlinit.generator.program import programs_from_tokens
 
 
@@ -45,12 +47,53 @@ def test_unknown_suites_are_named() -> None:
         load_suite("nope")
 
 
-def test_a_random_start_finds_the_smallest_tree_and_the_table_counts_it() -> None:
+def test_every_method_finds_the_smallest_tree_and_the_table_counts_it() -> None:
     problem = load_suite("identities")[0]
     assert problem.name == "exp(x1)"
-    outcomes = run_suite([problem], ["random"], [0, 1], 20.0, None)
-    assert [o.recovered for o in outcomes] == [True, True]
+    outcomes = run_suite([problem], METHODS, [0, 1], 20.0, "builtin:exact")
+    assert [o.method for o in outcomes] == 2 * list(METHODS)
+    assert all(o.recovered for o in outcomes), [o.method for o in outcomes if not o.recovered]
     assert "| exp(x1) (identities) | 2/2 |" in table(outcomes, each=True)
+    assert "| meeting in the middle, no network | 2/2 |" in table(outcomes, each=False)
+
+
+def test_processes_find_what_one_does() -> None:
+    problems = load_suite("identities")[1:3]
+    alone = run_suite(problems, ["meeting"], [0], 20.0, "builtin:exact")
+    together = run_suite(problems, ["meeting"], [0], 20.0, "builtin:exact", jobs=2)
+    assert [(o.problem, o.recovered) for o in together] == [(o.problem, o.recovered) for o in alone]
+    assert all(o.recovered for o in alone)
+
+
+def test_what_the_network_is_not_asked_for_it_does_not_load() -> None:
+    problem = load_suite("identities")[0]
+    outcomes = run_suite([problem], ["meeting", "flat-sampling"], [0], 20.0, "local-dir:/nowhere")
+    assert all(o.recovered for o in outcomes)
+    with pytest.raises(UserError, match="no folder"):
+        run_suite([problem], ["meeting", "sampling"], [0], 20.0, "local-dir:/nowhere")
+
+
+def test_the_flat_prior_does_not_look_at_the_data() -> None:
+    x = torch.rand(30, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def drawn(y: torch.Tensor) -> torch.Tensor:
+        prior = FlatPrior(torch.Generator().manual_seed(1))
+        return prior.propose(x, y, 200, generator=torch.Generator().manual_seed(2)).tokens
+
+    first = drawn(x[:, 0])
+    assert torch.equal(first, drawn(-3 * x[:, 1]))
+    assert len(torch.unique(first, dim=0)) == len(first) == 200
+    assert bool(is_complete(first, 2).all())
+    assert int(depth(first).max()) >= 4
+
+
+def test_wide_problems_are_what_they_say() -> None:
+    problems = load_suite("wide")
+    assert len(problems) == 60
+    for problem in problems:
+        low, high = map(int, problem.group.removesuffix(" nodes").split("-"))
+        assert low <= int(problem.truth.n_nodes[0]) <= high
+        assert problem.x.shape == (200, 3)
 
 
 def test_results_are_written_whole(tmp_path: Path) -> None:

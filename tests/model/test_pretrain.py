@@ -292,6 +292,27 @@ def test_runs_are_not_mixed_up(uninterrupted: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "nothing").exists()
 
 
+def test_a_run_starts_from_a_checkpoint_and_says_so(uninterrupted: Path, tmp_path: Path) -> None:
+    source = f"local-dir:{uninterrupted / 'export'}"
+    first = EMLInitialiser.load(source)
+    config = _config(tmp_path / "next", init_from=source, seed=3)
+    run = PretrainingRun(config, ALONE)
+    start = dict(first.named_parameters())
+    assert all(torch.equal(parameter, start[name]) for name, parameter in run.model.named_parameters())
+    pretrain(config)
+    second = EMLInitialiser.load(f"local-dir:{tmp_path / 'next' / 'export'}")
+    assert second.about["stages_before"] == [
+        {"pretraining": first.about["pretraining"], "reached": first.about["reached"], "sha256": first.source[1]}
+    ]
+    pretrain(replace(config, out=tmp_path / "third", init_from=f"local-dir:{tmp_path / 'next' / 'export'}"))
+    third = EMLInitialiser.load(f"local-dir:{tmp_path / 'third' / 'export'}")
+    assert [stage["sha256"] for stage in third.about["stages_before"]] == [first.source[1], second.source[1]]
+    longer = replace(_stream("exact"), max_tokens=_stream("exact").max_tokens + 2)
+    with pytest.raises(UserError, match=r"was trained with --stream.max-tokens \d+: a run that starts from it needs"):
+        pretrain(replace(config, out=tmp_path / "nothing", stream=longer))
+    assert not (tmp_path / "nothing").exists()
+
+
 def test_metrics_of_lost_steps_are_dropped(tmp_path: Path) -> None:
     lines = [json.dumps({"step": step, "loss": 1.0}) for step in (1, 2, 3)]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 4, "lo']))
