@@ -291,7 +291,9 @@ def first_model(config: PretrainConfig) -> tuple[EMLInitialiser, list[dict[str, 
         wanted, has = getattr(config.stream, name), getattr(model.config, name)
         if wanted != has:
             option = f"--stream.{name.replace('_', '-')}"
-            raise UserError(f"'{config.init_from}' was trained with {option} {has}: a run that starts from it needs the same")
+            raise UserError(
+                f"'{config.init_from}' was trained with {option} {has}: a run that starts from it needs the same"
+            )
     last = {name: model.about[name] for name in ("pretraining", "reached") if name in model.about}
     return model, [*model.about.get("stages_before", []), {**last, "sha256": model.source[1]}]
 
