@@ -85,6 +85,61 @@ def test_every_kind_of_table_is_read_alike(tiny: Callable[[str], EMLInitialiser]
     assert _same(model.propose(torch.as_tensor(x), torch.as_tensor(y), 16), expected)
 
 
+def _problems(n_problems: int, n_points: int, n_variables: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Different data with a mask that keeps 3 points or more of each."""
+    generator = torch.Generator().manual_seed(n_points)
+    x = 1 + 2 * torch.rand(n_problems, n_points, n_variables, generator=generator, dtype=torch.float64)
+    y = torch.stack([(k + 1) * points[:, 0].exp() - points[:, -1].log() ** k for k, points in enumerate(x)])
+    kept = torch.rand(n_problems, n_points, generator=generator) < 0.6
+    kept[:, :3] = True
+    return x, y, kept
+
+
+def _agree(first: Proposals, second: Proposals) -> None:
+    """The same candidates, in the same order, with the same probabilities to rounding."""
+    assert torch.equal(first.tokens, second.tokens)
+    torch.testing.assert_close(first.log_prob, second.log_prob, rtol=0, atol=1e-5)
+    torch.testing.assert_close(first.kind_log_probs.exp(), second.kind_log_probs.exp(), rtol=0, atol=1e-5)
+    assert torch.equal(first.constants, second.constants)
+    assert torch.equal(first.programs.source, second.programs.source)
+
+
+@pytest.mark.parametrize(("grammar", "n_variables"), [("exact", 2), ("exact", 1), ("weighted", 2)])
+def test_several_problems_at_once_are_each_for_itself(
+    grammar: str, n_variables: int, tiny: Callable[[str], EMLInitialiser]
+) -> None:
+    model, (x, y, kept) = tiny(grammar), _problems(4, 20, n_variables)
+    state = torch.get_rng_state()
+    together = model.propose_each(x, y, kept, 12, max_tokens=15)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len(together) == 4
+    likeliest = torch.stack([found.log_prob[0] for found in together])
+    assert float(torch.pdist(likeliest[:, None]).min()) > 1e-4  # the answers depend on the data
+    for k, found in enumerate(together):
+        assert 2 <= len(found) <= 12
+        assert found.tokens.shape[1] <= 15
+        assert bool(is_complete(found.tokens, n_variables).all())
+        assert bool((found.log_prob.diff() <= 0).all())
+        (alone,) = model.propose_each(x[k : k + 1], y[k : k + 1], kept[k : k + 1], 12, max_tokens=15)
+        _agree(alone, found)
+        _agree(model.propose(x[k, kept[k]], y[k, kept[k]], 12, method="beam", max_tokens=15), found)
+
+
+def test_points_that_are_masked_are_not_read(tiny: Callable[[str], EMLInitialiser]) -> None:
+    model, (x, y, kept) = tiny("exact"), _problems(3, 20, 2)
+    first = model.propose_each(x, y, kept, 8)
+    other_x, other_y = torch.where(kept[..., None], x, 7.0), torch.where(kept, y, -1e6)
+    pad = torch.nn.functional.pad
+    padded = model.propose_each(pad(other_x, (0, 0, 0, 9)), pad(other_y, (0, 9)), pad(kept, (0, 9)), 8)
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
+    permuted = model.propose_each(x[:, order], y[:, order], kept[:, order], 8)
+    for found, again, shuffled in zip(first, padded, permuted, strict=True):
+        _agree(again, found)
+        _agree(shuffled, found)
+    changed = model.propose_each(x, torch.where(kept, -y, y), kept, 8)
+    assert all(abs(float(a.log_prob[0] - b.log_prob[0])) > 1e-4 for a, b in zip(changed, first, strict=True))
+
+
 def test_few_points_make_one_bag_and_many_make_several() -> None:
     generator = torch.Generator().manual_seed(0)
     assert draw_bags(9, 4, 9, generator).tolist() == [list(range(9))]
