@@ -6,8 +6,11 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
+import torch
 from hub_server import HubServer
 from huggingface_hub import close_session
+
+torch.set_num_threads(1)  # of each of pytest's processes
 
 
 @pytest.fixture
