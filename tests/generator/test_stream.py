@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from emlinit.generator.canonical import Canonicaliser
-from emlinit.generator.corpora import frozen_keys, held_out, load_grammar_problems
+from emlinit.generator.corpora import WIDE_SIZES, frozen_keys, held_out, load_grammar_problems, load_wide_problems
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.grammar import PAD, depth, from_text, is_complete, pad_sequences, size
 from emlinit.generator.program import programs_from_tokens
@@ -77,9 +77,12 @@ def test_frozen_functions_never_appear() -> None:
 
 
 def test_frozen_problems_are_what_they_claim() -> None:
-    problems = load_grammar_problems()
+    grammar, wide = load_grammar_problems(), load_wide_problems()
+    problems = grammar + wide
     tokens, constants = pad_sequences([from_text(problem.text) for problem in problems])
-    assert torch.bincount(depth(tokens)).tolist() == [0, 0, 100, 100, 100, 100, 100]
+    assert torch.bincount(depth(tokens[: len(grammar)])).tolist() == [0, 0, 100, 100, 100, 100, 100]
+    sizes = size(tokens[len(grammar) :])
+    assert [int(((sizes >= low) & (sizes <= high)).sum()) for low, high in WIDE_SIZES] == [20, 20, 20]
     canonicaliser = Canonicaliser(3)
     large = size(tokens) >= EXCLUDE_FROM_SIZE
     assert set(canonicaliser.node_keys(tokens)[large, 0].tolist()) == set(frozen_keys().tolist())
