@@ -100,7 +100,6 @@ class Judge:
         self.screen = torch.randperm(len(y), generator=generator)[: config.screen_points]
         self.leaves = torch.tensor([ONE, *range(X1, X1 + x.shape[1])])[:, None]
         """The smallest trees, tokens of shape (v + 1, 1)."""
-        self._doubtful = False
 
     def trees(self, tokens: Tensor) -> bool:
         """Score whole trees given as tokens of shape (b, l); whether the search is over."""
@@ -120,8 +119,7 @@ class Judge:
 
     def over(self) -> bool:
         """Whether a tree is exact beyond doubt, or the time is up."""
-        if self.pool.best_loss <= self.config.exact_loss and not self._doubtful:
-            self._doubtful = True
+        if self.pool.best_loss <= self.config.exact_loss:
             self.deadline = min(self.deadline, time.monotonic() + self.config.doubt_seconds)
         return self.pool.best_loss <= self.config.certain_loss or time.monotonic() >= self.deadline
 

@@ -57,17 +57,18 @@ def test_two_candidates_right_in_one_half_each_give_the_law() -> None:
     assert _ask(matcher, y, tokens) == []  # nothing is known yet
     matcher.learn(tokens[:1])
     assert _fit(_ask(matcher, y, tokens), x, y) == 0
-    matcher.learn(tokens[1:])  # what was learned before stays
+    matcher.learn(tokens[1:])
     found = _ask(matcher, y, tokens)
     assert _tokens(LAW)[0].tolist() in found
     assert _fit(found, x, y) > 0
 
 
-def test_parts_meet_at_the_root() -> None:
+def test_parts_learned_one_after_another_meet_at_the_root() -> None:
     x = _points()
     y = _values(_tokens(f"eml {LEFT_HALF} {RIGHT_HALF}"), x)[0]
     matcher = Matcher(x, y)
-    matcher.learn(_tokens(LEFT_HALF, RIGHT_HALF))
+    matcher.learn(_tokens(LEFT_HALF))
+    matcher.learn(_tokens(RIGHT_HALF))
     assert _fit(_ask(matcher, y, _tokens("1")), x, y) > 0
 
 

@@ -164,6 +164,21 @@ def test_the_true_rest_is_among_the_states(table: FunctionTable) -> None:
     assert set(which.tolist()) <= {0, 1, 2}
 
 
+def test_what_fits_one_set_of_points_only_is_not_tried(table: FunctionTable) -> None:
+    x = _points()
+    law = "eml eml x1 eml 1 x2 eml eml x1 1 x2"
+    y = _law(law, x)
+    rows = choose_points(x, y)
+    best = int(MeetingSearch(table, x[rows], y[rows]).states(0).best_set(3)[0])
+    for same in (True, False):
+        targets, finder = y[rows], _Finder(x, y)
+        if not same:
+            targets[[k for k in range(3) if k != best]] *= 1.1
+        search = MeetingSearch(table, x[rows], targets)
+        assert search.states(0).best_set(3)[0].tolist() == [best]
+        assert search.run(finder, time.monotonic() + (60.0 if same else 0.3)) == same
+
+
 def test_the_root_is_open_first() -> None:
     y = torch.tensor([1.0, -2.0], dtype=torch.float64)
     root = States.root(y)

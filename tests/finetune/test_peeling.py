@@ -165,6 +165,18 @@ def test_the_likeliest_decision_comes_first_and_none_twice() -> None:
     assert set(finder.tried[1:3]) <= {"eml x2 x1", "eml x1 eml x1 1", "eml x1 eml 1 1"}
 
 
+def test_decisions_multiply_their_probabilities() -> None:
+    x = _points()
+    y = _values("eml eml x1 x2 eml x2 1", x).real
+    large = "eml 1 eml 1 eml 1 1"
+    prior, finder = _Prior({f"eml x2 {large}": 0.5, "1": 0.5}), _Finder(x, y)
+    peeling = _peeling(prior, x, y, PeelConfig(batch=1, max_known=2))
+    peeling.add(_proposals({f"eml x1 {large}": 0.6, f"eml x2 {large}": 0.4}))
+    assert not peeling.run(finder, max_states=3, deadline=_forever())
+    starts = [tried.split()[1:4] for tried in finder.tried[1::2]]
+    assert starts == [["x1", "1"], ["x2", "1"], ["x1", "eml", "x2"]]  # 0.6, then 0.4, then 0.6 * 0.5
+
+
 def test_options_bound_the_search() -> None:
     x = _points()
     y = _values("eml x1 eml x2 eml x1 x2", x).real
