@@ -10,6 +10,7 @@ from torch import Tensor
 
 from emlinit.finetune.candidates import CandidatePool
 from emlinit.finetune.exact_search import ExactSearchConfig, Judge, relative_loss, search_exact
+from emlinit.finetune.meeting import MeetingSearch
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.exact_identities import EXACT_IDENTITIES
 from emlinit.generator.function_table import FunctionTable, build_table
@@ -163,6 +164,27 @@ def test_the_deadline_is_kept(table: FunctionTable) -> None:
         assert _search(sampler, y, seconds=seconds, table=table, config=config).best_loss > 1e-6
         assert seconds <= time.monotonic() - began < seconds + 4
         assert (sampler.rounds > 0) == (meeting_seconds < seconds)
+
+
+def test_no_meeting_is_given_more_than_the_time_left(table: FunctionTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def run(self: MeetingSearch, try_trees: Callable[[Tensor], bool], deadline: float) -> bool:
+        asked.append(deadline)
+        return False
+
+    monkeypatch.setattr(MeetingSearch, "run", run)
+    began = time.monotonic()
+    _search(
+        _Fixed("eml x1 x2"),
+        _points()[:, 0].sin(),
+        seconds=1.0,
+        table=table,
+        config=ExactSearchConfig(meeting_seconds=9.0),
+    )
+    assert len(asked) > 1
+    assert began + 0.9 < asked[0] < began + 3
+    assert max(asked) == asked[0]
 
 
 def _judge(y: Tensor, *, doubt_seconds: float) -> tuple[Judge, CandidatePool]:

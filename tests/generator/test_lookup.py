@@ -87,11 +87,19 @@ def test_the_tolerance_decides(side: int, table: FunctionTable) -> None:
     assert int((far >= 0).sum()) < 0.1 * len(far)
 
 
-def test_each_of_a_crowd_is_found() -> None:
-    step = 2 * TOLERANCE * torch.arange(100, dtype=torch.float64)
-    value = (step[:, None] * torch.tensor([1.0, -0.75, 0.0, 0.0])).to(torch.complex128)  # their projections are close
-    lookup = Lookup(value, lambda rows: rows[:, None], torch.zeros(100, dtype=torch.int64))
-    assert torch.equal(lookup.find(ROOT, value), torch.arange(100))
+def _crowd(distance: float) -> Lookup:
+    """Different functions with nearly the same projection."""
+    step = distance * torch.arange(100, dtype=torch.float64)
+    value = (step[:, None] * torch.tensor([1.0, -0.75, 0.0, 0.0])).to(torch.complex128)
+    return Lookup(value, lambda rows: rows[:, None], torch.zeros(100, dtype=torch.int64))
+
+
+def test_each_of_a_crowd_is_found_and_kept() -> None:
+    crowd = _crowd(2 * TOLERANCE)
+    assert torch.equal(crowd.find(ROOT, crowd.value), torch.arange(100))
+    crowd = _crowd(2 * SAME)
+    joined = crowd.joined(crowd, 10**6)
+    assert torch.equal(joined.tokens_of(torch.arange(len(joined)))[:, 0], torch.arange(100))
 
 
 @pytest.mark.parametrize("side", SIDES)
