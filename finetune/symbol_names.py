@@ -40,7 +40,8 @@ def symbols_for(names: Sequence[str]) -> tuple[sympy.Symbol, ...]:
 
 def _is_free(name: str) -> bool:
     # Python reads an identifier in its NFKC form: another spelling of it would be another name on paper only.
-    return name.isidentifier() and name not in _TAKEN and unicodedata.normalize("NFKC", name) == name
+    special = name.startswith("__") and name.endswith("__")  # attributes that every module has
+    return name.isidentifier() and not special and name not in _TAKEN and unicodedata.normalize("NFKC", name) == name
 
 
 def _nearest(name: str, position: int, used: set[str]) -> str:

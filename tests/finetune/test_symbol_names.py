@@ -4,12 +4,13 @@ import keyword
 
 import pytest
 import sympy
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from emlinit.finetune.symbol_names import latex_escape, latex_name, symbols_for
 
 
+@example(["__dict__", "__class__", "____", "dict"])
 @given(
     st.lists(
         st.one_of(st.text(), st.sampled_from(["x", "E", "E_", "a b", "a_b", "a-b", "1", "lambda", ""])), unique=True
