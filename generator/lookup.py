@@ -131,7 +131,7 @@ class _Index:
         self.rows, self.points = rows[order], points[order]
 
     def find(self, target: Tensor) -> Tensor:
-        """The nearest row, -1 where none is as near as `TOLERANCE`."""
+        """The nearest row of those next to it in projection, -1 where none of them is as near as `TOLERANCE`."""
         found = torch.full((len(target),), -1)
         usable = torch.nonzero(is_finite(target).all(-1))[:, 0]
         if not len(self.keys) or not len(usable):
