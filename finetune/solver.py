@@ -18,7 +18,7 @@ from emlinit.finetune.law import Law
 from emlinit.finetune.levenberg_marquardt import FitConfig, fit_constants
 from emlinit.finetune.preparation import Problem, prepare, restore_units
 from emlinit.finetune.snapping import snap
-from emlinit.finetune.weighted_search import search_weighted, simple_laws
+from emlinit.finetune.weighted_search import WeightedSearchConfig, search_weighted, simple_laws
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import MAX_VARIABLES, from_text
 from emlinit.generator.program import Programs, programs_from_tokens
@@ -72,6 +72,7 @@ def solve(
     seed: int = 0,
     names: Sequence[str] | None = None,
     progress: Callable[[float, str], None] | None = None,
+    weighted: WeightedSearchConfig | None = None,
 ) -> Solution:
     """Search for the law behind data.
 
@@ -84,6 +85,7 @@ def solve(
         seed: source of all randomness.
         names: column names, one a column of `x`; x1, x2, ... by default.
         progress: takes the share of the time used (0..1) and a remark.
+        weighted: how the weighted grammar is searched.
 
     Raises:
         UserError: fewer than 3 rows, shapes that do not belong together, values that are not finite, or no initialiser
@@ -136,6 +138,7 @@ def solve(
                 generator=generator,
                 progress=report,
                 table=table,
+                config=weighted,
             )
         report("reading the candidates as formulas")
         programs = _finalists(pool, problem, own_x, y, weighted=name == "weighted")

@@ -37,13 +37,15 @@ class WeightedSearchConfig(SearchConfig):
     fit_points: int = 2000
     """Most rows of a fit; the final fit of the solver takes all."""
     patience: int = 6
-    """Rounds without a better candidate after which the search ends."""
+    """Rounds without a better candidate after which the search ends; 0 for no round at all."""
     min_valid_share: float = 0.97
     """A candidate must be defined on this share of the rows."""
     lookup: bool = True
     """Whether a table of functions, if there is one, is searched for laws before the first round."""
     lookup_config: AffineLookupConfig = field(default_factory=AffineLookupConfig)
     """How much is looked up."""
+    sparse: bool = True
+    """Whether sparse sums of simple functions are searched before the first round."""
     lookup_refit: int = 16
     """Candidates of the lookup that are fitted again."""
 
