@@ -8,7 +8,7 @@ import math
 import multiprocessing
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -153,8 +153,8 @@ def table(outcomes: list[Outcome], *, each: bool) -> str:
     return lines("method", groups, by_method)
 
 
-def write_results(folder: Path, suite: str, outcomes: list[Outcome], settings: dict[str, Any]) -> Path:
-    """Write a dated JSON file with the settings, the machine and every outcome; returns its path."""
+def write_results(folder: Path, suite: str, outcomes: Sequence[Any], settings: dict[str, Any]) -> Path:
+    """Write a dated JSON file with the settings, the machine and every outcome, a dataclass; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC)
     path = folder / f"{suite}-{now:%Y%m%d-%H%M%S}.json"
