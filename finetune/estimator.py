@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from emlinit.finetune.initialisers import load_initialisers, resolve_device
 from emlinit.finetune.law import Law
+from emlinit.finetune.law_errors import law_constants
 from emlinit.finetune.solver import solve
 from emlinit.finetune.tables import MIN_ROWS
 from emlinit.generator.errors import UserError
@@ -44,6 +45,9 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         The chosen law, with `predict`, `sympy()`, `latex()`, `python_source()`, `formula` and `eml`.
     equations_ : pandas.DataFrame
         The Pareto front: columns `complexity`, `rmse`, `formula`, `sympy`, `law` and `chosen`.
+    constants_ : tuple of LawConstant
+        The fitted constants of the chosen law in the order of its formula, each with `value` and `standard_error` (None
+        where the data do not determine it, or fit the law to machine precision).
     solution_ : Solution
         All that the solver returned.
     n_features_in_, feature_names_in_
@@ -81,6 +85,8 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             names=self._names(),
         )
         self.law_: Law = self.solution_.law
+        columns = [self._names().index(name) for name in self.law_.names]
+        self.constants_ = law_constants(self.law_, X[:, columns], y)
         self.equations_ = pd.DataFrame(
             [
                 {

@@ -133,9 +133,12 @@ class Law:
             self.expression, {symbol: latex_name(name) for symbol, name in zip(self.symbols, self.names, strict=True)}
         )
 
-    def python_source(self, target: str = "y") -> str:
-        """A Python module with one NumPy function `law` of the columns, the same operations as `predict`."""
-        return python_source(self._operations, self.symbols, self.names, target, self.formula)
+    def python_source(self, target: str = "y", remark: str = "") -> str:
+        """A Python module with one NumPy function `law` of the columns, the same operations as `predict`.
+
+        `remark` is one line for the comment below the formula.
+        """
+        return python_source(self._operations, self.symbols, self.names, target, self.formula, remark)
 
     @cached_property
     def eml(self) -> str:

@@ -3,11 +3,13 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emlinit.finetune.law_errors import LawConstant, constants_line, law_constants
 from emlinit.finetune.output_folder import write_folder
 from emlinit.finetune.solver import Solution
 from emlinit.finetune.symbol_names import latex_escape, latex_name
@@ -15,7 +17,11 @@ from emlinit.finetune.tables import Table
 
 
 def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]:
-    """Everything a program needs to know about a solution, ready for JSON, keys always in this order."""
+    """Everything a program needs to know about a solution, ready for JSON, keys always in this order.
+
+    `constants` holds the fitted numbers of the formula in its order; an error is null where the data do not determine the
+    number, or fit the law to machine precision (see `law_errors`).
+    """
     law = solution.law
     source, sha256 = solution.checkpoint if solution.checkpoint is not None else (None, None)
     checkpoint = {"source": source, "sha256": sha256}
@@ -27,6 +33,7 @@ def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]
         "eml": law.eml,
         "grammar": solution.grammar,
         "complexity": law.complexity,
+        "constants": [asdict(constant) for constant in law_constants(law, _columns(solution, table), table.y)],
         "exact": bool(solution.exact),
         "symbols": law.renamed,
         "train": _metrics(solution.train),
@@ -50,8 +57,8 @@ def to_json(record: Mapping[str, Any], *, indent: int | None = None) -> str:
     return json.dumps(record, allow_nan=False, indent=indent)
 
 
-def front_table(solution: Solution, target: str) -> str:
-    """The Pareto front, the chosen law marked by `*`, and below it the chosen law at full precision."""
+def front_table(solution: Solution, record: Mapping[str, Any]) -> str:
+    """The Pareto front, the chosen law marked by `*`; below it that law at full precision, and its constants with errors."""
     rows = [("", "complexity", "rmse", "formula (constants to 6 digits)")]
     for entry in solution.front:
         mark = "*" if entry.law is solution.law else ""
@@ -61,7 +68,9 @@ def front_table(solution: Solution, target: str) -> str:
         f"{mark:{widths[0]}} {complexity:>{widths[1]}}  {rmse:>{widths[2]}}  {formula}"
         for mark, complexity, rmse, formula in rows
     ]
-    lines += ["", f"{target} = {solution.law.formula}"]
+    lines += ["", f"{record['target']} = {solution.law.formula}"]
+    constants = _constants(record)
+    lines += [f"    {constants}"] if constants else []
     lines += [f"    {symbol} stands for the column '{name}'" for name, symbol in solution.law.renamed.items()]
     return "\n".join(lines)
 
@@ -75,13 +84,13 @@ def write_outputs(folder: Path, solution: Solution, table: Table, record: Mappin
     from emlinit.finetune.figures import save_fit, save_front  # matplotlib is slow to import and needed only here
 
     law = solution.law
-    columns = [table.features.index(name) for name in law.names]
+    constants = _constants(record)
     chosen = [index for index, entry in enumerate(solution.front) if entry.law is law]
     writers: dict[str, Callable[[Path], object]] = {
         "result.json": lambda path: path.write_text(to_json(record, indent=2) + "\n", encoding="utf-8"),
-        "law.tex": lambda path: path.write_text(_tex(solution, table.target), encoding="utf-8"),
-        "law.py": lambda path: path.write_text(law.python_source(table.target), encoding="utf-8"),
-        "fit.png": lambda path: save_fit(path, law, table.x[:, columns], table.y, table.target),
+        "law.tex": lambda path: path.write_text(_tex(solution, table.target, constants), encoding="utf-8"),
+        "law.py": lambda path: path.write_text(law.python_source(table.target, constants), encoding="utf-8"),
+        "fit.png": lambda path: save_fit(path, law, _columns(solution, table), table.y, table.target),
         "front.png": lambda path: save_front(
             path,
             [entry.complexity for entry in solution.front],
@@ -92,13 +101,22 @@ def write_outputs(folder: Path, solution: Solution, table: Table, record: Mappin
     write_folder(folder, writers)
 
 
-def _tex(solution: Solution, target: str) -> str:
+def _tex(solution: Solution, target: str, constants: str) -> str:
     law = solution.law
     columns = "".join(f"%   {latex_name(name)}: {latex_escape(name)}\n" for name in law.names)
+    remark = f"% {constants[0].upper()}{constants[1:]}\n" if constants else ""
     return (
         "% A law found in data by emlinit; needs \\usepackage{amsmath}. Columns:\n"
-        f"{columns}\\begin{{equation}}\n  {latex_name(target)} = {law.latex()}\n\\end{{equation}}\n"
+        f"{columns}{remark}\\begin{{equation}}\n  {latex_name(target)} = {law.latex()}\n\\end{{equation}}\n"
     )
+
+
+def _columns(solution: Solution, table: Table) -> np.ndarray:
+    return table.x[:, [table.features.index(name) for name in solution.law.names]]
+
+
+def _constants(record: Mapping[str, Any]) -> str:
+    return constants_line(LawConstant(**constant) for constant in record["constants"])
 
 
 def _metrics(values: Mapping[str, float]) -> dict[str, float | None]:

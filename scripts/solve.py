@@ -29,7 +29,8 @@ examples:
 
 The table may be separated by commas, semicolons or tabs, with or without a header (columns are then x1, x2, ..., y).
 Rows with missing, NaN or infinite cells are dropped and counted. The search stops early when a law is exact. The same
-seed on the same machine gives the same law. Exit code: 0 solved, 2 the input has to be mended (one line says how)."""
+seed on the same machine gives the same law. Fitted constants come with their standard errors, unless the law is exact.
+Exit code: 0 solved, 2 the input has to be mended (one line says how)."""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -106,7 +107,7 @@ def _solve(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         report.write_outputs(arguments.out, solution, table, record)
         print(f"wrote {arguments.out}", file=sys.stderr)
-    print(report.to_json(record) if arguments.json else report.front_table(solution, table.target))
+    print(report.to_json(record) if arguments.json else report.front_table(solution, record))
     return 0
 
 

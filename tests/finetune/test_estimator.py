@@ -47,6 +47,9 @@ def test_a_law_is_found_and_all_views_show_it(kepler: tuple[pd.DataFrame, np.nda
     assert model.equations_["chosen"].sum() == 1
     assert model.equations_.loc[model.equations_["chosen"], "formula"].item() == model.law_.formula
     assert model.equations_["complexity"].is_monotonic_increasing
+    for constant in model.constants_:
+        assert repr(abs(constant.value)) in model.law_.formula
+        assert constant.standard_error is None or constant.standard_error >= 0
 
 
 def test_a_fitted_model_is_pickled_whole(kepler: tuple[pd.DataFrame, np.ndarray, EMLRegressor]) -> None:

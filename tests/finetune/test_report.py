@@ -1,16 +1,18 @@
 """The record, the table and the files of a solution, made from a law that needs no search."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from emlinit.finetune.choice import FrontEntry
 from emlinit.finetune.law import Law
 from emlinit.finetune.output_folder import check_output_folder, write_folder
 from emlinit.finetune.report import front_table, result_record, to_json, write_outputs
-from emlinit.finetune.solver import FrontEntry, Solution
+from emlinit.finetune.solver import Solution
 from emlinit.finetune.tables import Table
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import from_text
@@ -18,7 +20,19 @@ from emlinit.generator.program import programs_from_tokens
 
 NAMES = ("$mass (kg)", "v")
 KEYS = [
-    *("formula", "latex", "eml", "grammar", "complexity", "exact", "symbols", "train", "validation", "front"),
+    *(
+        "formula",
+        "latex",
+        "eml",
+        "grammar",
+        "complexity",
+        "constants",
+        "exact",
+        "symbols",
+        "train",
+        "validation",
+        "front",
+    ),
     *("rows_used", "rows_dropped", "seconds", "seed", "checkpoint", "target", "features"),
 ]
 
@@ -57,11 +71,13 @@ def test_the_record_is_strict_json_with_its_keys_in_order(solved: tuple[Solution
     from_hub = result_record(replace(solution, revision="c0ffee"), table, 7)
     assert from_hub["checkpoint"] == {"source": "builtin:weighted", "sha256": "ab", "revision": "c0ffee"}
     assert record["exact"] is True
+    assert [entry["value"] for entry in record["constants"]] == [1.5, -2e-07, 0.123456789012345]
+    assert [entry["standard_error"] for entry in record["constants"]] == [None] * 3  # the law is exact
 
 
 def test_the_table_marks_the_chosen_law_and_gives_it_in_full(solved: tuple[Solution, Table]) -> None:
     solution, table = solved
-    lines = front_table(solution, table.target).splitlines()
+    lines = front_table(solution, result_record(solution, table, 0)).splitlines()
     assert [line.startswith("*") for line in lines[:3]] == [False, False, True]
     assert "0.123457" in lines[2]
     assert lines[4] == "energy = 1.5*mass_kg - 2e-07*v + 0.123456789012345"
@@ -90,6 +106,19 @@ def test_all_files_are_written(solved: tuple[Solution, Table], tmp_path: Path) -
     tex = (folder / "law.tex").read_text()
     assert r"\mathrm{energy} = 1.5 \text{\$mass (kg)}" in tex
     assert tex.count("{") == tex.count("}")
+
+
+def test_constants_stand_beside_the_law_with_their_errors(solved: tuple[Solution, Table], tmp_path: Path) -> None:
+    solution, table = solved
+    noisy = replace(table, y=table.y + 1e-3 * np.random.default_rng(0).normal(size=len(table.y)))
+    record = result_record(solution, noisy, 0)
+    errors = [entry["standard_error"] for entry in record["constants"]]
+    assert all(1e-4 < error < 1e-2 for error in errors)
+    line = front_table(solution, record).splitlines()[5]
+    assert re.fullmatch(r"    constants: 1\.\d+ ± 0\.\d+, -?0\.\d+ ± 0\.\d+, 0\.\d+ ± 0\.\d+", line), line
+    write_outputs(tmp_path, solution, noisy, record)
+    assert f"# {line.strip()}".replace("# ", "#     ") in (tmp_path / "law.py").read_text(encoding="utf-8")
+    assert line.strip().replace("constants", "% Constants") in (tmp_path / "law.tex").read_text(encoding="utf-8")
 
 
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
