@@ -20,6 +20,8 @@ MIN_ROWS_TO_HOLD_OUT = 16
 VALIDATION_SHARE = 0.2
 _SEEN_RANGE = (0.3, 30.0)  # largest |x| of a variable, and rms of y, that the initialiser met in pretraining
 _IMPORTANCE_ROWS = 2000
+SEARCH_ROWS = 2000
+"""Training rows that structures are searched on; the best are fitted and judged on all of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +34,8 @@ class Problem:
     """All targets in the search's units, float64 of shape (p,)."""
     train: Tensor
     """Indices of the training rows."""
+    search: Tensor
+    """Indices of the training rows that structures are searched on: all, or `SEARCH_ROWS` of them at random."""
     validation: Tensor
     """Indices of the validation rows; the training rows again if there are too few rows to hold some out."""
     columns: tuple[int, ...]
@@ -57,6 +61,7 @@ def prepare(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, rescale: 
     n_held = round(VALIDATION_SHARE * n) if n >= MIN_ROWS_TO_HOLD_OUT else 0
     train = np.sort(order[n_held:])
     validation = np.sort(order[:n_held]) if n_held else train
+    search = np.sort(order[n_held : n_held + SEARCH_ROWS])
     chosen = x[:, columns]
     x_unit, y_unit = np.ones(len(columns)), 1.0
     if rescale:
@@ -66,6 +71,7 @@ def prepare(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, rescale: 
         torch.from_numpy(chosen / x_unit),
         torch.from_numpy(y / y_unit),
         torch.from_numpy(train),
+        torch.from_numpy(search),
         torch.from_numpy(validation),
         columns,
         torch.from_numpy(x_unit),

@@ -1,9 +1,10 @@
 """Units fold back into programs exactly; rows are held out; the informative variables are found."""
 
 import numpy as np
+import pytest
 import torch
 
-from emlinit.finetune.preparation import MIN_ROWS_TO_HOLD_OUT, choose_variables, prepare, restore_units
+from emlinit.finetune.preparation import MIN_ROWS_TO_HOLD_OUT, SEARCH_ROWS, choose_variables, prepare, restore_units
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.program import programs_from_tokens
 from emlinit.generator.sample_trees import add_constants, trees_by_size
@@ -40,10 +41,22 @@ def test_rows_are_split_without_overlap_or_not_at_all() -> None:
     many = prepare(rng.uniform(size=(50, 1)), rng.uniform(size=50), rng, rescale=False)
     assert sorted(torch.cat([many.train, many.validation]).tolist()) == list(range(50))
     assert len(many.validation) == 10
+    assert torch.equal(many.search, many.train)
     few = MIN_ROWS_TO_HOLD_OUT - 1
     small = prepare(rng.uniform(size=(few, 1)), rng.uniform(size=few), rng, rescale=False)
     assert torch.equal(small.train, small.validation)
     assert len(small.train) == few
+
+
+def test_structures_are_searched_on_a_sample_of_many_training_rows() -> None:
+    rng = np.random.default_rng(0)
+    problem = prepare(
+        np.linspace(1, 2, 10 * SEARCH_ROWS)[:, None], np.linspace(1, 2, 10 * SEARCH_ROWS), rng, rescale=False
+    )
+    assert len(set(problem.search.tolist())) == SEARCH_ROWS
+    assert len(problem.train) == 8 * SEARCH_ROWS
+    assert torch.isin(problem.search, problem.train).all()
+    assert float(problem.x[problem.search].mean()) == pytest.approx(1.5, abs=0.03)  # from the whole table, not its head
 
 
 def test_the_variables_that_matter_are_chosen() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from emlinit.finetune.choice import FrontEntry
+from emlinit.finetune.figures import save_fit
 from emlinit.finetune.law import Law
 from emlinit.finetune.output_folder import check_output_folder, write_folder
 from emlinit.finetune.report import front_table, result_record, to_json, write_outputs
@@ -119,6 +121,15 @@ def test_constants_stand_beside_the_law_with_their_errors(solved: tuple[Solution
     write_outputs(tmp_path, solution, noisy, record)
     assert f"# {line.strip()}".replace("# ", "#     ") in (tmp_path / "law.py").read_text(encoding="utf-8")
     assert line.strip().replace("constants", "% Constants") in (tmp_path / "law.tex").read_text(encoding="utf-8")
+
+
+def test_a_million_rows_are_drawn_as_few_and_wide_ranges_on_logarithmic_axes(tmp_path: Path) -> None:
+    x = 10 ** np.random.default_rng(0).uniform(-6, 6, (1_000_000, 2))
+    wide = law("w:1.5 x1", x[:10])
+    began = time.process_time()
+    save_fit(tmp_path / "fit.png", wide, x, wide.predict(x), "$y")
+    assert time.process_time() - began < 5
+    assert (tmp_path / "fit.png").stat().st_size > 5000
 
 
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
