@@ -2,7 +2,7 @@
 
 What is a constant and what is form: a number that stands as a term, a factor, a base or an argument is a constant, and
 so is a float in an exponent. Whole and fractional exponents (x**2, sqrt) and the factors 1 and -1, which are not
-printed, are form.
+printed, are form; the floats 1.0 and -1.0 are constants.
 
 Legend: p point, v input variable, k constant.
 """

@@ -39,7 +39,7 @@ class LawScore:
     accurate: bool
     """Whether at least 95 % of the fresh points are met to 5 % or 0.001 (`numpy.isclose`)."""
     r2: float
-    """Coefficient of determination at the fresh points; minus infinity if it is undefined at one of them."""
+    """Coefficient of determination at the fresh points; minus infinity if the formula is undefined at one of them."""
     complexity: int
     """Nodes of its shortest form that is known; after an exact refit without noise, those of the refitted formula with
     its numbers tidied. 0 if there is no formula."""
@@ -165,5 +165,5 @@ def _without_absolutes(formula: sympy.Expr, symbols: Sequence[sympy.Symbol], poi
 def _r2(predicted: np.ndarray, y: np.ndarray) -> float:
     if not np.isfinite(predicted).all():
         return -np.inf
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         return float(1 - np.square(predicted - y).sum() / np.square(y - y.mean()).sum())

@@ -3,7 +3,8 @@
     operon    pyoperon, genetic programming in C++ with its own fitting of constants
     gplearn   gplearn, genetic programming in Python
 
-Both get one thread and the operators + - * / exp log sqrt square sin cos. They come with `pip install "emlinit[bench]"`.
+Both get one thread and the operators + - * / exp log sqrt square sin cos, operon also powers. They come with
+`pip install "emlinit[bench]"`.
 
 Legend: p point, v input variable.
 """
@@ -24,7 +25,7 @@ from emlinit.generator.parse_formula import parse_formula
 
 _DECIMALS = 45  # of operon's constants, which it holds in single precision
 _SINGLE_PRECISION = 1e-12  # of the variance: a mean squared error that single precision does not tell from 0
-_OPERON_SYMBOLS = "add,sub,mul,div,exp,log,sqrt,square,sin,cos,constant,variable"
+_OPERON_SYMBOLS = "add,sub,mul,div,exp,log,sqrt,square,pow,sin,cos,constant,variable"
 _NO_TIME_LEFT = 1.2  # times the longest generation so far
 
 
@@ -94,8 +95,8 @@ def _without_intercept(text: str, x: np.ndarray, y: np.ndarray) -> str:
 def fit_gplearn(x: np.ndarray, y: np.ndarray, seconds: float, seed: int) -> str | None:
     """The formula of gplearn in x1, x2, ...: the best program of all its generations, as many as there is time for.
 
-    The target is divided by its standard deviation, as the parsimony pressure (0.001 a node) and the range of constants
-    (-5..5) are absolute. Protected operations are written as what they are but near 0, such as sqrt(|u|).
+    The parsimony pressure is 0.001 of the standard deviation of y a node. Protected operations are written as what they
+    are but near 0, such as sqrt(|u|).
 
     Raises:
         UserError: gplearn is not installed.
@@ -106,18 +107,17 @@ def fit_gplearn(x: np.ndarray, y: np.ndarray, seconds: float, seed: int) -> str 
     except ImportError:
         raise _missing("gplearn", "gplearn") from None
     began = time.monotonic()
-    scale = float(y.std()) or 1.0
     functions = [make_function(function=_exp, name="exp", arity=1, wrap=False),
                  make_function(function=np.square, name="square", arity=1, wrap=False)]  # fmt: skip
     model = SymbolicRegressor(
-        population_size=1000,
+        population_size=500,
         generations=1,
         tournament_size=20,
-        stopping_criteria=1e-10,
+        stopping_criteria=1e-10 * float(y.std()),
         const_range=(-5.0, 5.0),
         function_set=("add", "sub", "mul", "div", "sqrt", "log", "sin", "cos", *functions),
         metric="rmse",
-        parsimony_coefficient=0.001,
+        parsimony_coefficient=0.001 * float(y.std()),
         p_crossover=0.7,
         p_subtree_mutation=0.1,
         p_hoist_mutation=0.05,
@@ -132,7 +132,7 @@ def fit_gplearn(x: np.ndarray, y: np.ndarray, seconds: float, seed: int) -> str 
         warnings.simplefilter("ignore")
         while time.monotonic() - began + _NO_TIME_LEFT * longest < seconds:
             start = time.monotonic()
-            model.fit(x, y / scale)
+            model.fit(x, y)
             longest = max(longest, time.monotonic() - start)
             program = model._program
             if best is None or program.raw_fitness_ < best.raw_fitness_:
@@ -140,7 +140,7 @@ def fit_gplearn(x: np.ndarray, y: np.ndarray, seconds: float, seed: int) -> str 
             if best.raw_fitness_ <= model.stopping_criteria:
                 break
             model.set_params(generations=model.generations + 1)
-    return None if best is None else f"{scale!r}*({infix(best.program)})"
+    return None if best is None else infix(best.program)
 
 
 def _exp(u: np.ndarray) -> np.ndarray:
