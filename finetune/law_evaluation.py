@@ -107,6 +107,7 @@ def run_law_suites(
         lines.flush()
         progress(outcome, len(runs))
 
+    prepare(settings.methods, ())  # what is missing is said before anything is started
     start = (settings.methods, sorted({run.problem.x.shape[1] for run in runs}))
     if jobs == 1:
         _start(*start)
@@ -134,8 +135,6 @@ def _solve(run: _Run) -> LawOutcome:
     try:
         formula = LAW_METHODS[run.method].find(run.problem, run.seconds, run.seed, _initialisers)
     except UserError as error:
-        if "pip install" in str(error):
-            raise
         failure = str(error)
     seconds = time.monotonic() - began
     score = asdict(score_law(formula, run.problem))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from emlinit.finetune.initialisers import load_initialisers
 from emlinit.finetune.law_suites import LawProblem
-from emlinit.finetune.rivals import fit_gplearn, fit_operon
+from emlinit.finetune.rivals import fit_gplearn, fit_operon, require
 from emlinit.finetune.solver import solve
 from emlinit.finetune.weighted_search import WeightedSearchConfig
 from emlinit.generator.errors import UserError
@@ -32,12 +32,14 @@ Initialisers = Mapping[str, EMLInitialiser]
 
 
 def prepare(methods: Iterable[str], widths: Iterable[int]) -> Initialisers:
-    """Load what the methods need before the clock starts: tables, for these numbers of variables, and learned starts.
+    """Load what the methods need before the clock starts: rivals, tables for these numbers of variables, learned starts.
 
     Raises:
-        UserError: unknown method.
+        UserError: unknown method, or a rival that is not installed.
     """
     chosen = [method(name) for name in methods]
+    for module in filter(None, (one.module for one in chosen)):
+        require(module)
     for width in sorted({min(width, MAX_VARIABLES) for width in widths}):
         if any(one.tables for one in chosen):
             load_search_table(width)
@@ -68,6 +70,8 @@ class LawMethod:
     """Grammars whose learned starts it needs."""
     tables: bool = False
     """Whether it reads tables of small functions."""
+    module: str = ""
+    """Module of a rival that has to be installed."""
 
 
 class FormulaPrior:
@@ -152,7 +156,7 @@ LAW_METHODS: dict[str, LawMethod] = {
     ),
     "network": LawMethod("the network alone", _solver("weighted", _ALONE), ("weighted",), True),
     "prior": LawMethod("random formulas instead of the network", _solver("weighted", _ALONE, prior=True), tables=True),
-    "operon": LawMethod("Operon (pyoperon)", _rival(fit_operon)),
-    "gplearn": LawMethod("gplearn", _rival(fit_gplearn)),
+    "operon": LawMethod("Operon (pyoperon)", _rival(fit_operon), module="pyoperon.sklearn"),
+    "gplearn": LawMethod("gplearn", _rival(fit_gplearn), module="gplearn.genetic"),
 }
 """By name, in the order of the printed table."""

@@ -9,6 +9,7 @@ Both get one thread and the operators + - * / exp log sqrt square sin cos, opero
 Legend: p point, v input variable.
 """
 
+import importlib
 import math
 import operator
 import time
@@ -29,6 +30,19 @@ _OPERON_SYMBOLS = "add,sub,mul,div,exp,log,sqrt,square,pow,sin,cos,constant,vari
 _NO_TIME_LEFT = 1.2  # times the longest generation so far
 
 
+def require(module: str) -> Any:
+    """A module of a rival.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise UserError(f'{package} cannot be imported ({error}): pip install "emlinit[bench]"') from None
+
+
 def fit_operon(x: np.ndarray, y: np.ndarray, seconds: float, seed: int) -> str | None:
     """The formula of pyoperon in x1, x2, ...; None if it found none.
 
@@ -40,11 +54,7 @@ def fit_operon(x: np.ndarray, y: np.ndarray, seconds: float, seed: int) -> str |
     Raises:
         UserError: pyoperon is not installed.
     """
-    try:
-        from pyoperon.sklearn import SymbolicRegressor
-    except ImportError:
-        raise _missing("operon", "pyoperon") from None
-    model = SymbolicRegressor(
+    model = require("pyoperon.sklearn").SymbolicRegressor(
         allowed_symbols=_OPERON_SYMBOLS,
         objectives=["r2", "length"],
         optimizer_iterations=10,
@@ -101,15 +111,10 @@ def fit_gplearn(x: np.ndarray, y: np.ndarray, seconds: float, seed: int) -> str 
     Raises:
         UserError: gplearn is not installed.
     """
-    try:
-        from gplearn.functions import make_function
-        from gplearn.genetic import SymbolicRegressor
-    except ImportError:
-        raise _missing("gplearn", "gplearn") from None
-    began = time.monotonic()
-    functions = [make_function(function=_exp, name="exp", arity=1, wrap=False),
-                 make_function(function=np.square, name="square", arity=1, wrap=False)]  # fmt: skip
-    model = SymbolicRegressor(
+    gplearn, began = require("gplearn.genetic"), time.monotonic()
+    make = require("gplearn.functions").make_function
+    functions = [make(function=f, name=name, arity=1, wrap=False) for name, f in (("exp", _exp), ("square", np.square))]
+    model = gplearn.SymbolicRegressor(
         population_size=500,
         generations=1,
         tournament_size=20,
@@ -181,7 +186,3 @@ def infix(program: Sequence[Any]) -> str | None:
             else:
                 stack.append(template.format(*(f"({arg!r})" if isinstance(arg, float) else arg for arg in args)))
     return str(stack.pop())
-
-
-def _missing(name: str, package: str) -> UserError:
-    return UserError(f'the method {name} needs {package}: pip install "emlinit[bench]"')
