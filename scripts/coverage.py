@@ -1,6 +1,6 @@
 """What the suites' laws are as weighted programs, and how often the random corpus draws the like of them by itself.
 
-python scripts/coverage.py                             # 300000 formulas, about 3 minutes on one core
+python scripts/coverage.py                             # 300000 formulas, some minutes on one core
 python scripts/coverage.py --suites nguyen --draws 20000
 """
 
