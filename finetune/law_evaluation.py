@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from io import TextIOBase, TextIOWrapper
 from pathlib import Path
 from statistics import median
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -44,6 +45,8 @@ class LawOutcome:
     """None if there is no formula."""
     seconds: float
     """Wall-clock time of the search."""
+    cpu_seconds: float
+    """Time of the processor that it used: much less than `seconds` says that the machine was busy with other work."""
     formula: str
     """As it was found; empty if there is none."""
     failure: str = ""
@@ -78,7 +81,11 @@ class _Run:
 
 
 def run_law_suites(
-    settings: Settings, lines: IO[str], *, jobs: int = 1, progress: Callable[[LawOutcome, int], object] = lambda o, n: 0
+    settings: Settings,
+    lines: TextIOBase,
+    *,
+    jobs: int = 1,
+    progress: Callable[[LawOutcome, int], object] = lambda o, n: 0,
 ) -> list[LawOutcome]:
     """Solve and score every problem at every level of noise with every method and seed.
 
@@ -131,12 +138,12 @@ def _start(methods: Sequence[str], widths: Sequence[int]) -> None:
 
 
 def _solve(run: _Run) -> LawOutcome:
-    began, failure, formula = time.monotonic(), "", None
+    began, cpu_began, failure, formula = time.monotonic(), time.process_time(), "", None
     try:
         formula = LAW_METHODS[run.method].find(run.problem, run.seconds, run.seed, _initialisers)
     except UserError as error:
         failure = str(error)
-    seconds = time.monotonic() - began
+    seconds, cpu_seconds = time.monotonic() - began, time.process_time() - cpu_began
     score = asdict(score_law(formula, run.problem))
     for name in ("r2", "complexity_ratio"):
         score[name] = score[name] if math.isfinite(score[name]) else None
@@ -147,6 +154,7 @@ def _solve(run: _Run) -> LawOutcome:
         method=run.method,
         seed=run.seed,
         seconds=seconds,
+        cpu_seconds=cpu_seconds,
         formula="" if formula is None else str(formula),
         failure=failure,
         **score,
@@ -164,8 +172,11 @@ def read_outcomes(paths: Iterable[Path]) -> list[LawOutcome]:
     for path in paths:
         try:
             text = path.read_text()
-            whole = path.suffix == ".jsonl"
-            records = [json.loads(line) for line in text.splitlines()] if whole else json.loads(text)["outcomes"]
+            if path.suffix == ".jsonl":
+                lines = text.splitlines(keepends=True)
+                records = [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be cut off
+            else:
+                records = json.loads(text)["outcomes"]
             found = [LawOutcome(**{key: record[key] for key in names}) for record in records]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} holds no outcomes of laws: {error}") from None
@@ -180,7 +191,7 @@ def tables(outcomes: Sequence[LawOutcome]) -> str:
         here = [o for o in outcomes if (o.suite, o.noise) == (suite, noise)]
         noisy = noise > 0 or suite == "measured"
         recovery = ("right form",) if noisy else ("exact", "exact after refit")
-        columns = (*recovery, "accurate", "median R2", "median size ratio", "median s")
+        columns = (*recovery, "accurate", "median R2", "median size ratio", "median s", "median CPU s")
         rows = [f"| {' | '.join(('method', *columns))} |", "| --- |" + " ---: |" * len(columns)]
         for name in sorted({o.method for o in here}, key=[*LAW_METHODS].index):
             of = [o for o in here if o.method == name]
@@ -190,7 +201,7 @@ def tables(outcomes: Sequence[LawOutcome]) -> str:
             cells.append(_short(median(-math.inf if o.r2 is None else o.r2 for o in of), 6))
             ratios = [o.complexity_ratio for o in of if o.complexity_ratio is not None]
             cells.append(_short(median(ratios), 2) if ratios else "-")
-            cells.append(f"{median(o.seconds for o in of):.1f}")
+            cells += [f"{median(o.seconds for o in of):.1f}", f"{median(o.cpu_seconds for o in of):.1f}"]
             rows.append(f"| {LAW_METHODS[name].description} | {' | '.join(cells)} |")
         title = "measured" if suite == "measured" else f"{suite}, noise {noise:g}"
         parts.append("\n".join([f"{title}:", "", *rows]))
@@ -214,7 +225,7 @@ def each(outcomes: Sequence[LawOutcome]) -> str:
     return "\n".join(lines)
 
 
-def open_lines(folder: Path) -> IO[str]:
+def open_lines(folder: Path) -> TextIOWrapper:
     """A new dated file in `folder` for `run_law_suites` to write its lines to."""
     folder.mkdir(parents=True, exist_ok=True)
     now = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
