@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from emlinit.finetune.preparation import MIN_ROWS_TO_HOLD_OUT, SEARCH_ROWS, choose_variables, prepare, restore_units
+from emlinit.finetune.preparation import (
+    MIN_ROWS_TO_HOLD_OUT,
+    SEARCH_ROWS,
+    TRAIN_ROWS,
+    choose_variables,
+    prepare,
+    restore_units,
+)
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.program import programs_from_tokens
 from emlinit.generator.sample_trees import add_constants, trees_by_size
@@ -48,15 +55,16 @@ def test_rows_are_split_without_overlap_or_not_at_all() -> None:
     assert len(small.train) == few
 
 
-def test_structures_are_searched_on_a_sample_of_many_training_rows() -> None:
+def test_of_many_rows_samples_are_fitted_and_searched() -> None:
     rng = np.random.default_rng(0)
-    problem = prepare(
-        np.linspace(1, 2, 10 * SEARCH_ROWS)[:, None], np.linspace(1, 2, 10 * SEARCH_ROWS), rng, rescale=False
-    )
-    assert len(set(problem.search.tolist())) == SEARCH_ROWS
-    assert len(problem.train) == 8 * SEARCH_ROWS
-    assert torch.isin(problem.search, problem.train).all()
-    assert float(problem.x[problem.search].mean()) == pytest.approx(1.5, abs=0.03)  # from the whole table, not its head
+    grid = np.linspace(1, 2, 3 * TRAIN_ROWS)
+    problem = prepare(grid[:, None], grid, rng, rescale=False)
+    rows = [set(part.tolist()) for part in (problem.search, problem.train, problem.validation)]
+    assert [len(part) for part in rows] == [SEARCH_ROWS, TRAIN_ROWS, TRAIN_ROWS // 5]
+    assert rows[0] <= rows[1]
+    assert not rows[1] & rows[2]
+    for part in (problem.search, problem.train, problem.validation):  # from the whole table, not its head
+        assert float(problem.x[part].mean()) == pytest.approx(1.5, abs=0.03)
 
 
 def test_the_variables_that_matter_are_chosen() -> None:
