@@ -8,8 +8,9 @@ import json
 import math
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from io import TextIOBase, TextIOWrapper
@@ -225,14 +226,17 @@ def each(outcomes: Sequence[LawOutcome]) -> str:
     return "\n".join(lines)
 
 
-def open_lines(folder: Path) -> TextIOWrapper:
-    """A new dated file in `folder` for `run_law_suites` to write its lines to."""
+@contextmanager
+def open_lines(folder: Path) -> Iterator[TextIOWrapper]:
+    """A new dated file in `folder` for `run_law_suites` to write its lines to; removed if it stays empty."""
     folder.mkdir(parents=True, exist_ok=True)
     now = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     for number in itertools.count():
         path = folder / (f"laws-{now}.jsonl" if not number else f"laws-{now}-{number}.jsonl")
-        try:
-            return path.open("x")
-        except FileExistsError:
-            continue
-    raise AssertionError("there is always a free name")
+        with suppress(FileExistsError), path.open("x") as lines:
+            try:
+                yield lines
+            finally:
+                if not lines.tell():
+                    path.unlink()
+            return

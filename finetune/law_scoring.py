@@ -35,7 +35,8 @@ class LawScore:
     points (which are the targets, if the problem has no noise)."""
     right_form: bool
     """Whether it is the law but for the values of its constants: `refitted`, and no constant is superfluous. One is
-    superfluous if it was not 0 and may be set to 0, with the others fitted again, without loss of exactness."""
+    superfluous if it was not 0 and may be set to 0, with the others fitted again, without loss of exactness. A formula
+    of no more nodes than the law holds nothing superfluous: some laws have terms that vanish on their own points."""
     accurate: bool
     """Whether at least 95 % of the fresh points are met to 5 % or 0.001 (`numpy.isclose`)."""
     r2: float
@@ -66,10 +67,11 @@ def score_law(formula: sympy.Expr | None, problem: LawProblem) -> LawScore:
         tidied = _tidied(fitted, symbols, problem)
         shown = min((formula, tidied), key=complexity) if exact else tidied
     size = complexity(shortest_form(shown, symbols, problem))
+    right_form = fitted is not None and (size <= problem.complexity or not _has_superfluous(fitted, symbols, problem))
     return LawScore(
         exact=exact,
         refitted=exact or fitted is not None,
-        right_form=fitted is not None and not _has_superfluous(fitted, symbols, problem),
+        right_form=right_form,
         accurate=bool(accurate >= _ACCURATE_SHARE),
         r2=r2,
         complexity=size,

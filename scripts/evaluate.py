@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from emlinit.scripts.arguments import Parser, run
+from emlinit.scripts.arguments import EXIT_INTERRUPTED, Parser, print_error, run
 
 _EPILOG = """\
 suites of exact identities (one at a time):
@@ -96,7 +96,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _levels(text: str) -> tuple[float, ...]:
-    return tuple(float(level) for level in text.split(","))
+    try:
+        return tuple(float(level) for level in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no list of numbers such as 0,0.01,0.1") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -152,7 +155,11 @@ def _evaluate_laws(arguments: argparse.Namespace) -> int:
             bar.total = total
             bar.update()
 
-        outcomes = law_evaluation.run_law_suites(settings, lines, jobs=arguments.jobs, progress=show)
+        try:
+            outcomes = law_evaluation.run_law_suites(settings, lines, jobs=arguments.jobs, progress=show)
+        except KeyboardInterrupt:
+            print_error(f"interrupted: what was found is in {lines.name}")
+            return EXIT_INTERRUPTED
     if arguments.each:
         print(law_evaluation.each(outcomes), end="\n\n")
     print(law_evaluation.tables(outcomes))

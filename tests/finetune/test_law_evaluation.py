@@ -86,7 +86,11 @@ def test_files_of_lines_do_not_overwrite_each_other(tmp_path: Path) -> None:
     for _ in range(3):
         with open_lines(tmp_path / "new") as lines:
             names.add(lines.name)
-    assert len(names) == 3
+            lines.write("{}\n")
+    assert len(names) == len(list((tmp_path / "new").iterdir())) == 3
+    with pytest.raises(UserError), open_lines(tmp_path / "empty"):
+        raise UserError("nothing was searched")
+    assert not list((tmp_path / "empty").iterdir())
 
 
 def test_the_solver_is_run_and_scored() -> None:
