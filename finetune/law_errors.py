@@ -2,7 +2,8 @@
 
     covariance = s² (Jᵀ J)⁻¹,     s² = Σ r² / (points - constants),     J = ∂ formula / ∂ constants
 
-Every decimal number of the formula is one constant; equal ones are the same. Integers, fractions and π were chosen for
+Every decimal number of the formula is one constant; numbers that are equal but for their sign are the same one, such as in
+238.9 - 238.9·exp(-0.00055·x), which is 238.9·(1 - exp(-0.00055·x)). Integers, fractions and π were chosen for
 being simple, not fitted: they have no error, and the errors of the others hold given them, given the form of the law, and
 given residuals that are independent and of one size (Bates and Watts, Nonlinear Regression Analysis, 1988, section 2).
 
@@ -60,10 +61,12 @@ def law_constants(law: Law, x: np.ndarray, y: np.ndarray) -> tuple[LawConstant, 
         x: points of shape (p, v), the columns of the law; those at which the law is undefined are left out.
         y: targets of shape (p,).
     """
-    atoms, shown = _as_printed(law)
+    shown = _as_printed(law)
     errors: np.ndarray | None = None
-    if atoms and metrics(law, x, y)["relative"] > EXACT_ERROR:
-        errors = _standard_errors(law, atoms, np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
+    if shown and metrics(law, x, y)["relative"] > EXACT_ERROR:
+        errors = _standard_errors(
+            law, [abs(value) for value in shown], np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        )
     return tuple(
         LawConstant(value, None if errors is None or not np.isfinite(errors[i]) else float(errors[i]))
         for i, value in enumerate(shown)
@@ -81,32 +84,31 @@ def _rounded(number: Decimal, place: int) -> str:
     return f"{number.quantize(Decimal((0, (1,), place)), ROUND_HALF_EVEN):f}"
 
 
-def _as_printed(law: Law) -> tuple[list[sympy.Float], list[float]]:
-    """The decimal numbers of the expression in the order of the formula, and as it shows them.
+def _as_printed(law: Law) -> list[float]:
+    """The fitted constants as the formula shows them, in its order, with the sign before them.
 
-    A factor of -0.7 is shown as a minus sign and 0.7, x to the power of -0.7 as a division by x^0.7.
+    That need not be the sign in the expression: x to the power of -0.7 is shown as a division by x^0.7.
     """
-    left = {float(atom): atom for atom in law.expression.atoms(sympy.Float)}
-    atoms, shown = [], []
+    left = {abs(float(atom)) for atom in law.expression.atoms(sympy.Float)}
+    shown = []
     for match in _PRINTED_FLOAT.finditer(law.formula):
-        value = float(match[2]) * (-1 if match[1] else 1)
-        inside = value if value in left else -value
-        if inside in left:
-            atoms.append(left.pop(inside))
-            shown.append(value)
-    return atoms + list(left.values()), shown + list(left)
+        size = float(match[2])
+        if size in left:
+            left.remove(size)
+            shown.append(-size if match[1] else size)
+    return shown + sorted(left)
 
 
-def _standard_errors(law: Law, atoms: list[sympy.Float], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _standard_errors(law: Law, sizes: list[float], x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Standard errors of shape (k,), infinite where the data do not determine a constant."""
-    undetermined = np.full(len(atoms), np.inf)
-    factor, n_points = np.zeros((0, len(atoms) + 1)), 0
-    for block in _blocks(law, atoms, x, y):
+    undetermined = np.full(len(sizes), np.inf)
+    factor, n_points = np.zeros((0, len(sizes) + 1)), 0
+    for block in _blocks(law, sizes, x, y):
         if not np.isfinite(block).all():
             return undetermined
         factor = np.asarray(np.linalg.qr(np.concatenate([factor, block]), mode="r"))
         n_points += len(block)
-    freedom = n_points - len(atoms)
+    freedom = n_points - len(sizes)
     if freedom <= 0:
         return undetermined
     # Householder reflections keep the columns' norms, so that everything about J and r can be read off R.
@@ -124,10 +126,10 @@ def _standard_errors(law: Law, atoms: list[sympy.Float], x: np.ndarray, y: np.nd
         return np.where(touched, np.inf, spread * (s / largest) / norms)
 
 
-def _blocks(law: Law, atoms: list[sympy.Float], x: np.ndarray, y: np.ndarray) -> Iterator[np.ndarray]:
+def _blocks(law: Law, sizes: list[float], x: np.ndarray, y: np.ndarray) -> Iterator[np.ndarray]:
     """[∂ formula / ∂ constants, residual] on the points at which the law is defined, some rows at a time."""
-    derivatives = [_Derivative(law, atom) for atom in atoms]
-    step = max(1, _CHUNK_NUMBERS // (len(atoms) + 1))
+    derivatives = [_Derivative(law, size) for size in sizes]
+    step = max(1, _CHUNK_NUMBERS // (len(sizes) + 1))
     for start in range(0, len(y), step):
         points = x[start : start + step]
         residual = y[start : start + step] - law.predict(points)
@@ -141,15 +143,19 @@ class _Derivative:
     Where the symbolic one is undefined, such as that of x^p at x = 0, it is a central difference.
     """
 
-    def __init__(self, law: Law, atom: sympy.Float) -> None:
-        parameter = sympy.Dummy("c", real=True)
-        derivative = law.expression.xreplace({atom: parameter}).diff(parameter).xreplace({parameter: atom})
+    def __init__(self, law: Law, size: float) -> None:
+        atom, parameter = sympy.Float(size), sympy.Dummy("c", real=True)
+
+        def with_constant(number: sympy.Expr) -> sympy.Expr:
+            return law.expression.xreplace({atom: number, -atom: -number})
+
+        derivative = with_constant(parameter).diff(parameter).xreplace({parameter: atom})
         try:
             self.operations: export_numpy.Node | None = export_numpy.lower(derivative, law.symbols)
         except (ValueError, OverflowError):  # such as the derivative of sign(x), or a number that overflows
             self.operations = None
-        self.step = _STEP * abs(float(atom))
-        moved = [law.expression.xreplace({atom: sympy.Float(float(atom) + h)}) for h in (self.step, -self.step)]
+        self.step = _STEP * size
+        moved = [with_constant(sympy.Float(size + h)) for h in (self.step, -self.step)]
         self.moved = [export_numpy.lower(expression, law.symbols) for expression in moved]
 
     def __call__(self, x: np.ndarray) -> np.ndarray:

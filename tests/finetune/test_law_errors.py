@@ -1,6 +1,7 @@
 """Standard errors of printed constants: they are curve_fit's, they cover the truth, and are silent where they must be."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ Formula = Callable[..., np.ndarray]
 NAMES = ("x1", "x2")
 X1, X2 = symbols_for(NAMES)
 C = sympy.symbols("c0:3")
+MEASURED = Path(__file__).resolve().parents[2] / "finetune" / "data" / "measured"
 PROGRAM = compile_weighted(X1 + X2, (X1, X2))
 """Stands in for the laws' own: errors are those of the formula."""
 
@@ -77,6 +79,39 @@ def test_two_standard_errors_cover_the_truth_in_19_of_20_draws() -> None:
         found = errors_by_value(law_of(form, best), x, y)
         covered += [abs(value - true) <= 2 * (found[value] or 0.0) for value, true in zip(best, truth, strict=True)]
     assert ((covered / 200 > 0.91) & (covered / 200 < 0.99)).all()  # 0.95 and two and a half times its own spread
+
+
+# National Institute of Standards and Technology, Statistical Reference Datasets, nonlinear regression: certified values.
+EXP_B = float(np.exp(2.6180768402))
+CERTIFIED: dict[str, tuple[Callable[..., sympy.Expr], dict[float, float]]] = {
+    "misra1a": (
+        lambda a, b: a * (1 - sympy.exp(-b * X1)),
+        {2.3894212918e02: 2.7070075241e00, 5.5015643181e-04: 7.2668688436e-06},
+    ),
+    "danwood": (lambda a, b: a * X1**b, {7.6886226176e-01: 1.8281973860e-02, 3.8604055871e00: 5.1726610913e-02}),
+    "chwirut2": (
+        lambda a, b, c: sympy.exp(-a * X1) / (b + c * X1),
+        {1.6657666537e-01: 3.8303286810e-02, 5.1653291286e-03: 6.6621605126e-04, 1.2150007096e-02: 1.5304234767e-03},
+    ),
+    "rat42": (
+        lambda a, b, c: (
+            a / (1 + b * sympy.exp(-c * X1))
+        ),  # certified with exp(b), which changes its error by that factor
+        {7.2462237576e01: 1.7340283401e00, EXP_B: EXP_B * 8.8295217536e-02, 6.7359200066e-02: 3.4465663377e-03},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CERTIFIED)
+def test_errors_are_the_certified_ones(name: str) -> None:
+    form, certified = CERTIFIED[name]
+    x, y = np.loadtxt(MEASURED / f"{name}.csv", delimiter=",", skiprows=1).T
+    expression = form(*map(sympy.Float, certified))
+    found = law_constants(Law(compile_weighted(X1, (X1,)), ("x1",), expression), x[:, None], y)
+    assert len(found) == len(certified)
+    for value, error in certified.items():
+        (constant,) = [constant for constant in found if abs(constant.value) == value]
+        assert constant.standard_error == pytest.approx(error, rel=1e-6)
 
 
 def test_rows_in_many_blocks_give_the_same_errors(monkeypatch: pytest.MonkeyPatch) -> None:
