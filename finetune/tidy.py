@@ -88,6 +88,18 @@ def logarithm_shifts(programs: Programs) -> Float64[Tensor, "b s"]:
     return torch.where(unsure, 0.0, shift)
 
 
+def fix_simple_exponents(programs: Programs) -> Programs:
+    """The same programs with the multiples of 1/2 that logarithms are multiplied by in an exponent no longer free: the 2 in
+    exp(2 ln u)."""
+    b, s, t = programs.source.shape
+    is_log = _reads(programs, _is_constant_slot(programs, 0)).view(b, s, t)
+    weight = programs.weight[..., 0]
+    simple = is_log & ((2 * weight - (2 * weight).round()).abs() < 1e-12) & (programs.weight[..., 1] == 0)
+    simple[:, 1::2] = False  # a right slot
+    simple[:, -1] = False  # the readout
+    return replace(programs, free_weight=programs.free_weight & ~simple[..., None])
+
+
 def scaled_exponentials(programs: Programs) -> Bool[Tensor, "b s"]:
     """Left slots of plain exponentials eml(·, 1) whose every reader has a free factor: a constant there is for free."""
     b, s, _ = programs.source.shape

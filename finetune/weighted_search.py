@@ -18,6 +18,7 @@ from torch import Tensor
 from emlinit.finetune.affine_lookup import AffineLookupConfig, propose_affine
 from emlinit.finetune.candidates import CandidatePool, SearchConfig
 from emlinit.finetune.levenberg_marquardt import Fit, FitConfig, fit_constants
+from emlinit.finetune.sparse_laws import SparseConfig, propose_sparse
 from emlinit.generator.function_table import FunctionTable
 from emlinit.generator.grammar import from_text, pad_sequences
 from emlinit.generator.program import Programs, programs_from_tokens
@@ -46,6 +47,10 @@ class WeightedSearchConfig(SearchConfig):
     """How much is looked up."""
     sparse: bool = True
     """Whether sparse sums of simple functions are searched before the first round."""
+    sparse_config: SparseConfig = field(default_factory=SparseConfig)
+    """How much of them is searched."""
+    surely_exact_loss: float = 1e-24
+    """Loss at which the sparse search stops; sums of many terms come near `exact_loss` without being the law."""
     lookup_refit: int = 16
     """Candidates of the lookup that are fitted again."""
 
@@ -94,6 +99,8 @@ def search_weighted(
     if table is not None and config.lookup and time.monotonic() < deadline and pool.best_loss > config.exact_loss:
         _look_up(table, x[many], y[many], pool, scale, config, deadline)
         progress(f"lookup: best relative error {pool.best_loss**0.5:.2g}")
+    if config.sparse:
+        _pursue(x, y, rows, pool, scale, config, deadline, progress)
     stale = round_number = 0
     while (
         round_number < max_rounds
@@ -149,6 +156,29 @@ def _look_up(
     order = torch.cat([screened.front(), screened.best(len(screened))]).tolist()
     chosen = torch.tensor(list(dict.fromkeys(order))[: config.lookup_refit])
     _fit_and_add(pool, screened.programs[chosen], x, y, scale, config, FitConfig(steps=40))
+
+
+def _pursue(
+    x: Tensor,
+    y: Tensor,
+    rows: Tensor,
+    pool: CandidatePool,
+    scale: float,
+    config: WeightedSearchConfig,
+    deadline: float,
+    progress: Callable[[str], None],
+) -> None:
+    """Fit the sparse sums, stage by stage, until one is exact."""
+    few = rows[: config.sparse_config.points]
+    many = rows[: config.fit_points]
+    for programs in propose_sparse(x[few], y[few], config.sparse_config):
+        fit = fit_constants(programs, x[few], y[few], config=FitConfig(steps=10))
+        if len(many) > len(few):
+            fit = fit_constants(fit.programs, x[many], y[many], config=FitConfig(steps=5))
+        pool.add(fit.programs, _relative_loss(fit, scale, config))
+        progress(f"sparse sums: best relative error {pool.best_loss**0.5:.2g}")
+        if pool.best_loss <= config.surely_exact_loss or time.monotonic() >= deadline:
+            return
 
 
 def _relative_loss(fit: Fit, scale: float, config: WeightedSearchConfig) -> Tensor:
