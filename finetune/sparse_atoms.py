@@ -50,6 +50,8 @@ class Atoms:
     """Whether a fit may move θ."""
     on_target: Bool[Tensor, "*n"]
     """Whether the atom is multiplied by the target: what stands in a denominator."""
+    length: Float64[Tensor, "*n"]
+    """How long the atom is to write, in powers and functions."""
 
     def __getitem__(self, index: Tensor | slice | tuple[Tensor | slice | int, ...]) -> "Atoms":
         return Atoms(**{name: value[index] for name, value in vars(self).items()})
@@ -264,7 +266,8 @@ def make_dictionary(x: Float64[Tensor, "p v"]) -> Dictionary:
         for i, j in itertools.combinations(near, 2):
             for kinds in itertools.product((SIN, COS, EXP), repeat=2):
                 others.append((power, kinds, (i, j), (1.0, 1.0), False))
-    atoms = _atoms(paired + others)
+    others.sort(key=lambda row: _length(row, basis.phases))
+    atoms = _atoms(paired + others, basis.phases)
     value = basis.values(atoms)
     fine = value.isfinite().all(1) & (value.abs().amax(1) < 1e15) & (value.abs().amax(1) > 1e-15)
     n_paired = len(paired)
@@ -275,7 +278,22 @@ def make_dictionary(x: Float64[Tensor, "p v"]) -> Dictionary:
     return Dictionary(basis, atoms, value, fixed, int(fine[:n_paired].sum()))
 
 
-def _atoms(rows: list[tuple[tuple[float, ...], tuple[int, int], tuple[int, int], tuple[float, float], bool]]) -> Atoms:
+def _length(
+    row: tuple[tuple[float, ...], tuple[int, int], tuple[int, int], tuple[float, float], bool], phases: list[Phase]
+) -> float:
+    """How long an atom is to write: simple ones come first."""
+    power, kinds, numbers, thetas, tunable = row
+    length = sum(abs(p) + 0.5 * (not float(p).is_integer()) for p in power) + tunable
+    for kind, number, theta in zip(kinds, numbers, thetas, strict=True):
+        if kind != ONE:
+            length += 1 + sum(sum(map(abs, monomial)) for _, monomial in phases[number]) + 0.5 * (theta not in (0.0, 1.0))
+    return length
+
+
+def _atoms(
+    rows: list[tuple[tuple[float, ...], tuple[int, int], tuple[int, int], tuple[float, float], bool]],
+    phases: list[Phase],
+) -> Atoms:
     power, kind, phase, theta, tunable = zip(*rows, strict=True)
     kinds = torch.tensor(kind)
     return Atoms(
@@ -285,6 +303,7 @@ def _atoms(rows: list[tuple[tuple[float, ...], tuple[int, int], tuple[int, int],
         torch.tensor(theta, dtype=torch.float64),
         torch.tensor(tunable)[:, None] & (kinds != ONE),
         torch.zeros(len(rows), dtype=torch.bool),
+        torch.tensor([_length(row, phases) for row in rows], dtype=torch.float64),
     )
 
 

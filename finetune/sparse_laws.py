@@ -25,6 +25,7 @@ from emlinit.generator.program import Programs
 from emlinit.generator.slots import Slot
 
 _LARGEST = 1e12  # of g(y) over its median size: beyond it the sums would be about one point
+_QUOTIENT = 1.5  # what a term of a denominator adds to the length of a sum
 _NEGLIGIBLE = 1e-9  # of g(y): terms that never reach this are left out of an exact sum
 
 
@@ -113,23 +114,24 @@ def _programs(
 ) -> Programs | None:
     """The best states as programs: the shortest exact ones, or the best of each length."""
     exact = config.monomials.exact**2
-    ranked: dict[int, list[tuple[float, States, int]]] = {}
+    by_terms: dict[int, list[tuple[float, float, States, int]]] = {}
+    exact_ones: list[tuple[float, float, States, int]] = []
     for states in found:
-        length = _taken(states, basis, goals).sum(1).tolist()
-        for row, error in enumerate(states.error.tolist()):
-            ranked.setdefault(length[row], []).append((error, states, row))
-    best = min(float(states.error.min()) for states in found)
-    chosen: list[tuple[float, States, int]] = []
-    for length in sorted(ranked):
-        entries = sorted(ranked[length], key=lambda entry: entry[0])
-        if best <= exact:
-            entries = [entry for entry in entries if entry[0] <= exact]
-        new = [e for i, e in enumerate(entries) if not i or e[0] > (1 + 1e-6) * entries[i - 1][0] or best <= exact]
-        chosen += new[: config.candidates]
-        if best <= exact and chosen:
-            break
+        taken = _taken(states, basis, goals)
+        length = torch.where(taken, states.atoms.length + 1 + _QUOTIENT * states.atoms.on_target, 0.0).sum(1).tolist()
+        for row, (n_terms, error) in enumerate(zip(taken.sum(1).tolist(), states.error.tolist(), strict=True)):
+            entry = (error, length[row], states, row)
+            by_terms.setdefault(n_terms, []).append(entry)
+            if error <= exact:
+                exact_ones.append(entry)
+    chosen = sorted(exact_ones, key=lambda entry: entry[1])[: config.candidates]
+    if not chosen:
+        for n_terms in sorted(by_terms):
+            entries = sorted(by_terms[n_terms], key=lambda entry: entry[0])
+            new = [e for i, e in enumerate(entries) if not i or e[0] > (1 + 1e-6) * entries[i - 1][0]]
+            chosen += new[: config.candidates]
     programs = []
-    for _, states, row in chosen:
+    for *_, states, row in chosen:
         program = _program(states, row, goals[int(states.target[row])], basis, n_variables)
         if program is not None:
             programs.append(program)

@@ -60,7 +60,7 @@ class PursuitConfig:
     """Extensions of each target's states that are tuned in a round."""
     paired_states: int = 4
     """States of each target that are also extended by two atoms at once."""
-    paired_atoms: int = 100
+    paired_atoms: int = 120
     """The simplest atoms, so many, and as many of the best alone: all pairs of them are tried."""
     tried_pairs: int = 12
     """Of these extensions, those that are solved."""
@@ -88,18 +88,20 @@ class States:
 
 
 def pursue(dictionary: Dictionary, goals: Sequence[Goal], config: PursuitConfig | None = None) -> list[States]:
-    """The best sparse sums of each round, those of a goal sorted by error; ends early with a round that has an exact one."""
+    """The best sparse sums of each round, those of a goal sorted by error; ends a round after the first exact one, which a
+    shorter one may follow."""
     config = config or PursuitConfig()
     pursuit = _Pursuit(dictionary, goals, config)
     rounds: list[States] = []
-    states = pursuit.start()
+    states, was_exact = pursuit.start(), False
     for number in range(config.terms):
         states = pursuit.round(states, number)
         if not len(states.target):
             break
         rounds.append(states)
-        if bool((states.error <= config.exact**2).any()):
+        if was_exact:
             break
+        was_exact = bool((states.error <= config.exact**2).any())
     return rounds
 
 
@@ -174,10 +176,12 @@ class _Pursuit:
         kept = []
         for target in range(len(self.targets)):
             own = (extended.target == target).nonzero()[:, 0]
-            own = own[extended.error[own].argsort(stable=True)]
+            length = torch.where(extended.atoms.kind[own, :, 0] != NOTHING, extended.atoms.length[own], 0.0).sum(1)
+            own = own[length.argsort(stable=True)]
+            own = own[extended.error[own].clamp_min(config.exact**2).argsort(stable=True)]
             error = extended.error[own]
             new = torch.ones(len(own), dtype=torch.bool)
-            new[1:] = (error[1:] - error[:-1]) > 1e-9 * error[:-1] + 1e-26
+            new[1:] = (error[1:] - error[:-1]).abs() > 1e-9 * error[:-1]
             kept.append(own[new & error.isfinite()][: config.beam])
         return extended[torch.cat(kept)]
 
@@ -371,4 +375,5 @@ def _nothing(s: int, k: int, v: int) -> Atoms:
         torch.zeros(s, k, 2, dtype=torch.float64),
         torch.zeros(s, k, 2, dtype=torch.bool),
         torch.zeros(s, k, dtype=torch.bool),
+        torch.zeros(s, k, dtype=torch.float64),
     )
