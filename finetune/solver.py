@@ -6,7 +6,7 @@ Legend: p point, v input variable.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -28,7 +28,9 @@ from emlinit.model.initialiser import EMLInitialiser
 MIN_ROWS = 3
 """Fewest rows that a search makes sense for."""
 EXACT_SHARE = 0.3
-"""Share of the time that `auto` gives to the exact grammar before it turns to the weighted one."""
+"""Share of the time left after the search without a network that `auto` gives to the exact grammar."""
+SURELY_EXACT = 1e-24
+"""Loss of a law with constants at which `auto` looks no further."""
 _FINISH_SHARE, _FINISH_LEAST = 0.15, 1.0  # of the time, and in seconds: for reading candidates as formulas
 _SECONDS_PER_ROUND = 5.0  # more than a round takes: rounds, not the clock, should end the search, so that it repeats
 _CHEAPEST, _MOST_ACCURATE = 5, 6  # candidates of the front that are read as formulas, from either end
@@ -110,43 +112,64 @@ def solve(
     table = load_search_table(own_x.shape[1])
     laws: list[Law] = []
     found_in: list[str] = []
-    for name in wanted:
-        pool = CandidatePool()
-        # Each its own: how far the clock lets one search go must not change what the next one draws.
-        generator = torch.Generator().manual_seed(seed)
-        if name == "exact":
-            until = deadline if len(wanted) == 1 else began + EXACT_SHARE * (deadline - began)
-            points = problem.x[problem.train], problem.y[problem.train]
-            search_exact(
-                initialisers[name],
-                *points,
-                pool,
-                deadline=until,
-                generator=generator,
-                progress=report,
-                table=table,
-            )
-        else:
-            problem = prepare(x, y, np.random.default_rng(seed), rescale=True)
-            points = problem.x[problem.train], problem.y[problem.train]
-            search_weighted(
-                initialisers[name],
-                *points,
-                pool,
-                deadline=deadline,
-                max_rounds=math.ceil(seconds / _SECONDS_PER_ROUND),
-                generator=generator,
-                progress=report,
-                table=table,
-                config=weighted,
-            )
+    # Each its own: how far the clock lets one search go must not change what the next one draws.
+    generators = {name: torch.Generator().manual_seed(seed) for name in wanted}
+    pools = {name: CandidatePool() for name in wanted}
+    rescaled = prepare(x, y, np.random.default_rng(seed), rescale=True)
+
+    def read(name: str) -> bool:
+        """Candidates as formulas; whether one of them is exact."""
         report("reading the candidates as formulas")
-        programs = _finalists(pool, problem, own_x, y, weighted=name == "weighted")
+        weighted_too = name == "weighted"
+        programs = _finalists(pools[name], rescaled if weighted_too else problem, own_x, y, weighted=weighted_too)
         new = _read(programs, own_names, own_x, began + seconds)
-        laws += new
-        found_in += [name] * len(new)
-        if any(is_exact(law, own_x, y) for law in new):
-            break
+        laws.extend(new)
+        found_in.extend([name] * len(new))
+        return any(is_exact(law, own_x, y) for law in new)
+
+    options = weighted or WeightedSearchConfig()
+
+    def search_laws(max_rounds: int, until: float, config: WeightedSearchConfig = options) -> None:
+        search_weighted(
+            initialisers["weighted"],
+            rescaled.x[rescaled.train],
+            rescaled.y[rescaled.train],
+            pools["weighted"],
+            deadline=until,
+            max_rounds=max_rounds,
+            generator=generators["weighted"],
+            progress=report,
+            table=table,
+            config=config,
+        )
+
+    def search_identities(until: float) -> None:
+        search_exact(
+            initialisers["exact"],
+            problem.x[problem.train],
+            problem.y[problem.train],
+            pools["exact"],
+            deadline=until,
+            generator=generators["exact"],
+            progress=report,
+            table=table,
+        )
+
+    max_rounds = math.ceil(seconds / _SECONDS_PER_ROUND)
+    if grammar == "exact":
+        search_identities(deadline)
+        read("exact")
+    elif grammar == "weighted":
+        search_laws(max_rounds, deadline)
+        read("weighted")
+    else:
+        # What needs no network first: it takes a second or two, and is often all there is to find.
+        search_laws(0, deadline)
+        if pools["weighted"].best_loss > SURELY_EXACT or not read("weighted"):
+            search_identities(time.monotonic() + EXACT_SHARE * (deadline - time.monotonic()))
+            if not read("exact"):
+                search_laws(max_rounds, deadline, replace(options, lookup=False, sparse=False))
+                read("weighted")
     train, validation = problem.train.numpy(), problem.validation.numpy()
     front, chosen = choose(laws, own_x, y, train, validation)
     law = chosen.law

@@ -46,7 +46,11 @@ class SparseConfig:
 
 
 def propose_sparse(
-    x: Float64[Tensor, "p v"], y: Float64[Tensor, " p"], config: SparseConfig | None = None
+    x: Float64[Tensor, "p v"],
+    y: Float64[Tensor, " p"],
+    config: SparseConfig | None = None,
+    *,
+    deadline: float = math.inf,
 ) -> Iterator[Programs]:
     """Weighted programs that a sparse search suggests, stage by stage, each stage's best first.
 
@@ -54,6 +58,7 @@ def propose_sparse(
         x: points, finite. The first `config.points` are used.
         y: targets, finite, not constant.
         config: how much is searched.
+        deadline: on the clock of `time.monotonic`; no round begins after it.
     """
     config = config or SparseConfig()
     x, y = x[: config.points], y[: config.points]
@@ -67,7 +72,9 @@ def propose_sparse(
         (fixed, goals, config.simple),
         (everything, few, config.tuned),
     ):
-        found = pursue(dictionary.part(rows), wanted, _affordable(pursuit, len(y)))
+        found = pursue(dictionary.part(rows), wanted, _affordable(pursuit, len(y)), deadline=deadline)
+        if not found:
+            return
         programs = _programs(found, wanted, dictionary.basis, config, x.shape[1])
         if programs is not None:
             yield programs

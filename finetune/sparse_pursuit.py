@@ -11,6 +11,8 @@ these are the states of the next round. Rows are weighted by |dy/dt| for a targe
 Legend: t target, p point, s state, k atom of a state, f atom of the dictionary.
 """
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -87,7 +89,9 @@ class States:
         return States(self.target[rows], self.atoms[rows], self.coefficient[rows], self.error[rows])
 
 
-def pursue(dictionary: Dictionary, goals: Sequence[Goal], config: PursuitConfig | None = None) -> list[States]:
+def pursue(
+    dictionary: Dictionary, goals: Sequence[Goal], config: PursuitConfig | None = None, *, deadline: float = math.inf
+) -> list[States]:
     """The best sparse sums of each round, those of a goal sorted by error; ends a round after the first exact one, which a
     shorter one may follow."""
     config = config or PursuitConfig()
@@ -95,6 +99,8 @@ def pursue(dictionary: Dictionary, goals: Sequence[Goal], config: PursuitConfig 
     rounds: list[States] = []
     states, was_exact = pursuit.start(), False
     for number in range(config.terms):
+        if time.monotonic() >= deadline:
+            break
         states = pursuit.round(states, number)
         if not len(states.target):
             break

@@ -1,6 +1,7 @@
 """Search in the weighted grammar: structures from the initialiser, constants by batched Levenberg-Marquardt.
 
-First come the laws that a table of small functions suggests (`affine_lookup`), if there is one. Then a round proposes
+First come sparse sums of simple functions (`sparse_laws`) and what a table of small functions suggests (`affine_lookup`),
+if there is one: neither needs the network. Then a round proposes
 candidates from fresh bags of points, fits all their constants at once on a sample of the rows, and refits the most
 promising on all of them. Rounds go on, warmer each time, until a law is exact, several rounds in a row bring nothing new,
 or the time is up.
@@ -96,11 +97,11 @@ def search_weighted(
     rows = torch.randperm(len(y), generator=generator)
     screen, many = rows[: config.screen_points], rows[: config.fit_points]
     _fit_and_add(pool, simple_laws(x.shape[1]), x[many], y[many], scale, config, FitConfig(steps=40))
+    if config.sparse and time.monotonic() < deadline and pool.best_loss > config.surely_exact_loss:
+        _pursue(x, y, rows, pool, scale, config, deadline, progress)
     if table is not None and config.lookup and time.monotonic() < deadline and pool.best_loss > config.exact_loss:
         _look_up(table, x[many], y[many], pool, scale, config, deadline)
         progress(f"lookup: best relative error {pool.best_loss**0.5:.2g}")
-    if config.sparse:
-        _pursue(x, y, rows, pool, scale, config, deadline, progress)
     stale = round_number = 0
     while (
         round_number < max_rounds
@@ -171,7 +172,7 @@ def _pursue(
     """Fit the sparse sums, stage by stage, until one is exact."""
     few = rows[: config.sparse_config.points]
     many = rows[: config.fit_points]
-    for programs in propose_sparse(x[few], y[few], config.sparse_config):
+    for programs in propose_sparse(x[few], y[few], config.sparse_config, deadline=deadline):
         fit = fit_constants(programs, x[few], y[few], config=FitConfig(steps=10))
         if len(many) > len(few):
             fit = fit_constants(fit.programs, x[many], y[many], config=FitConfig(steps=5))
