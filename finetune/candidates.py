@@ -3,6 +3,7 @@
 Legend: b candidate.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,7 @@ class SearchConfig:
         return self.temperatures[min(round_number, len(self.temperatures) - 1)]
 
 
+_ROUNDING = 1e-28  # losses below it are all as good
 CAPACITY = 96
 """Candidates kept besides those on the front."""
 
@@ -78,6 +80,13 @@ class CandidatePool:
     def front(self) -> Int64[Tensor, " f"]:
         """Rows on the front, cheapest first: each has a smaller loss than everything that costs no more."""
         return _front(self.loss)
+
+    def shortest(self, n: int, n_points: int) -> Int64[Tensor, " n"]:
+        """Rows that describe `n_points` targets in the fewest nats: residuals, constants and form (see `pareto`)."""
+        assert self.programs is not None
+        free = self.programs.n_free()
+        form = (self.cost - free).double() + 0.5 * math.log(n_points) * free
+        return (0.5 * n_points * self.loss.clamp_min(_ROUNDING).log() + form).argsort(stable=True)[:n]
 
     def best(self, n: int) -> Int64[Tensor, " n"]:
         """Rows with the smallest losses."""

@@ -33,7 +33,8 @@ SURELY_EXACT = 1e-24
 """Loss of a law with constants at which `auto` looks no further."""
 _FINISH_SHARE, _FINISH_LEAST = 0.15, 1.0  # of the time, and in seconds: for reading candidates as formulas
 _SECONDS_PER_ROUND = 5.0  # more than a round takes: rounds, not the clock, should end the search, so that it repeats
-_CHEAPEST, _MOST_ACCURATE = 5, 6  # candidates of the front that are read as formulas, from either end
+# Candidates that are read as formulas: the shortest descriptions of the data, and from either end of the front.
+_SHORTEST, _CHEAPEST, _MOST_ACCURATE = 7, 3, 1
 _SIMPLEST = 3  # best of the simplest laws, read in any case
 _SNAP_ROWS = 1000  # rows that decide which constants are simple
 
@@ -218,7 +219,8 @@ def _finalists(
     if pool.programs is None:
         return None
     front = pool.front()
-    rows = torch.cat([front[:_CHEAPEST], front[max(_CHEAPEST, len(front) - _MOST_ACCURATE) :]])
+    some = [pool.shortest(_SHORTEST, len(problem.train)), front[:_CHEAPEST], front[-_MOST_ACCURATE:]]
+    rows = torch.cat(some).unique()  # cheapest first
     found = pool.programs[rows]
     if weighted:
         # The simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed.
