@@ -13,7 +13,7 @@ import torch
 
 from emlinit.finetune.law import Law
 from emlinit.finetune.pareto import choose as shortest_description
-from emlinit.finetune.pareto import pareto_front
+from emlinit.finetune.pareto import description_length, pareto_front
 
 EXACT_ERROR = 1e-9
 """Root mean squared error, relative to that of a constant, up to which a law counts as exact."""
@@ -77,8 +77,23 @@ def choose(
         ValueError: no law is defined on all rows.
     """
     errors = [metrics(law, x, y)["rmse"] for law in laws]
-    order = pareto_front(torch.tensor([law.complexity for law in laws]), torch.tensor(errors, dtype=torch.float64))
-    front = [FrontEntry(laws[i].complexity, errors[i], laws[i]) for i in order.tolist()]
+    scale = float(np.sqrt(np.mean(y**2)))
+    lengths = description_length(
+        torch.tensor(errors, dtype=torch.float64).square(),
+        torch.tensor([law.complexity for law in laws]),
+        torch.tensor([n_fitted(law) for law in laws]),
+        len(y),
+        scale,
+    ).tolist()
+    # Of laws as complex as one another the shortest description stands: 1.5 is worth more than 1.49987 of equal fit.
+    shortest: dict[int, int] = {}
+    for i in sorted(range(len(laws)), key=lambda i: (lengths[i], errors[i])):
+        shortest.setdefault(laws[i].complexity, i)
+    kept = list(shortest.values())
+    order = pareto_front(
+        torch.tensor([laws[i].complexity for i in kept]), torch.tensor([errors[i] for i in kept], dtype=torch.float64)
+    )
+    front = [FrontEntry(laws[i].complexity, errors[i], laws[i]) for i in (kept[rank] for rank in order.tolist())]
     if not front:
         raise ValueError("no candidate law is defined on all rows")
     exact = [rank for rank, entry in enumerate(front) if is_exact(entry.law, x, y)]
@@ -97,6 +112,6 @@ def choose(
         mean_squares(validation),
         len(train),
         len(validation) if held_out else 0,
-        float(np.sqrt(np.mean(y**2))),
+        scale,
     )
     return front, front[chosen]

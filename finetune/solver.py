@@ -133,8 +133,8 @@ def solve(
     def search_laws(max_rounds: int, until: float, config: WeightedSearchConfig = options) -> None:
         search_weighted(
             initialisers["weighted"],
-            rescaled.x[rescaled.train],
-            rescaled.y[rescaled.train],
+            rescaled.x[rescaled.search],
+            rescaled.y[rescaled.search],
             pools["weighted"],
             deadline=until,
             max_rounds=max_rounds,
@@ -147,8 +147,8 @@ def solve(
     def search_identities(until: float) -> None:
         search_exact(
             initialisers["exact"],
-            problem.x[problem.train],
-            problem.y[problem.train],
+            problem.x[problem.search],
+            problem.y[problem.search],
             pools["exact"],
             deadline=until,
             generator=generators["exact"],
@@ -176,10 +176,15 @@ def solve(
     law = chosen.law
     grammar_found = found_in[next(i for i, candidate in enumerate(laws) if candidate is law)]
     figures = [metrics(law, own_x[rows], y[rows]) for rows in (train, validation)]
+    exact = is_exact(law, own_x, y)
+    if not exact and len(train) < len(y):
+        law = _refit(law, own_x, y)
+        entry = FrontEntry(law.complexity, metrics(law, own_x, y)["rmse"], law)
+        front = [entry if old is chosen else old for old in front]
     return Solution(
         law=law,
         front=front,
-        exact=is_exact(law, own_x, y),
+        exact=exact,
         grammar=grammar_found,
         train={key: figures[0][key] for key in ("r2", "rmse")},
         validation={key: figures[1][key] for key in ("r2", "rmse")},
@@ -225,7 +230,7 @@ def _finalists(
     if weighted:
         # The simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed.
         simple = simple_laws(found.n_variables)
-        train = problem.x[problem.train], problem.y[problem.train]
+        train = problem.x[problem.search], problem.y[problem.search]
         fit = fit_constants(simple, *train, config=FitConfig(steps=40))
         found = Programs.cat([fit.programs[fit.mse.argsort(stable=True)[:_SIMPLEST]], found])
     programs = restore_units(found, problem.x_unit, problem.y_unit)
@@ -249,6 +254,17 @@ def _read(programs: Programs | None, names: Sequence[str], x: np.ndarray, until:
         except ValueError:  # a constant of this candidate overflows in the data's units
             continue
     return laws
+
+
+def _refit(law: Law, x: np.ndarray, y: np.ndarray) -> Law:
+    """The law with its constants fitted to all rows, the held-out ones too: what is reported uses all that is known.
+
+    The validation figures stay those of the law that had not seen these rows.
+    """
+    fit = fit_constants(law.program, torch.from_numpy(x), torch.from_numpy(y), config=FitConfig(steps=10))
+    again = Law.from_program(fit.programs, law.names, x, simplify_seconds=1.0)
+    better = metrics(again, x, y)["rmse"] < metrics(law, x, y)["rmse"]
+    return again if better and again.complexity == law.complexity else law
 
 
 def _notes(problem: Problem, names: Sequence[str], n_rows: int) -> tuple[str, ...]:

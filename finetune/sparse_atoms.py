@@ -72,7 +72,9 @@ class Basis:
         self.u = torch.stack([self._phase(phase) for phase in phases])
 
     def _phase(self, phase: Phase) -> Tensor:
-        return torch.stack([factor * self.monomial(torch.tensor(power, dtype=torch.float64)) for factor, power in phase]).sum(0)
+        return torch.stack(
+            [factor * self.monomial(torch.tensor(power, dtype=torch.float64)) for factor, power in phase]
+        ).sum(0)
 
     def monomial(self, power: Float64[Tensor, "*n v"]) -> Float64[Tensor, "*n p"]:
         """Products of powers; the exponents of variables that may be negative must be whole."""
@@ -220,9 +222,7 @@ def make_dictionary(x: Float64[Tensor, "p v"]) -> Dictionary:
     def one(power: tuple[float, ...], kind: int, phase: int, theta: float, tunable: bool) -> None:
         others.append((power, (kind, ONE), (phase, 0), (theta, 0.0), tunable))
 
-    others += [
-        (power, (ONE, ONE), (0, 0), (0.0, 0.0), False) for power in _monomials(n_variables) if allowed(power)
-    ]
+    others += [(power, (ONE, ONE), (0, 0), (0.0, 0.0), False) for power in _monomials(n_variables) if allowed(power)]
     squares = [power for power in _inverse_squares(n_variables) if allowed(power)]
     for power in few + squares:
         for i in range(n_monomials, len(basis.phases)):
@@ -286,7 +286,9 @@ def _length(
     length = sum(abs(p) + 0.5 * (not float(p).is_integer()) for p in power) + tunable
     for kind, number, theta in zip(kinds, numbers, thetas, strict=True):
         if kind != ONE:
-            length += 1 + sum(sum(map(abs, monomial)) for _, monomial in phases[number]) + 0.5 * (theta not in (0.0, 1.0))
+            length += (
+                1 + sum(sum(map(abs, monomial)) for _, monomial in phases[number]) + 0.5 * (theta not in (0.0, 1.0))
+            )
     return length
 
 
@@ -324,7 +326,7 @@ def _monomials(n_variables: int) -> list[tuple[float, ...]]:
 
 def _simple_monomials(n_variables: int) -> list[tuple[float, ...]]:
     """Phases: a variable, its square, its reciprocal, products and quotients of two, and of three."""
-    powers = [p for p in _within(n_variables, (-1.0, 0.0, 1.0), 3 if n_variables <= 3 else 2) if max(p) > 0]
+    powers = [p for p in _within(n_variables, (-1.0, 0.0, 1.0), 3.0 if n_variables <= 3 else 2.0) if max(p) > 0]
     if n_variables > 1:
         powers = [p for p in powers if sum(map(abs, p)) < 3 or sum(p) >= 1]
     for i in range(n_variables):
@@ -334,17 +336,19 @@ def _simple_monomials(n_variables: int) -> list[tuple[float, ...]]:
 
 
 def _near(n_variables: int) -> list[tuple[float, ...]]:
-    return [tuple(exponent * (i == k) for k in range(n_variables)) for i in range(n_variables) for exponent in (1.0, 2.0)]
+    return [
+        tuple(exponent * (i == k) for k in range(n_variables)) for i in range(n_variables) for exponent in (1.0, 2.0)
+    ]
 
 
 def _multipliers(n_variables: int) -> list[tuple[float, ...]]:
     """What a function of a phase is multiplied by."""
-    powers = [p for p in _within(n_variables, (0.0, 1.0), 2 if n_variables <= 3 else 1)]
+    powers = [p for p in _within(n_variables, (0.0, 1.0), 2.0 if n_variables <= 3 else 1.0)]
     for i in range(n_variables):
         for exponent in (-1.0, 2.0) if n_variables <= 2 else (-1.0,):
             powers.append(tuple(exponent * (i == k) for k in range(n_variables)))
     if n_variables <= 3:  # sqrt(x1 x2), as in an interference of two waves
-        powers += [p for p in _within(n_variables, (0.0, 0.5), 1) if sum(p) > 0]
+        powers += [p for p in _within(n_variables, (0.0, 0.5), 1.0) if sum(p) > 0]
     return list(dict.fromkeys(powers))
 
 

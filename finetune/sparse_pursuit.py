@@ -254,9 +254,7 @@ class _Pursuit:
                 # both of a pair: a 2 x 2 system
                 a, b = along[0:n_paired:2], along[1:n_paired:2]
                 aa, bb = left[0:n_paired:2], left[1:n_paired:2]
-                ab = (self.cross @ row_weight.square())[:, None] - (
-                    inside[0:n_paired:2] * inside[1:n_paired:2]
-                ).sum(-1)
+                ab = (self.cross @ row_weight.square())[:, None] - (inside[0:n_paired:2] * inside[1:n_paired:2]).sum(-1)
                 determinant = aa * bb - ab.square()
                 gain = (a.square() * bb - 2 * a * b * ab + b.square() * aa) / determinant
                 pair_gains = torch.where(determinant > 1e-6 * aa * bb, gain, 0.0)
@@ -304,7 +302,9 @@ class _Pursuit:
         """One damped step; the best of it and its half and tenth, if that is better than none."""
         weight = self.weights[states.target]
         value, slope = self.basis.values_and_slopes(states.atoms)
-        times = torch.where(states.atoms.on_target[..., None], self.targets[states.target][:, None], 1.0) * weight[:, None]
+        times = (
+            torch.where(states.atoms.on_target[..., None], self.targets[states.target][:, None], 1.0) * weight[:, None]
+        )
         columns = value * times
         slopes = (slope * (states.coefficient[..., None] * times)[:, :, None]).flatten(1, 2)
         residual = weight * self.targets[states.target] - (columns * states.coefficient[..., None]).sum(1)
