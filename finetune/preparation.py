@@ -18,7 +18,7 @@ from emlinit.generator.program import Programs
 MIN_ROWS_TO_HOLD_OUT = 16
 """With fewer rows all of them train, and the validation figures are those of the training rows."""
 VALIDATION_SHARE = 0.2
-_SEEN_RANGE = (0.3, 30.0)  # largest |x| of a variable, and rms of y, that the initialiser met in pretraining
+_SEEN_X, _SEEN_Y = (0.3, 30.0), (0.01, 1000.0)  # largest |x| of a variable, rms of y: what pretraining was full of
 _IMPORTANCE_ROWS = 2000
 TRAIN_ROWS, SEARCH_ROWS = 20_000, 2000
 """Most rows that the best candidates are fitted to, and most of those that structures are searched on.
@@ -68,8 +68,8 @@ def prepare(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, rescale: 
     chosen = x[:, columns]
     x_unit, y_unit = np.ones(len(columns)), 1.0
     if rescale:
-        x_unit = np.array([_unit(np.abs(column).max()) for column in chosen.T])
-        y_unit = _unit(float(np.abs(y).max()) * float(np.sqrt(np.mean((y / np.abs(y).max()) ** 2))))
+        x_unit = np.array([_unit(np.abs(column).max(), _SEEN_X) for column in chosen.T])
+        y_unit = _unit(float(np.abs(y).max()) * float(np.sqrt(np.mean((y / np.abs(y).max()) ** 2))), _SEEN_Y)
     return Problem(
         torch.from_numpy(chosen / x_unit),
         torch.from_numpy(y / y_unit),
@@ -82,9 +82,9 @@ def prepare(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, rescale: 
     )
 
 
-def _unit(size: float) -> float:
+def _unit(size: float, seen: tuple[float, float]) -> float:
     """A power of ten that brings `size` to between 1 and 10, or 1 if it is near enough already."""
-    low, high = _SEEN_RANGE
+    low, high = seen
     return 1.0 if low <= size <= high or size == 0 else float(10.0 ** np.floor(np.log10(size)))
 
 

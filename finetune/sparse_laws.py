@@ -37,7 +37,7 @@ class SparseConfig:
     """Most rows at which sums are pursued."""
     candidates: int = 3
     """Candidates of each number of terms and stage."""
-    monomials: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=7, beam=12, tried=32))
+    monomials: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=7, beam=12, tried=32, eliminate=True))
     """Stage 1: monomials."""
     simple: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=4, beam=8, tried=24))
     """Stage 2: and functions of simple arguments."""

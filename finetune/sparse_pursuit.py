@@ -24,6 +24,7 @@ from emlinit.finetune.sparse_atoms import EXP, NOTHING, ONE, SIN, Atoms, Basis, 
 
 _COLLINEAR = 1e-9  # of |f|²: what is nearer than this to the span of a state's atoms adds nothing
 _FAVOUR = 1e9
+_POINTS_PER_TERM = 2  # at least so many for each term of a full polynomial
 _TUNABLE_PENALTY = 2.0  # what a simple atom may leave over more than a tunable one
 _LEAST_REACH = 0.1  # of θu, over the range of u
 
@@ -66,6 +67,8 @@ class PursuitConfig:
     """The simplest atoms, so many, and as many of the best alone: all pairs of them are tried."""
     tried_pairs: int = 12
     """Of these extensions, those that are solved."""
+    eliminate: bool = False
+    """Whether sums are also found by leaving out terms of a full polynomial, one goal a time."""
     tuning_steps: int = 6
     """Gauss-Newton steps of a round."""
     exact: float = 1e-13
@@ -174,11 +177,13 @@ class _Pursuit:
                 extensions = [self._extend(target, states[own]).atoms]
                 if number < config.shallow_terms and config.paired_states:
                     extensions.append(self._extend_by_two(target, states[own]).atoms)
-                parts.append(Atoms.cat(extensions))
+                if number == 0 and config.eliminate and not self.goals[target].rational:
+                    extensions += [Atoms(**{k: v[None] for k, v in vars(sum_).items()}) for sum_ in self._eliminate(target)]
+                parts.append(_joined(extensions))
                 targets += [target] * len(parts[-1].kind)
         if not parts:
             return states[torch.zeros(0, dtype=torch.int64)]
-        extended = self._tune(self._solve(torch.tensor(targets), _close_up(Atoms.cat(parts))))
+        extended = self._tune(self._solve(torch.tensor(targets), _close_up(_joined(parts))))
         kept = []
         for target in range(len(self.targets)):
             own = (extended.target == target).nonzero()[:, 0]
@@ -190,6 +195,26 @@ class _Pursuit:
             new[1:] = (error[1:] - error[:-1]).abs() > 1e-9 * error[:-1]
             kept.append(own[new & error.isfinite()][: config.beam])
         return extended[torch.cat(kept)]
+
+    def _eliminate(self, target: int) -> list[Atoms]:
+        """Sums of monomials found from the other end: all polynomial terms at first, the least significant ones left out
+        step by step. It finds sums in which no term stands out."""
+        is_power = (self.atoms.kind == ONE).all(1) & (self.atoms.power >= 0).all(1)
+        is_power &= (self.atoms.power.remainder(1.0) == 0).all(1)
+        w, t = self.weights[target], self.targets[target]
+        kept = self.atoms[is_power.nonzero()[: len(t) // _POINTS_PER_TERM, 0]]
+        found = []
+        while len(kept.kind) > 1:
+            columns = self.basis.values(kept) * w
+            q, r, norms = _orthonormal(columns[None])
+            size = torch.linalg.solve_triangular(r[0], torch.eye(len(columns), dtype=torch.float64), upper=True).norm(dim=1)
+            coefficient = torch.linalg.solve_triangular(r[0], (q[0] @ (w * t))[:, None], upper=True)[:, 0]
+            significance = (coefficient / size).abs()
+            n_left = len(columns) - max(1, len(columns) // 4) if len(columns) > 24 else len(columns) - 1
+            kept = kept[significance.topk(n_left).indices.sort().values]
+            if n_left <= self.config.terms:
+                found.append(kept)
+        return found
 
     def _extend_by_two(self, target: int, states: States) -> States:
         """The most promising extensions of one target's best states by two atoms at once: of two that only together explain
@@ -205,6 +230,10 @@ class _Pursuit:
             below.on_target[:] = True
             value = torch.cat([value, self.denominator_value * goal])
             atoms = Atoms.cat([atoms, below])
+        is_below = atoms.on_target
+        place = torch.where(is_below, torch.arange(len(atoms.kind)) - len(single), torch.arange(len(atoms.kind)))
+        simplest = place < config.paired_atoms  # of either kind; they are always among those tried
+        n_tried = config.paired_atoms + int(simplest.sum())
         norm = torch.linalg.vector_norm(value, dim=1)
         parts = []
         for row in range(min(config.paired_states, len(states.target))):
@@ -214,14 +243,14 @@ class _Pursuit:
             rest = value - (value @ q.T) @ q
             size = torch.linalg.vector_norm(rest, dim=1)
             along = torch.where(size > _COLLINEAR**0.5 * norm, (rest @ residual) / size, 0.0)
-            along[: config.paired_atoms] *= _FAVOUR  # the simplest are always among them
-            best = along.abs().topk(min(2 * config.paired_atoms, len(along))).indices
-            along[: config.paired_atoms] /= _FAVOUR
+            best = torch.where(simplest, _FAVOUR, 1.0).mul(along.abs()).topk(min(n_tried, len(along))).indices
             best = best[along[best] != 0]
             unit, a = rest[best] / size[best, None], along[best]
             gram = unit @ unit.T
             gain = a.square()[:, None] + a.square() - 2 * a[:, None] * a * gram
             gain = torch.where(1 - gram.square() > 1e-7, gain / (1 - gram.square()), 0.0).triu(1)
+            # y·f + y·g = y for many f and g, which says nothing about y.
+            gain[is_below[best][:, None] & is_below[best]] = 0.0
             pairs = gain.flatten().topk(min(config.tried_pairs, gain.numel())).indices
             first, second = best[pairs // len(best)], best[pairs % len(best)]
             parent = state.atoms[torch.zeros_like(first)]
@@ -258,6 +287,10 @@ class _Pursuit:
                 determinant = aa * bb - ab.square()
                 gain = (a.square() * bb - 2 * a * b * ab + b.square() * aa) / determinant
                 pair_gains = torch.where(determinant > 1e-6 * aa * bb, gain, 0.0)
+        if len(gains) == 2:
+            # y·f = y for f near 1: as long as nothing stands above the line, a denominator explains nothing.
+            above = (states.atoms.kind[..., 0] != NOTHING) & ~states.atoms.on_target & (states.atoms.length > 0)
+            gains[1] = torch.where(above.any(1), gains[1], 0.0)
         # the single atoms, those times the target, the pairs
         n = len(self.value)
         gain = torch.cat(gains + ([pair_gains] if pair_gains is not None else []))
@@ -359,6 +392,13 @@ def _orthonormal(columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     q = torch.where(dependent[:, None], 0.0, q).mT
     r = torch.where(dependent[:, :, None], torch.eye(r.shape[1], dtype=r.dtype), r)
     return q, r, norms
+
+
+def _joined(parts: Sequence[Atoms]) -> Atoms:
+    """Sums of different lengths one below the other."""
+    width = max(part.kind.shape[1] for part in parts)
+    wide = [Atoms.cat([part, _nothing(len(part.kind), width - part.kind.shape[1], part.power.shape[2])], 1) for part in parts]
+    return Atoms.cat(wide)
 
 
 def _unsolved(target: Tensor, atoms: Atoms) -> States:

@@ -214,7 +214,7 @@ class Transcriber:
             return sympy.expand_log(sympy.log(u), force=True) if self._exact else self._evaluated(sympy.log(u))
         outside: list[sympy.Expr] = []
         inside: list[sympy.Expr] = []
-        for factor in sympy.Mul.make_args(u):
+        for factor in sympy.Mul.make_args(_sign_inside(u)):
             if factor.is_number and factor.is_positive:
                 outside.append(self._log(factor))
             elif isinstance(factor, sympy.exp):
@@ -275,6 +275,17 @@ def _common_coefficient(total: sympy.Add) -> float:
     counts = Counter(float(f"{modulus:.12g}") for modulus in moduli)
     common = max(counts, key=lambda modulus: counts[modulus])
     return next(modulus for modulus in moduli if float(f"{modulus:.12g}") == common)
+
+
+def _sign_inside(product: sympy.Expr) -> sympy.Expr:
+    """-1/(u - 1) as 1/(1 - u): of a product whose logarithm is taken, no factor should be negative."""
+    number, _ = product.as_coeff_Mul()
+    for factor in sympy.Mul.make_args(product) if number.is_negative else ():
+        base, power = factor.as_base_exp()
+        if base.is_Add and power.is_odd:
+            turned = sympy.Add(*(-term for term in base.args))
+            return sympy.Mul(-number, turned**power, *(f for f in product.args if f not in (factor, number)))
+    return product
 
 
 def _divided(total: sympy.Add, scale: float) -> sympy.Expr:
