@@ -26,6 +26,8 @@ _COLLINEAR = 1e-9  # of |f|²: what is nearer than this to the span of a state's
 _FAVOUR = 1e9
 _POINTS_PER_TERM = 2  # at least so many for each term of a full polynomial
 _TUNABLE_PENALTY = 2.0  # what a simple atom may leave over more than a tunable one
+_DEGREES = ((1, 1), (2, 1), (1, 2), (2, 2), (3, 1), (3, 2), (2, 3), (3, 3))  # of p and q
+_VANISHES = 1e-11  # a singular value, relative to the largest
 _LEAST_REACH = 0.1  # of θu, over the range of u
 
 
@@ -177,8 +179,9 @@ class _Pursuit:
                 extensions = [self._extend(target, states[own]).atoms]
                 if number < config.shallow_terms and config.paired_states:
                     extensions.append(self._extend_by_two(target, states[own]).atoms)
-                if number == 0 and config.eliminate and not self.goals[target].rational:
-                    extensions += [Atoms(**{k: v[None] for k, v in vars(sum_).items()}) for sum_ in self._eliminate(target)]
+                if number == 0 and config.eliminate:
+                    found = self._quotients(target) if self.goals[target].rational else self._eliminate(target)
+                    extensions += [atoms[None] for atoms in found]
                 parts.append(_joined(extensions))
                 targets += [target] * len(parts[-1].kind)
         if not parts:
@@ -215,6 +218,41 @@ class _Pursuit:
             if n_left <= self.config.terms:
                 found.append(kept)
         return found
+
+    def _quotients(self, target: int) -> list[Atoms]:
+        """Exact quotients of polynomials p/q in lowest terms: p - t q = 0 is linear in the coefficients of both, and with
+        the degrees that suffice only one combination of the columns vanishes."""
+        w, t = self.weights[target], self.targets[target]
+        is_power = (self.atoms.kind == ONE).all(1) & (self.atoms.power >= 0).all(1)
+        is_power &= (self.atoms.power.remainder(1.0) == 0).all(1)
+        powers = self.atoms[is_power.nonzero()[:, 0]]
+        values = self.basis.values(powers) * w
+        degree = powers.power.sum(1)
+        for above, below in _DEGREES:
+            p, q = (degree <= above).nonzero()[:, 0], (degree <= below).nonzero()[:, 0]
+            if _POINTS_PER_TERM * (len(p) + len(q)) > len(t):
+                continue
+            columns = torch.cat([values[p], values[q] * t])
+            norms = torch.linalg.vector_norm(columns, dim=1)
+            _, size, rows = torch.linalg.svd((columns / norms[:, None]).mT, full_matrices=False)
+            if not bool(size[-1] < _VANISHES * size[0]):
+                continue
+            share = rows[-1].abs()
+            taken = share > 1e-6 * share.max()
+            p, q = p[taken[: len(p)]], q[taken[len(p) :]]
+            if not len(p) or not len(q) or len(p) + len(q) > self.config.terms + 1:
+                continue
+            # Divided by one term of the denominator, whichever leaves the shortest atoms.
+            found = []
+            for leading in range(len(q)):
+                others = torch.cat([q[:leading], q[leading + 1 :]])
+                atoms = powers[torch.cat([p, others])]
+                power = atoms.power - powers.power[q[leading]]
+                on_target = torch.arange(len(power)) >= len(p)
+                length = power.abs().sum(1)
+                found.append(Atoms(**{**vars(atoms), "power": power, "on_target": on_target, "length": length}))
+            return [min(found, key=lambda atoms: float(atoms.length.sum()))]
+        return []
 
     def _extend_by_two(self, target: int, states: States) -> States:
         """The most promising extensions of one target's best states by two atoms at once: of two that only together explain
