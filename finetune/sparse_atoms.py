@@ -10,6 +10,7 @@ Legend: n atom, f phase, v input variable, p point.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -91,7 +92,8 @@ class Basis:
 
     def values(self, atoms: Atoms) -> Float64[Tensor, "*n p"]:
         """Value of each atom, but for the target in those `on_target`."""
-        return self.monomial(atoms.power) * self._factors(atoms).prod(-2)
+        first, second = self._factors(atoms).unbind(-2)
+        return self.monomial(atoms.power) * first * second
 
     def values_and_slopes(self, atoms: Atoms) -> tuple[Float64[Tensor, "*n p"], Float64[Tensor, "*n 2 p"]]:
         """Values, and their derivatives by both θ, 0 where not tunable."""
@@ -101,7 +103,7 @@ class Basis:
         for kind in _SLOPES:
             here = (atoms.kind == kind) & atoms.tunable
             slopes[here] = _SLOPES[kind](atoms.theta[here][:, None], u[here], factors[here])
-        return (monomial * factors.prod(-2, keepdim=True))[..., 0, :], monomial * slopes * factors.flip(-2)
+        return (monomial * factors.prod(-2, keepdim=True)).squeeze(-2), monomial * slopes * factors.flip(-2)
 
     def phi(
         self, kind: Int64[Tensor, " n"], phase: Int64[Tensor, " n"], theta: Float64[Tensor, " n"]
@@ -116,7 +118,7 @@ class Basis:
 
     def _factors(self, atoms: Atoms) -> Float64[Tensor, "*n 2 p"]:
         value = self.phi(atoms.kind.flatten(), atoms.phase.flatten(), atoms.theta.flatten())
-        return value.view(*atoms.kind.shape, -1)
+        return value.view(*atoms.kind.shape, value.shape[1])
 
     def slot(self, atom: Atoms, builder: Builder) -> Slot:
         """One atom (of batch shape ()) as a slot, but for the target."""
@@ -213,7 +215,7 @@ _SLOPES = {
 }
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     # Until sparse_laws and sparse_pursuit import these from where they are.
     if name in ("Dictionary", "make_dictionary"):
         from emlinit.finetune import sparse_dictionary
