@@ -29,12 +29,15 @@ MIN_ROWS = 3
 """Fewest rows that a search makes sense for."""
 EXACT_SHARE = 0.3
 """Share of the time left after the search without a network that `auto` gives to the exact grammar."""
+EXACT_LOSS = 1e-15
+"""Loss up to which `auto` takes a tree without constants for a candidate."""
 SURELY_EXACT = 1e-24
 """Loss of a law with constants at which `auto` looks no further."""
 _FINISH_SHARE, _FINISH_LEAST = 0.15, 1.0  # of the time, and in seconds: for reading candidates as formulas
 _SECONDS_PER_ROUND = 5.0  # more than a round takes: rounds, not the clock, should end the search, so that it repeats
 # Candidates that are read as formulas: the shortest descriptions of the data, and from either end of the front.
 _SHORTEST, _CHEAPEST, _MOST_ACCURATE = 7, 3, 1
+_LEAST_READ = 10  # laws that are read however long it takes
 _SIMPLEST = 3  # best of the simplest laws, read in any case
 _SNAP_ROWS = 1000  # rows that decide which constants are simple
 
@@ -168,7 +171,8 @@ def solve(
         search_laws(0, deadline)
         if pools["weighted"].best_loss > SURELY_EXACT or not read("weighted"):
             search_identities(time.monotonic() + EXACT_SHARE * (deadline - time.monotonic()))
-            if not read("exact"):
+            # An identity fits to rounding or is none: there is nothing to choose among the others.
+            if pools["exact"].best_loss > EXACT_LOSS or not read("exact"):
                 search_laws(max_rounds, deadline, replace(options, lookup=False, sparse=False))
                 read("weighted")
     train, validation = problem.train.numpy(), problem.validation.numpy()
@@ -244,13 +248,17 @@ def _finalists(
 
 
 def _read(programs: Programs | None, names: Sequence[str], x: np.ndarray, until: float) -> list[Law]:
-    """Programs as laws; how long each may take to simplify depends on the time left."""
-    laws = []
-    for i in range(len(programs) if programs is not None else 0):
-        assert programs is not None
-        patience = min(1.0, max(0.2, (until - time.monotonic()) / (len(programs) - i)))
+    """Programs as laws, small ones first, until the time is up; how long each may take to simplify depends on what is left."""
+    laws: list[Law] = []
+    if programs is None:
+        return laws
+    for number, row in enumerate(programs.n_nodes.argsort(stable=True).tolist()):
+        left = until - time.monotonic()
+        if left < 0 and len(laws) >= _LEAST_READ:
+            break
+        patience = min(1.0, max(0.2, left / (len(programs) - number)))
         try:
-            laws.append(Law.from_program(programs[i], names, x, simplify_seconds=patience))
+            laws.append(Law.from_program(programs[row], names, x, simplify_seconds=patience))
         except ValueError:  # a constant of this candidate overflows in the data's units
             continue
     return laws
