@@ -229,7 +229,7 @@ class _Families:
         steps = torch.arange(1, number + 1, dtype=torch.float64) * self.grids.frequency_step
         return steps / self.spread[phases][:, None]
 
-    def _allowed(self, power: Powers) -> Powers:
+    def _allowed(self, power: Powers) -> Float64[Tensor, "a v"]:
         """The monomials that are defined at all points."""
         whole = (power.remainder(1.0) == 0) | ~self.may_be_negative
         return power[(whole & ((power >= 0) | ~self.has_zero)).all(1)]
