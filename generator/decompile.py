@@ -1,15 +1,18 @@
 """From a program back to an ordinary formula: `to_sympy`.
 
 The program is transcribed with all variables taken to be positive, which is what a formula with logarithms and powers
-mostly means, and compared with the program at points; if the two differ, it is transcribed again with real variables,
-and in the last resort word for word.
-Then a shorter form is looked for under a time limit, and kept only if it still agrees.
+mostly means, and compared with the program at points; if the two differ, it is transcribed again with those variables
+positive that are so at the points, and in the last resort word for word.
+Then a better form is looked for under a time limit, and kept only if it still agrees: a shorter one, and before all one
+without `I`, `re` or `Abs`, as a formula of real numbers is written.
 """
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import sympy
@@ -17,15 +20,17 @@ import torch
 
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.expression import complexity, evaluate_expression
-from emlinit.generator.program import Programs
-from emlinit.generator.simplify import shorter_forms
+from emlinit.generator.program import Programs, tokens_from_program
+from emlinit.generator.simplify import join_roots, settle_signs, shorter_forms
 from emlinit.generator.transcribe import Transcriber, literal
 
 __all__ = ["complexity", "to_sympy"]
 
 _AGREEMENT = 1e-12  # of the largest |y|: formula against program
 _DEFINED_SHARE = 0.3  # of points of our own choice: where a formula must at least be finite
+_SHORT = 30  # nodes up to which a real form is worth more than a complex one, whatever its length
 _CLUMSY = 2  # a real form this many times as long as the complex one is worth less
+_UNREAL = (sympy.re, sympy.im, sympy.Abs, sympy.arg, sympy.sign, sympy.conjugate, sympy.atan2)
 _ROUNDING = 1e-14  # of a number: so close to a simple one, it is that one
 _N_POINTS = 64
 
@@ -47,17 +52,18 @@ def to_sympy(
         points: float64 (p, v), where the formula must agree with the program; give the data here, because more can be
             simplified where all of it is positive. By default points between -3 and 3, positive for a symbol declared
             so, at some of which the formula may be undefined.
-        simplify_seconds: time limit for looking for a shorter form; 0 leaves that out.
+        simplify_seconds: time limit, in all; nothing is begun to find a better form after it. 0 leaves that out.
 
     Returns:
-        The shortest form found whose real part agrees with the program, to 1e-12 of the largest |y|, wherever the
-        program is valid. Where none does, the program word for word, with complex exponentials and logarithms.
+        The best form found whose real part agrees with the program, to 1e-12 of the largest |y|, wherever the program is
+        valid. Where none does, the program word for word, with complex exponentials and logarithms.
     """
+    until = time.monotonic() + simplify_seconds
     program = programs[index].to("cpu")
-    word_for_word = literal(program, symbols)
     check = _Check.at(program, _points(symbols) if points is None else points, strict=points is not None)
-    for positive in (True, False):
-        own = [sympy.Symbol(f"v{i}", positive=positive or None, real=True) for i in range(len(symbols))]
+    known = [symbol.is_positive or (points is not None and check.positive(i)) for i, symbol in enumerate(symbols)]
+    for positive in dict.fromkeys(((True,) * len(symbols), tuple(map(bool, known)))):
+        own = [sympy.Symbol(f"v{i}", positive=sure or None, real=True) for i, sure in enumerate(positive)]
         try:
             transcription = Transcriber(program, own).readout()
         except (ArithmeticError, TypeError, ValueError):
@@ -65,13 +71,20 @@ def to_sympy(
         best = next((form for form in (_tidied(transcription), transcription) if check.agrees(form, own)), None)
         if best is None:
             continue
-        for form in shorter_forms(best, simplify_seconds) if simplify_seconds > 0 else ():
+        settled = settle_signs(best, partial(check.sign, symbols=own))
+        if settled != best and check.agrees(settled, own):
+            best = min(best, settled, key=_length)
+        for form in shorter_forms(best, until - time.monotonic()) if simplify_seconds > 0 else ():
             form = _tidied(form)
             if _length(form) < _length(best) and check.agrees(form, own):
                 best = form
-        if complexity(best) <= _CLUMSY * complexity(word_for_word):
-            return best.xreplace(dict(zip(own, symbols, strict=True)))
-    return word_for_word
+        length = complexity(best)
+        fits = length <= max(_SHORT, _CLUMSY * len(tokens_from_program(program)[0]))  # tokens: known at once, and fewer
+        if fits or length <= _CLUMSY * complexity(literal(program, symbols)):
+            best = best.xreplace(dict(zip(own, symbols, strict=True)))
+            joined = join_roots(best)
+            return joined if complexity(joined) <= complexity(best) and check.agrees(joined, symbols) else best
+    return literal(program, symbols)
 
 
 def tidy_numbers(expr: sympy.Expr) -> sympy.Expr:
@@ -106,9 +119,10 @@ def _tidied(expr: sympy.Expr) -> sympy.Expr:
     return tidy_numbers(expr).replace(sympy.cos, cosine)
 
 
-def _length(expr: sympy.Expr) -> tuple[int, int]:
-    """What makes a form the shorter one: nodes, then digits."""
-    return complexity(expr), sum(len(repr(float(number))) for number in expr.atoms(sympy.Number))
+def _length(expr: sympy.Expr) -> tuple[bool, int, int]:
+    """What makes a form the better one: real numbers throughout, then nodes, then digits."""
+    unreal = expr.has(sympy.I, *_UNREAL)
+    return unreal, complexity(expr), sum(len(repr(float(number))) for number in expr.atoms(sympy.Number))
 
 
 @dataclass(frozen=True)
@@ -125,6 +139,19 @@ class _Check:
         result = evaluate(program, torch.from_numpy(x), rtol=None if strict else "default")
         valid = result.valid[0].numpy()
         return _Check(x[valid], result.value[0].numpy()[valid], strict)
+
+    def positive(self, column: int) -> bool:
+        return bool((self.x[:, column] > 0).all())
+
+    def sign(self, expr: sympy.Expr, symbols: Sequence[sympy.Symbol]) -> int:
+        """1 or -1 where the formula is real and of that sign at all points, else 0."""
+        try:
+            value = evaluate_expression(expr, symbols, self.x)
+        except (KeyError, OverflowError, TypeError):
+            return 0
+        if not len(value) or not (value.imag == 0).all():
+            return 0
+        return int((value.real > 0).all()) - int((value.real < 0).all())
 
     def agrees(self, expr: sympy.Expr, symbols: Sequence[sympy.Symbol]) -> bool:
         if not len(self.y):

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 
 import sympy
+from sympy.functions.elementary.trigonometric import TrigonometricFunction
 
 from emlinit.generator.expression import complexity
 
 _SAME = 1e-14  # numbers that differ by less than this share are one number
-_LARGEST_FOR_CHEAP, _LARGEST_FOR_COSTLY = 120, 28  # nodes of the formulas that are transformed
+_LARGEST_FOR_CHEAP, _LARGEST_FOR_COSTLY = 80, 28  # nodes of the formulas that are transformed
 
 
 def shorter_forms(expr: sympy.Expr, seconds: float | int) -> list[sympy.Expr]:
@@ -32,6 +33,8 @@ def shorter_forms(expr: sympy.Expr, seconds: float | int) -> list[sympy.Expr]:
 def _forms(expr: sympy.Expr, until: float) -> Iterator[sympy.Expr]:
     """Each transformation of the given form and of the shortest one so far."""
     shortest = expr
+    seen: set[sympy.Expr] = {expr}
+    tried: set[sympy.Expr] = set()
     for number, transform in enumerate(_TRANSFORMS):
         largest = _LARGEST_FOR_CHEAP if number < _N_CHEAP else _LARGEST_FOR_COSTLY
         for start in dict.fromkeys((expr, shortest)):
@@ -39,13 +42,63 @@ def _forms(expr: sympy.Expr, until: float) -> Iterator[sympy.Expr]:
                 continue
             try:
                 form = transform(start)
-                candidates = [form, sympy.powsimp(form)]
+                candidates = [form, sympy.powsimp(form)] if form not in tried else []
+                tried.add(form)
             except Exception:  # sympy fails in many ways on odd input; that costs only this form
                 continue
             for candidate in candidates:
-                if candidate != start:
+                if candidate not in seen:
+                    seen.add(candidate)
                     yield candidate
                     shortest = min(shortest, candidate, key=complexity)
+
+
+def settle_signs(expr: sympy.Expr, sign: Callable[[sympy.Expr], int]) -> sympy.Expr:
+    """The formula with |u| and with square roots and logarithms of a negative u written by -u, where the sign of u is
+    known: I/sqrt(u - 1) is 1/sqrt(1 - u) for u < 1. Of a logarithm only the real part stands.
+
+    Args:
+        expr: the formula.
+        sign: 1 or -1 for an expression that has that sign, 0 for one that has none.
+    """
+
+    def settled(node: sympy.Basic) -> sympy.Basic:
+        if not node.args or not node.free_symbols:
+            return node
+        node = node.func(*(settled(arg) for arg in node.args))
+        root = node.is_Pow and node.exp.is_Rational and node.exp.q == 2
+        if not (root or isinstance(node, (sympy.Abs, sympy.log))) or node.args[0].is_positive:
+            return node
+        u, known = node.args[0], sign(node.args[0])
+        if isinstance(node, sympy.Abs):
+            return known * u if known else node
+        if known >= 0:
+            return node
+        turned = sympy.expand_mul(-u) if u.is_Add else -u
+        return sympy.Pow(-1, node.exp) * turned**node.exp if root else sympy.log(turned)
+
+    return settled(expr)
+
+
+def join_roots(expr: sympy.Expr) -> sympy.Expr:
+    """sqrt(u) sqrt(v)/sqrt(w) = sqrt(u v/w), in symbols that are not declared positive: sympy takes it apart for those."""
+
+    def joined(*factors: sympy.Expr) -> sympy.Expr:
+        groups: dict[sympy.Expr, list[sympy.Expr]] = {}
+        others = []
+        for factor in factors:
+            if factor.is_Pow and factor.exp.is_Rational and not factor.exp.is_Integer and factor.free_symbols:
+                groups.setdefault(abs(factor.exp), []).append(factor)
+            else:
+                others.append(factor)
+        for power, roots in groups.items():
+            if all(root.exp < 0 for root in roots):
+                others.append(sympy.Mul(*(root.base for root in roots)) ** -power)
+            else:
+                others.append(sympy.Mul(*(root.base ** sympy.sign(root.exp) for root in roots)) ** power)
+        return sympy.Mul(*others)
+
+    return expr.replace(sympy.Mul, joined)
 
 
 def _recognise_inverse(expr: sympy.Expr) -> sympy.Expr:
@@ -84,6 +137,44 @@ def _unit_coefficients(expr: sympy.Expr) -> sympy.Expr:
     return expr.replace(sympy.Pow, scaled)
 
 
+def _half_angles(expr: sympy.Expr) -> sympy.Expr:
+    """a - a cos u = 2 a sin(u/2)**2, a + a cos u = 2 a cos(u/2)**2."""
+
+    def halved(*terms: sympy.Expr) -> sympy.Expr:
+        left = list(terms)
+        for term in terms:
+            for wave in sympy.Mul.make_args(term):
+                if not isinstance(wave, sympy.cos):
+                    continue
+                factor = term / wave
+                for whole, half in ((factor, sympy.cos), (-factor, sympy.sin)):
+                    if term in left and whole in left:
+                        left = [other for other in left if other not in (term, whole)]
+                        left.append(2 * whole * half(wave.args[0] / 2) ** 2)
+        return sympy.Add(*left)
+
+    return expr.replace(sympy.Add, halved)
+
+
+def _where_related(transform: Callable[[sympy.Expr], sympy.Expr]) -> Callable[[sympy.Expr], sympy.Expr]:
+    """The transformation of formulas without waves, or with two of which one may follow from the other.
+
+    Nearly all time goes into identities between waves, which waves of unrelated fitted frequencies do not have.
+    """
+
+    def only_there(expr: sympy.Expr) -> sympy.Expr:
+        seen: set[frozenset[sympy.Basic]] = set()
+        related = not expr.has(TrigonometricFunction)
+        for node in sympy.preorder_traversal(expr):
+            if isinstance(node, TrigonometricFunction):
+                held = frozenset(node.atoms(sympy.Dummy))
+                related = related or held in seen
+                seen.add(held)
+        return transform(expr) if related else expr
+
+    return only_there
+
+
 def _varies(expr: sympy.Expr) -> bool:
     return any(not isinstance(symbol, sympy.Dummy) for symbol in expr.free_symbols)
 
@@ -95,14 +186,15 @@ _TRANSFORMS: tuple[Callable[[sympy.Expr], sympy.Expr], ...] = (
     _recognise_inverse,
     lambda expr: expr.replace(sympy.asin, lambda u: sympy.Rational(1, 2) * sympy.pi - sympy.acos(u)),
     _unit_coefficients,
+    _half_angles,
     # From here on costly ones.
-    sympy.exptrigsimp,
+    _where_related(sympy.exptrigsimp),
     sympy.together,
-    sympy.trigsimp,
-    sympy.simplify,
+    _where_related(sympy.trigsimp),
+    _where_related(sympy.simplify),
     lambda expr: sympy.factor(sympy.expand(expr)),
 )
-_N_CHEAP = 6
+_N_CHEAP = 7
 
 
 def _hold_floats(expr: sympy.Expr) -> tuple[sympy.Expr, dict[sympy.Basic, sympy.Expr]]:

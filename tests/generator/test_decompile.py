@@ -129,3 +129,67 @@ def test_no_simplification_gives_the_plain_reading_at_once() -> None:
     program = compile_weighted(parse_formula("sin(x)*cos(y)", SYMBOLS), SYMBOLS)
     plain = to_sympy(program, 0, SYMBOLS, simplify_seconds=0)
     assert complexity(plain) > complexity(to_sympy(program, 0, SYMBOLS, simplify_seconds=20))
+
+
+def test_a_formula_of_real_numbers_is_read_without_complex_ones() -> None:
+    """1/sqrt(1 - y**2/x**2), written with a negative number under the root of a negative number."""
+    z = "+ c:-1.0 eml + w:-2.0 eml 1 x2 w:2.0 eml 1 x1 1"  # y**2/x**2 - 1
+    program = _program(f"eml w:-0.5 eml 1 w:-1.0 eml eml 1 {z} 1 1")
+    points = np.random.default_rng(0).uniform([2.0, 0.5], [4.0, 1.5], (40, 2))
+    expr = to_sympy(program, 0, SYMBOLS, points=points)
+    assert not expr.has(sympy.I, sympy.Abs, sympy.re)
+    wanted = evaluate(program, torch.from_numpy(points), rtol=None).value[0].numpy()
+    value = evaluate_expression(expr, SYMBOLS, points)
+    np.testing.assert_allclose(value.real, wanted, rtol=1e-12)
+    assert not value.imag.any()
+    for base in [power.base for power in expr.atoms(sympy.Pow) if power.exp.is_Rational and power.exp.q == 2]:
+        assert (evaluate_expression(base, SYMBOLS, points).real > 0).all(), expr
+
+
+def test_signs_known_from_the_data_settle_roots_and_moduli() -> None:
+    x, y = SYMBOLS
+
+    def sign(part: sympy.Expr) -> int:
+        return {x - 1: -1, x: 1, y: -1}.get(part, 0)
+
+    assert simplify.settle_signs(sympy.I * sympy.Abs(x) / sympy.sqrt(x - 1), sign) == x / sympy.sqrt(1 - x)
+    assert simplify.settle_signs(sympy.Abs(y) + sympy.log(x - 1), sign) == sympy.log(1 - x) - y
+    unknown = sympy.Abs(x + y) + sympy.sqrt(x - y) + (x - 1) ** sympy.Rational(1, 3)
+    assert simplify.settle_signs(unknown, sign) == unknown
+
+
+def test_roots_are_written_as_one() -> None:
+    program = _program("eml + w:-0.5 eml 1 x1 w:-0.5 eml 1 x2 1")
+    points = np.random.default_rng(0).uniform(0.5, 2.0, (40, 2))
+    expr = to_sympy(program, 0, SYMBOLS, points=points)
+    roots = [power for power in expr.atoms(sympy.Pow) if power.exp == sympy.Rational(1, 2)]
+    assert [root.base for root in roots] == [SYMBOLS[0] * SYMBOLS[1]]
+    u, v = SYMBOLS
+    assert simplify.join_roots(sympy.sqrt(u) * v / sympy.sqrt(u + v)) == v * sympy.sqrt(u / (u + v))
+    assert simplify.join_roots(2 / (sympy.sqrt(u) * sympy.sqrt(v))) == 2 / sympy.sqrt(u * v)
+
+
+def test_half_angles() -> None:
+    x, y = SYMBOLS
+    c = sympy.Dummy("c", positive=True)
+    assert simplify._half_angles(y * c - c * y * sympy.cos(4 * x) + y) == 2 * c * y * sympy.sin(2 * x) ** 2 + y
+    assert simplify._half_angles(c + c * sympy.cos(x)) == 2 * c * sympy.cos(x / 2) ** 2
+    assert simplify._half_angles(1 + c * sympy.cos(x)) == 1 + c * sympy.cos(x)
+
+
+def test_unrelated_waves_are_left_alone() -> None:
+    """Identities between waves of different fitted frequencies cost most of the time and there are none."""
+    x, y = SYMBOLS
+    begun: list[sympy.Expr] = []
+
+    def costly(expr: sympy.Expr) -> sympy.Expr:
+        begun.append(expr)
+        return expr
+
+    transform = simplify._where_related(costly)
+    slow, fast = (sympy.Dummy(name, positive=True) for name in ("slow", "fast"))
+    transform(sympy.sin(slow * x) + sympy.cos(fast * y))
+    assert not begun
+    for related in (sympy.sin(slow * x) ** 2 + sympy.cos(slow * x) ** 2, sympy.cos(x) * sympy.sin(y), slow * x / y):
+        assert transform(related) == related
+    assert len(begun) == 3
