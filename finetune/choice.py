@@ -17,6 +17,8 @@ from emlinit.finetune.pareto import description_length, pareto_front
 
 EXACT_ERROR = 1e-9
 """Root mean squared error, relative to that of a constant, up to which a law counts as exact."""
+_FURTHER, _FURTHER_NODES = 2, 4
+"""Entries of the front beyond the chosen law, and how many nodes they may have more than twice those of the law."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +47,8 @@ def metrics(law: Law, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
 
 
 def n_fitted(law: Law) -> int:
-    """Constants of the printed formula that are no simple numbers."""
-    return len(law.expression.atoms(sympy.Float))
+    """Constants of the printed formula that are no integers, fractions or multiples of pi; a and -a are one."""
+    return len({abs(float(number)) for number in law.expression.atoms(sympy.Float)})
 
 
 def is_exact(law: Law, x: np.ndarray, y: np.ndarray) -> bool:
@@ -64,7 +66,8 @@ def choose(
     """The Pareto front of (complexity, rmse over all rows), simplest first, and the entry to report.
 
     An exact law ends the front: the simplest one is reported. Otherwise it is the shortest description of the data among
-    the laws that hold on the validation rows (see `pareto`).
+    the laws that hold on the validation rows (see `pareto`), and at most two more entries follow it, of about twice its
+    complexity at most: what lies further fits the noise.
 
     Args:
         laws: candidates that read the same columns.
@@ -114,4 +117,6 @@ def choose(
         len(validation) if held_out else 0,
         scale,
     )
-    return front, front[chosen]
+    most = 2 * front[chosen].complexity + _FURTHER_NODES
+    further = [entry for entry in front[chosen + 1 : chosen + 1 + _FURTHER] if entry.complexity <= most]
+    return [*front[: chosen + 1], *further], front[chosen]
