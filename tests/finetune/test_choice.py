@@ -40,10 +40,12 @@ def test_an_exact_law_ends_the_front() -> None:
 
 def test_beyond_the_chosen_law_the_front_shows_little() -> None:
     rng = np.random.default_rng(0)
-    noise = 0.1 * rng.standard_normal(60)
     # Ever longer laws that fit a little more of the noise, as a search finds them.
     frequencies = [3.1, 5.3, 7.7, 11.9, 13.3, 17.1]
-    y = SIGNAL + noise + 0.01 * sum(np.cos(f * X[:, 0]) for f in frequencies)
+    waves = np.cos(X * frequencies)
+    noise = rng.standard_normal(60)
+    noise -= waves @ np.linalg.lstsq(waves, noise, rcond=None)[0]
+    y = SIGNAL + 0.1 * noise + 0.01 * waves.sum(-1)
     laws = [law("c:5.3"), law("w:2.37 x1"), *(with_wiggles(0.01, *frequencies[: k + 1]) for k in range(6))]
     front, chosen = choose(laws, X, y, ROWS[:40], ROWS[40:])
     assert chosen.law is laws[1]
