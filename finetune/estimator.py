@@ -1,6 +1,6 @@
 """EMLRegressor: the solver behind scikit-learn's interface.
 
-model = EMLRegressor(seconds=30, grammar="auto", random_state=0).fit(X, y)
+model = EMLRegressor(seconds=20, grammar="auto", random_state=0).fit(X, y)
 model.predict(X); model.sympy(); model.latex(); model.equations_
 """
 
@@ -27,7 +27,7 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    seconds : float, default=30
+    seconds : float, default=20
         Time for the search; it stops earlier when a formula fits to machine precision.
     grammar : {"auto", "exact", "weighted"}, default="auto"
         "exact" has no free constants, "weighted" fits them, "auto" tries both.
@@ -57,7 +57,7 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        seconds: Any = 30,  # scikit-learn's rule: the constructor takes anything, `fit` says what is wrong
+        seconds: Any = 20,  # scikit-learn's rule: the constructor takes anything, `fit` says what is wrong
         grammar: Any = "auto",
         checkpoint: Any = None,
         device: Any = "auto",

@@ -5,7 +5,8 @@ Legend: p point, v input variable.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -68,12 +69,24 @@ class Solution:
     """Commit hash of the initialiser, if it comes from the Hub."""
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The work is in many small tensors: a second thread gains little on a free machine and costs much on a busy one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_one_thread()
 def solve(
     x: np.ndarray,
     y: np.ndarray,
     *,
     grammar: str = "auto",
-    seconds: int | float = 30,
+    seconds: int | float = 20,
     initialisers: Mapping[str, EMLInitialiser],
     seed: int = 0,
     names: Sequence[str] | None = None,

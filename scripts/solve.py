@@ -47,7 +47,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="auto",
         help="exact has no free constants, weighted fits them, auto tries both",
     )
-    search.add_argument("--seconds", metavar="S", type=_seconds, default=30.0, help="time for the search")
+    search.add_argument("--seconds", metavar="S", type=_seconds, default=20.0, help="time for the search")
     search.add_argument(
         "--checkpoint",
         metavar="SOURCE",

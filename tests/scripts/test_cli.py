@@ -36,4 +36,4 @@ def test_solve_keeps_its_options(capsys: pytest.CaptureFixture[str]) -> None:
     options = {"target", "features", "grammar", "seconds", "checkpoint", "device", "seed", "out", "json"}
     assert {word for word in options if f"--{word}" in shown} == options
     told = " ".join(shown.split())
-    assert all(f"(default: {default})" in told for default in ("auto", "30.0", "0", "the last one"))
+    assert all(f"(default: {default})" in told for default in ("auto", "20.0", "0", "the last one"))
