@@ -42,6 +42,13 @@ def description_cost(programs: Programs) -> Int64[Tensor, " b"]:
     return programs.n_nodes + programs.used_terms().flatten(1).sum(-1) + programs.n_free()
 
 
+def description_nats(programs: Programs, loss: Float64[Tensor, " b"], n_points: int) -> Float64[Tensor, " b"]:
+    """Nats to describe targets with each program, roughly: residuals, constants and form (see `pareto`)."""
+    free = programs.n_free()
+    form = (description_cost(programs) - free).double() + 0.5 * math.log(n_points) * free
+    return 0.5 * n_points * loss.clamp_min(_ROUNDING).log() + form
+
+
 class CandidatePool:
     """Grows by `add`; forgets what is neither among the best nor on the front of loss against cost."""
 
@@ -82,11 +89,9 @@ class CandidatePool:
         return _front(self.loss)
 
     def shortest(self, n: int, n_points: int) -> Int64[Tensor, " n"]:
-        """Rows that describe `n_points` targets in the fewest nats: residuals, constants and form (see `pareto`)."""
+        """Rows that describe `n_points` targets in the fewest nats."""
         assert self.programs is not None
-        free = self.programs.n_free()
-        form = (self.cost - free).double() + 0.5 * math.log(n_points) * free
-        return (0.5 * n_points * self.loss.clamp_min(_ROUNDING).log() + form).argsort(stable=True)[:n]
+        return description_nats(self.programs, self.loss, n_points).argsort(stable=True)[:n]
 
     def best(self, n: int) -> Int64[Tensor, " n"]:
         """Rows with the smallest losses."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from emlinit.finetune.candidates import CandidatePool
+from emlinit.finetune.candidates import CandidatePool, description_nats
 from emlinit.finetune.choice import FrontEntry, choose, is_exact, metrics
 from emlinit.finetune.exact_search import search_exact
 from emlinit.finetune.law import Law
@@ -236,8 +236,8 @@ def _constant(value: float, x: np.ndarray, y: np.ndarray, names: tuple[str, ...]
 def _finalists(
     pool: CandidatePool, problem: Problem, x: np.ndarray, y: np.ndarray, *, weighted: bool
 ) -> Programs | None:
-    """Both ends of the front, in the data's units; weighted ones fitted to all training rows, as they are and with their
-    constants snapped."""
+    """The candidates worth reading, in the data's units, the best first; weighted ones are fitted to all training rows, as
+    they are and with their constants snapped."""
     if pool.programs is None:
         return None
     front = pool.front()
@@ -257,21 +257,24 @@ def _finalists(
     some = slice(0, None, max(1, math.ceil(len(targets) / _SNAP_ROWS)))
     snapped = snap(programs, points[some], targets[some]).programs
     programs = Programs.cat([programs, snapped])
-    return fit_constants(programs, points, targets, config=FitConfig(steps=20)).programs
+    fitted = fit_constants(programs, points, targets, config=FitConfig(steps=20))
+    nats = description_nats(fitted.programs, fitted.mse / targets.var(correction=0), len(targets))
+    nats[:_SIMPLEST] = -torch.inf  # read in any case, and in no time
+    return fitted.programs[nats.argsort(stable=True)]
 
 
 def _read(programs: Programs | None, names: Sequence[str], x: np.ndarray, until: float) -> list[Law]:
-    """Programs as laws, small ones first, until the time is up; how long each may take to simplify depends on what is left."""
+    """Programs as laws, one after the other until the time is up; how long each may take to simplify depends on what is left."""
     laws: list[Law] = []
     if programs is None:
         return laws
-    for number, row in enumerate(programs.n_nodes.argsort(stable=True).tolist()):
+    for number in range(len(programs)):
         left = until - time.monotonic()
         if left < 0 and len(laws) >= _LEAST_READ:
             break
         patience = min(1.0, max(0.2, left / (len(programs) - number)))
         try:
-            laws.append(Law.from_program(programs[row], names, x, simplify_seconds=patience))
+            laws.append(Law.from_program(programs[number], names, x, simplify_seconds=patience))
         except ValueError:  # a constant of this candidate overflows in the data's units
             continue
     return laws
