@@ -44,7 +44,7 @@ class Atoms:
     length: Float64[Tensor, "*n"]
     """How long the atom is to write, in powers and functions."""
 
-    def __getitem__(self, index: Tensor | slice | tuple[Tensor | slice | int, ...] | None) -> "Atoms":
+    def __getitem__(self, index: Tensor | slice | int | tuple[Tensor | slice | int, ...] | None) -> "Atoms":
         return Atoms(**{name: value[index] for name, value in vars(self).items()})
 
     @staticmethod

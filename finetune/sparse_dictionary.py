@@ -38,7 +38,7 @@ class Grids:
     """The same, of each in a product of two oscillations."""
     frequency_step: float = 0.6 * torch.pi
     """In radians."""
-    rates: tuple[float, ...] = (0.3, 1.0, 2.5, 6.0, 15.0)
+    rates: tuple[float, ...] = (0.3, 0.5, 0.8, 1.3, 2.0, 3.3, 5.0, 8.0, 15.0)
     """Of exponentials, over the range of the phase; of either sign."""
     shifts: tuple[float, ...] = (0.03, 0.2, 1.0)
     """Least values of u + θ, in ranges of the phase."""

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from emlinit.finetune.solver import Solution, solve
+from emlinit.finetune.weighted_search import WeightedSearchConfig
 from emlinit.generator.errors import UserError
 from emlinit.model import EMLInitialiser
 
@@ -31,7 +32,8 @@ def test_an_exact_law_is_found_and_ends_the_search(initialisers: dict[str, EMLIn
         return np.e - np.log(np.exp(x[:, 1]) - np.log(x[:, 0]))
 
     x = _points(200, 2)
-    solution = solve(x, truth(x), seconds=60, initialisers=initialisers, names=["a", "b"])
+    options = WeightedSearchConfig(sparse=False, lookup=False)  # they find it first, with constants
+    solution = solve(x, truth(x), seconds=60, initialisers=initialisers, names=["a", "b"], weighted=options)
     _assert_identical(solution, truth, 2)
     assert solution.grammar == "exact"
     assert solution.seconds < 60
@@ -40,6 +42,23 @@ def test_an_exact_law_is_found_and_ends_the_search(initialisers: dict[str, EMLIn
     assert solution.validation["r2"] > 1 - 1e-12
     assert solution.checkpoint is not None
     assert solution.checkpoint[0] == "builtin:exact"
+
+
+def test_what_needs_no_network_is_searched_first(initialisers: dict[str, EMLInitialiser]) -> None:
+    """A law without constants that is a sparse sum is reported as one."""
+
+    def truth(x: np.ndarray) -> np.ndarray:
+        return x[:, 0] * np.log(x[:, 1])
+
+    x = _points(200, 2)
+    remarks: list[str] = []
+    solution = solve(
+        x, truth(x), seconds=60, initialisers=initialisers, progress=lambda share, remark: remarks.append(remark)
+    )
+    _assert_identical(solution, truth, 2)
+    assert solution.grammar == "weighted"
+    assert solution.law.formula in ("x1*log(x2)", "x1*ln(x2)")
+    assert not any(remark.startswith("round") for remark in remarks)
 
 
 def test_a_weighted_law_is_found_with_its_constants(initialisers: dict[str, EMLInitialiser]) -> None:
