@@ -48,7 +48,8 @@ def test_what_needs_no_network_is_searched_first(initialisers: dict[str, EMLInit
     """A law without constants that is a sparse sum is reported as one."""
 
     def truth(x: np.ndarray) -> np.ndarray:
-        return x[:, 0] * np.log(x[:, 1])
+        value: np.ndarray = x[:, 0] * np.log(x[:, 1])
+        return value
 
     x = _points(200, 2)
     remarks: list[str] = []

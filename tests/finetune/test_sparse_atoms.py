@@ -59,7 +59,7 @@ def test_the_value_of_an_atom_is_that_of_its_program(low: list[float]) -> None:
     dictionary = make_dictionary(x)
     generator = torch.Generator().manual_seed(1)
     rows = []
-    for kinds in dictionary.atoms.kind.unique(dim=0):  # some of each family
+    for kinds in torch.unique(dictionary.atoms.kind, dim=0):  # some of each family
         own = (dictionary.atoms.kind == kinds).all(1).nonzero()[:, 0]
         rows.append(own[torch.randperm(len(own), generator=generator)[:12]])
     some = torch.cat(rows)

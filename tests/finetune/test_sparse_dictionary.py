@@ -57,7 +57,7 @@ def test_all_atoms_are_finite_and_as_said(name: str) -> None:
 def test_no_atom_is_there_twice(n_variables: int) -> None:
     atoms = make_dictionary(_points(n_variables)).atoms
     columns = torch.cat([atoms.power, atoms.kind, atoms.phase, atoms.theta, atoms.tunable], 1)
-    assert len(columns.unique(dim=0)) == len(columns)
+    assert len(torch.unique(columns, dim=0)) == len(columns)
 
 
 def _holds(dictionary: Dictionary, value: Tensor) -> bool:
