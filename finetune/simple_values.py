@@ -1,21 +1,36 @@
 """Simple numbers near a constant and what each costs to write down, in nats.
 
-The costs are those of a plain prefix code: an integer n costs about ln(1 + |n|), a fraction its numerator and its
-denominator, a multiple of π or e the name as well. A free constant known to ±σ costs ln(1 + |value| / σ): the digits that
-the data fix. So noiseless data may buy any simple value that fits, and noisy data only ones that are simpler than the
-digits they replace.
+The fractions of numbers up to 4 are what laws are made of; p/q costs about ln(1 + p) + ln q. All others cost what an
+arbitrary integer does in the universal code of the integers (Rissanen 1983), log*(n) = ln n + ln ln n + ... in nats: a
+fraction its numerator and its denominator, a decimal number its digits as an integer and its places, a multiple of π or
+e the name as well. A free constant known to ±σ costs ln(1 + |value| / σ): the digits that the data fix. As log*(n) is
+clearly above ln n, a large integer is not taken only because it lies within the error, as one always does where σ > 1/2:
+the data must fix digits beyond it. So noiseless data may buy any simple value that fits, and noisy data
+only ones that are simpler than the digits they replace.
 """
 
 import math
 
-_DENOMINATORS = (1, 2, 3, 4, 5, 6, 8, 10, 100, 1000)
+_DENOMINATORS = (1, 2, 3, 4, 5, 6, 8)
+_PLACES = (1, 2, 3)
+_USUAL = 4  # largest numerator and denominator of the fractions that laws are made of
 _UNITS = ((math.pi, (1, 2, 3, 4, 6)), (math.e, (1, 2)))
 _LARGEST_NUMERATOR = 10_000
+_NORMALISED = 1.0526  # nats: the sum of exp(-log*(n)) over all n >= 1 is 1 with this added
 
 
 def free_cost(value: float, error: float) -> float:
     """Nats that a free constant costs, `error` being its standard error (infinite: the data do not determine it)."""
     return 1.0 + (math.log1p(abs(value) / error) if error > 0 else math.inf)
+
+
+def integer_cost(n: int) -> float:
+    """Nats of an integer n >= 1 in the universal code, log*(n): log2 n + log2 log2 n + ... bits, as long as positive."""
+    total, term = _NORMALISED, math.log2(n)
+    while term > 0:
+        total += term * math.log(2)
+        term = math.log2(term)
+    return total
 
 
 def simple_values(value: float, error: float, *, largest_z: float = 6.0) -> list[tuple[float, float]]:
@@ -35,7 +50,13 @@ def simple_values(value: float, error: float, *, largest_z: float = 6.0) -> list
     for q in _DENOMINATORS:
         p = round(value * q)
         if 0 < abs(p) <= _LARGEST_NUMERATOR and math.gcd(p, q) == 1:
-            offer(p / q, math.log1p(abs(p)) + math.log(q) + (0.5 if q == 1 else 1.0))
+            usual = abs(p) <= _USUAL and q <= _USUAL
+            named = math.log1p(abs(p)) + math.log(q) + (0.5 if q == 1 else 1.0)
+            offer(p / q, named if usual else integer_cost(abs(p)) + (0.0 if q == 1 else integer_cost(q)))
+    for places in _PLACES:
+        p = round(value * 10**places)
+        if 0 < abs(p) <= _LARGEST_NUMERATOR and p % 10:
+            offer(p / 10**places, integer_cost(abs(p)) + integer_cost(places))
     for unit, denominators in _UNITS:
         for q in denominators:
             p = round(value / unit * q)

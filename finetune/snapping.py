@@ -39,6 +39,8 @@ class SnapConfig:
     """Most rounds; each may snap many constants."""
     fit_steps: int = 6
     """Levenberg-Marquardt steps of the other constants after a trial."""
+    least_gain: float = 1.0
+    """Nats that a number other than 0 must save before it replaces a free constant."""
     removal_bonus: float = 3.0
     """Nats saved by a term that goes away, beyond those of its constant."""
     z_tolerance: float = 3.0
@@ -120,7 +122,7 @@ def _moves(
         is_readout = slot == programs.source.shape[1] - 1
         turn = (2 if is_readout else 0) if math.isfinite(error) else 1
         for offset, number, nats in offers:
-            gain = cost - nats + (config.removal_bonus if number == 0.0 else 0.0)
+            gain = cost - nats + (config.removal_bonus if number == 0.0 else -config.least_gain)
             if gain > 0:
                 moves.append((_Move(owner, place, number - offset, gain), turn))
     for owner, slot in (loose & (shifts != 0)).nonzero().tolist():  # w·exp(p ln u) rather than w'·exp(-p·eml(1, u))

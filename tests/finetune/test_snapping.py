@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from emlinit.finetune.levenberg_marquardt import fit_constants
-from emlinit.finetune.simple_values import free_cost, simple_values
+from emlinit.finetune.simple_values import free_cost, integer_cost, simple_values
 from emlinit.finetune.snapping import snap
 from emlinit.finetune.tidy import drop_dead_nodes, fold_constants
 from emlinit.generator.evaluate import evaluate
@@ -60,7 +60,7 @@ def assert_same_law(programs: Programs, expected: str) -> None:
     torch.testing.assert_close(constants, want_constants, rtol=1e-14, atol=0.0)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.005])
+@pytest.mark.parametrize("noise", [0.0, 0.0005])
 @pytest.mark.parametrize("name", CASES)
 def test_simple_laws_come_back(name: str, noise: float) -> None:
     text, law, expected = CASES[name]
@@ -82,6 +82,28 @@ def test_awkward_constants_stay_free() -> None:
     assert snapped.programs.n_free()[0] == 2
     assert snapped.programs.bias[0, -1, 0] == 0.3
     assert snapped.mse[0].sqrt() < 1e-10
+
+
+@pytest.mark.parametrize(("constant", "noise"), [(1404.7, 2e-3), (57.03, 1e-2), (1404.7, 2e-4), (0.0794, 5e-3)])
+def test_a_number_is_not_round_because_one_lies_within_the_error(constant: float, noise: float) -> None:
+    x = points(25)
+    generator = torch.Generator().manual_seed(0)
+    y = constant / x[:, 0]
+    y = y + noise * y.std() * torch.randn(25, generator=generator, dtype=torch.float64)
+    fit = fit_constants(program(f"w:{0.9 * constant / math.exp(math.e)!r} eml w:1.0 eml 1 x1 1"), x, y)
+    law = snap(fit.programs, x, y).programs
+    assert law.n_free()[0] == 1
+    torch.testing.assert_close(evaluate(law, x).value[0], y, rtol=0.0, atol=4 * noise * float(y.std()))
+    slope = (evaluate(law, x).value[0][0] / evaluate(law, x).value[0][-1]).log() / (x[-1, 0] / x[0, 0]).log()
+    torch.testing.assert_close(slope, torch.tensor(1.0, dtype=torch.float64), rtol=1e-12, atol=0.0)  # this one is
+
+
+@pytest.mark.parametrize("constant", [0.8, 1.3, 12.0, 57.0, 365.25, 1405.0])
+def test_what_noiseless_data_fix_is_a_round_number(constant: float) -> None:
+    x = points(40)
+    y = constant * torch.exp(-0.7 * x[:, 0])
+    fit = fit_constants(program(f"w:{0.9 * constant!r} eml w:-0.6 x1 1"), x, y)
+    assert_same_law(snap(fit.programs, x, y).programs, f"w:{constant!r} eml w:-0.7 x1 1")
 
 
 def test_a_batch_snaps_like_its_programs() -> None:
@@ -129,3 +151,10 @@ def test_simple_values_are_near_cheap_and_sorted() -> None:
     assert set(dict(simple_values(7.3, math.inf))) == {0.0}
     assert dict(simple_values(2.0, 0.1))[2.0] < dict(simple_values(2.37, 0.001))[2.37]
     assert free_cost(2.0, 1e-12) > free_cost(2.0, 0.1) > free_cost(2.0, math.inf)
+
+
+def test_integers_cost_what_the_universal_code_says() -> None:
+    costs = [integer_cost(n) for n in range(1, 2000)]
+    assert costs == sorted(costs)
+    assert 0.6 < sum(math.exp(-cost) for cost in costs) < 1.0  # a code: no more than 1 in all, slowly reached
+    assert all(cost > math.log(n) + 1.0 for n, cost in enumerate(costs, 1))
