@@ -57,3 +57,14 @@ def test_description_grows_with_everything_that_costs() -> None:
     assert description_length(double([1e-2]), torch.tensor([6]), torch.tensor([2]), 100, 1.0) > base
     assert description_length(double([1e-2]), torch.tensor([5]), torch.tensor([3]), 100, 1.0) > base
     assert description_length(double([torch.nan]), torch.tensor([5]), torch.tensor([2]), 100, 1.0) == torch.inf
+
+
+def test_a_fitted_constant_costs_more_the_better_the_data() -> None:
+    """An exponent of 0.9965 that could be 1 saves a nat or two of residuals, less than its digits."""
+    complexity, n_free = torch.tensor([5, 5]), torch.tensor([1, 2])
+    for error in (0.1, 0.01, 1e-3):
+        mse = double([error**2, error**2 * 0.88])  # of 25 points: 1.6 nats, a constant 1.8 standard errors off
+        assert choose(complexity, n_free, mse, mse, 25, 0, 1.0) == 0
+    base = [description_length(double([error**2]), complexity[:1], torch.tensor([0]), 25, 1.0) for error in (0.1, 1e-3)]
+    more = [description_length(double([error**2]), complexity[:1], torch.tensor([1]), 25, 1.0) for error in (0.1, 1e-3)]
+    assert more[1] - base[1] > more[0] - base[0] > 0
