@@ -17,6 +17,10 @@ from emlinit.finetune.pareto import description_length, pareto_front
 
 EXACT_ERROR = 1e-9
 """Root mean squared error, relative to that of a constant, up to which a law counts as exact."""
+_DIGITS_PER_CONSTANT = 1.5
+"""Digits of the error that each constant must account for in an exact law: a series fitted to a smooth function gains
+about one digit with every term."""
+_LEAST_ERROR = 1e-13  # relative: less is asked of no law
 _FURTHER, _FURTHER_NODES = 2, 4
 """Entries of the front beyond the chosen law, and how many nodes they may have more than twice those of the law."""
 
@@ -52,8 +56,11 @@ def n_fitted(law: Law) -> int:
 
 
 def is_exact(law: Law, x: np.ndarray, y: np.ndarray) -> bool:
-    """Whether a law fits all rows to machine precision and there are more rows than constants that could make it so."""
-    return len(y) > n_fitted(law) + 1 and metrics(law, x, y)["relative"] <= EXACT_ERROR
+    """Whether a law fits all rows to machine precision, and not for its many constants: there are more rows than those, and
+    more digits than a series of as many terms would get right."""
+    constants = n_fitted(law)
+    error = min(EXACT_ERROR, max(_LEAST_ERROR, 10.0 ** (-_DIGITS_PER_CONSTANT * constants)))
+    return len(y) > constants + 1 and metrics(law, x, y)["relative"] <= error
 
 
 def choose(

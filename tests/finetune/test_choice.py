@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from emlinit.finetune.choice import choose, is_exact, n_fitted
+from emlinit.finetune.choice import choose, is_exact, metrics, n_fitted
 from emlinit.finetune.law import Law
 from emlinit.generator.grammar import from_text
 from emlinit.generator.program import programs_from_tokens
@@ -36,6 +36,22 @@ def test_an_exact_law_ends_the_front() -> None:
     assert is_exact(chosen.law, X, SIGNAL)
     assert [entry.law for entry in front] == laws[:2]
     assert chosen is front[-1]
+
+
+def test_a_long_series_is_not_an_exact_law() -> None:
+    """Eleven fitted terms are a decay to 1e-10 or so; the decay itself is exact at the same error."""
+    y = 2.5 * np.exp(-0.7 * X[:, 0]) + 0.3
+    coefficients = np.polynomial.polynomial.polyfit(X[:, 0], y, 10)
+    # x**k = exp(-k (e - ln x)) exp(k e): the factor exp(k e) belongs to the coefficient.
+    powers = "".join(
+        f"+ w:{float(a * np.exp(k * np.e))!r} eml w:-{k}.0 eml 1 x1 1 " for k, a in enumerate(coefficients) if k > 1
+    )
+    series = law(f"{powers}+ c:{float(coefficients[0])!r} w:{float(coefficients[1])!r} x1")
+    decay = law("+ c:0.3 w:2.5 eml w:-0.7 x1 1")
+    assert metrics(series, X, y)["relative"] < 1e-9
+    assert n_fitted(series) == 11
+    assert not is_exact(series, X, y)
+    assert is_exact(decay, X, y + 1e-10 * np.cos(20 * X[:, 0]))
 
 
 def test_beyond_the_chosen_law_the_front_shows_little() -> None:
