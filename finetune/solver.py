@@ -241,8 +241,8 @@ def _finalists(
     if pool.programs is None:
         return None
     front = pool.front()
-    some = [pool.shortest(_SHORTEST, len(problem.train)), front[:_CHEAPEST], front[-_MOST_ACCURATE:]]
-    rows = torch.cat(some).unique()  # cheapest first
+    ends = [pool.shortest(_SHORTEST, len(problem.train)), front[:_CHEAPEST], front[-_MOST_ACCURATE:]]
+    rows = torch.unique(torch.cat(ends))  # cheapest first
     found = pool.programs[rows]
     if weighted:
         # The simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed.
@@ -259,12 +259,13 @@ def _finalists(
     programs = Programs.cat([programs, snapped])
     fitted = fit_constants(programs, points, targets, config=FitConfig(steps=20))
     nats = description_nats(fitted.programs, fitted.mse / targets.var(correction=0), len(targets))
-    nats[:_SIMPLEST] = -torch.inf  # read in any case, and in no time
+    for first in (0, len(found)):  # the simplest, as fitted and snapped, are read in any case: it takes no time
+        nats[first : first + _SIMPLEST] = -torch.inf
     return fitted.programs[nats.argsort(stable=True)]
 
 
 def _read(programs: Programs | None, names: Sequence[str], x: np.ndarray, until: float) -> list[Law]:
-    """Programs as laws, one after the other until the time is up; how long each may take to simplify depends on what is left."""
+    """Programs as laws, one after the other until the time is up; how long simplifying takes depends on what is left."""
     laws: list[Law] = []
     if programs is None:
         return laws

@@ -10,7 +10,6 @@ Legend: n atom, f phase, v input variable, p point.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -213,12 +212,3 @@ _SLOPES = {
     LN: _ln_slope,
     INVERSE: _inverse_slope,
 }
-
-
-def __getattr__(name: str) -> Any:
-    # Until sparse_laws and sparse_pursuit import these from where they are.
-    if name in ("Dictionary", "make_dictionary"):
-        from emlinit.finetune import sparse_dictionary
-
-        return getattr(sparse_dictionary, name)
-    raise AttributeError(name)

@@ -16,8 +16,10 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from emlinit.finetune.sparse_atoms import NOTHING, Basis, make_dictionary
-from emlinit.finetune.sparse_pursuit import Goal, PursuitConfig, States, pursue
+from emlinit.finetune.sparse_atoms import NOTHING, Basis
+from emlinit.finetune.sparse_dictionary import make_dictionary
+from emlinit.finetune.sparse_pursuit import PursuitConfig, pursue
+from emlinit.finetune.sparse_states import Goal, States
 from emlinit.finetune.tidy import fix_simple_exponents
 from emlinit.generator.builder import Builder
 from emlinit.generator.compile_weighted import program_from_slot
@@ -37,7 +39,7 @@ class SparseConfig:
     """Most rows at which sums are pursued."""
     candidates: int = 3
     """Candidates of each number of terms and stage."""
-    monomials: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=7, beam=12, tried=32, eliminate=True))
+    monomials: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=7, beam=12, tried=32, algebra=True))
     """Stage 1: monomials."""
     simple: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=4, beam=8, tried=24))
     """Stage 2: and functions of simple arguments."""

@@ -17,38 +17,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
-from emlinit.finetune.sparse_atoms import EXP, NOTHING, ONE, SIN, Atoms, Basis, Dictionary
+from emlinit.finetune.sparse_atoms import NOTHING, Atoms
+from emlinit.finetune.sparse_dictionary import Dictionary
+from emlinit.finetune.sparse_polynomials import eliminate, polynomial_terms, quotients
+from emlinit.finetune.sparse_states import Goal, States, Sums, close_up, joined, orthonormal
 
 _COLLINEAR = 1e-9  # of |f|²: what is nearer than this to the span of a state's atoms adds nothing
-_FAVOUR = 1e9
-_POINTS_PER_TERM = 2  # at least so many for each term of a full polynomial
+_FAVOUR = 1e9  # by which the simplest atoms come before all others
 _TUNABLE_PENALTY = 2.0  # what a simple atom may leave over more than a tunable one
-_DEGREES = ((1, 1), (2, 1), (1, 2), (2, 2), (3, 1), (3, 2), (2, 3), (3, 3))  # of p and q
-_VANISHES = 1e-11  # a singular value, relative to the largest
-_LEAST_REACH = 0.1  # of θu, over the range of u
-
-
-@dataclass(frozen=True, eq=False)
-class Goal:
-    """What a sparse sum is to be: t = g(y)."""
-
-    kind: str
-    """Name of g."""
-    value: Float64[Tensor, " p"]
-    """t."""
-    weight: Float64[Tensor, " p"]
-    """|dy/dt| at the points, by which errors of t are counted."""
-    rational: bool = False
-    """Whether atoms times t may be taken, too: then t is a sum over a sum."""
-    sign: float = 1.0
-    """-1 if g is taken of -y."""
-    shift: float = 0.0
-    """What is subtracted from y first."""
-    deep: bool = False
-    """Whether it is pursued for `terms` rounds, or for `shallow_terms`."""
 
 
 @dataclass(frozen=True)
@@ -69,40 +48,31 @@ class PursuitConfig:
     """The simplest atoms, so many, and as many of the best alone: all pairs of them are tried."""
     tried_pairs: int = 12
     """Of these extensions, those that are solved."""
-    eliminate: bool = False
-    """Whether sums are also found by leaving out terms of a full polynomial, one goal a time."""
+    algebra: bool = False
+    """Whether polynomials and their quotients are also found by linear algebra (see `sparse_polynomials`)."""
     tuning_steps: int = 6
     """Gauss-Newton steps of a round."""
     exact: float = 1e-13
     """Root mean squared error, relative to the target's deviation from its mean, up to which a target is done."""
 
 
-@dataclass(frozen=True, eq=False)
-class States:
-    """Sparse sums."""
-
-    target: Int64[Tensor, " s"]
-    """Which target each is for."""
-    atoms: Atoms
-    """Of batch shape (s, k); places not taken are `NOTHING`."""
-    coefficient: Float64[Tensor, "s k"]
-    """Of the atoms."""
-    error: Float64[Tensor, " s"]
-    """Weighted squared error, relative to that of the best constant."""
-
-    def __getitem__(self, rows: Tensor) -> "States":
-        return States(self.target[rows], self.atoms[rows], self.coefficient[rows], self.error[rows])
-
-
 def pursue(
     dictionary: Dictionary, goals: Sequence[Goal], config: PursuitConfig | None = None, *, deadline: float = math.inf
 ) -> list[States]:
     """The best sparse sums of each round, those of a goal sorted by error; ends a round after the first exact one, which a
-    shorter one may follow."""
+    shorter one may follow.
+
+    Args:
+        dictionary: the atoms, at the points of the goals.
+        goals: one or more.
+        config: options.
+        deadline: on the clock of `time.monotonic`; no round begins after it.
+    """
     config = config or PursuitConfig()
-    pursuit = _Pursuit(dictionary, goals, config)
+    sums = Sums(dictionary.basis, goals)
+    pursuit = _Pursuit(dictionary, sums, config)
     rounds: list[States] = []
-    states, was_exact = pursuit.start(), False
+    states, was_exact = sums.start(), False
     for number in range(config.terms):
         if time.monotonic() >= deadline:
             break
@@ -117,7 +87,7 @@ def pursue(
 
 
 class _Pursuit:
-    def __init__(self, dictionary: Dictionary, goals: Sequence[Goal], config: PursuitConfig) -> None:
+    def __init__(self, dictionary: Dictionary, sums: Sums, config: PursuitConfig) -> None:
         self.basis, self.atoms, self.config = dictionary.basis, dictionary.atoms, config
         self.value, self.n_paired = dictionary.value, dictionary.n_paired
         self.square = self.value.square()
@@ -125,136 +95,50 @@ class _Pursuit:
         self.denominator_value, self.denominator_square = self.value[self.denominator], self.square[self.denominator]
         self.cross = self.value[0 : self.n_paired : 2] * self.value[1 : self.n_paired : 2]
         self.tunable = self.atoms.tunable.any(1)
-        self.goals = goals
-        self.targets = torch.stack([goal.value for goal in goals])
-        weights = self.weights = torch.stack([goal.weight for goal in goals])
-        mean = (weights.square() * self.targets).sum(1, keepdim=True) / weights.square().sum(1, keepdim=True)
-        self.spread = dictionary.basis.u.amax(1) - dictionary.basis.u.amin(1)
-        self.scale = (weights * (self.targets - mean)).square().sum(1)
-
-    def start(self) -> States:
-        """For each target nothing, and a constant."""
-        n = len(self.targets)
-        target = torch.arange(n).repeat_interleave(2)
-        atoms = _nothing(2 * n, 1, self.atoms.power.shape[1])
-        atoms.kind[1::2] = ONE
-        return self._solve(target, atoms)
-
-    def columns(self, target: Tensor, atoms: Atoms) -> Tensor:
-        """Weighted values (s, k, p)."""
-        value = self.basis.values(atoms)
-        value = torch.where(atoms.on_target[..., None], value * self.targets[target][:, None], value)
-        return value * self.weights[target][:, None]
-
-    def _solve(self, target: Tensor, atoms: Atoms) -> States:
-        """States with the best coefficients."""
-        columns = self.columns(target, atoms)
-        q, r, norms = _orthonormal(columns)
-        goal = self.weights[target] * self.targets[target]
-        inner = (q @ goal[:, :, None])[..., 0]
-        residual = goal - (q * inner[..., None]).sum(1)
-        inner = inner + (q @ residual[:, :, None])[..., 0]
-        residual = goal - (q * inner[..., None]).sum(1)
-        coefficient = torch.linalg.solve_triangular(r, inner[..., None], upper=True)[..., 0] / norms
-        below = atoms.on_target
-        if bool(below.any()):
-            # t = n + d t was solved for n and d; its error is that of n / (1 - d), or else d = 1 would be a solution.
-            terms = columns * coefficient[..., None]
-            d = torch.where(below[..., None], terms, 0.0).sum(1) / goal
-            n = torch.where(below[..., None], 0.0, terms).sum(1)
-            residual = torch.where(below.any(1)[:, None], goal - n / (1.0 - d), residual)
-        error = residual.square().sum(1) / self.scale[target]
-        error = torch.where(coefficient.isfinite().all(1) & error.isfinite(), error, torch.inf)
-        return States(target, atoms, coefficient, error)
+        self.sums, self.goals = sums, sums.goals
+        self.targets, self.weights = sums.targets, sums.weights
 
     def round(self, states: States, number: int) -> States:
         """The best extensions of all states by one term."""
-        config = self.config
+        exact = self.config.exact
         parts: list[Atoms] = []
         targets: list[int] = []
-        for target in range(len(self.targets)):
+        for target, goal in enumerate(self.goals):
             own = (states.target == target).nonzero()[:, 0]
-            own = own[states.error[own] > config.exact**2]
-            if len(own) and (number < config.shallow_terms or self.goals[target].deep):
-                extensions = [self._extend(target, states[own]).atoms]
-                if number < config.shallow_terms and config.paired_states:
-                    extensions.append(self._extend_by_two(target, states[own]).atoms)
-                if number == 0 and config.eliminate:
-                    found = self._quotients(target) if self.goals[target].rational else self._eliminate(target)
-                    extensions += [atoms[None] for atoms in found]
-                parts.append(_joined(extensions))
+            own = own[states.error[own] > exact**2]
+            if len(own) and (number < self.config.shallow_terms or goal.deep):
+                parts.append(joined(self._extensions(target, states[own], number)))
                 targets += [target] * len(parts[-1].kind)
         if not parts:
             return states[torch.zeros(0, dtype=torch.int64)]
-        extended = self._tune(self._solve(torch.tensor(targets), _close_up(_joined(parts))))
-        kept = []
-        for target in range(len(self.targets)):
-            own = (extended.target == target).nonzero()[:, 0]
-            length = torch.where(extended.atoms.kind[own, :, 0] != NOTHING, extended.atoms.length[own], 0.0).sum(1)
-            own = own[length.argsort(stable=True)]
-            own = own[extended.error[own].clamp_min(config.exact**2).argsort(stable=True)]
-            error = extended.error[own]
-            new = torch.ones(len(own), dtype=torch.bool)
-            new[1:] = (error[1:] - error[:-1]).abs() > 1e-9 * error[:-1]
-            kept.append(own[new & error.isfinite()][: config.beam])
-        return extended[torch.cat(kept)]
+        solved = self.sums.solve(torch.tensor(targets), close_up(joined(parts)))
+        extended = self.sums.tune(solved, self.config.tuning_steps, exact)
+        return extended[torch.cat([self._best(extended, target) for target in range(len(self.goals))])]
 
-    def _eliminate(self, target: int) -> list[Atoms]:
-        """Sums of monomials found from the other end: all polynomial terms at first, the least significant ones left out
-        step by step. It finds sums in which no term stands out."""
-        is_power = (self.atoms.kind == ONE).all(1) & (self.atoms.power >= 0).all(1)
-        is_power &= (self.atoms.power.remainder(1.0) == 0).all(1)
-        w, t = self.weights[target], self.targets[target]
-        kept = self.atoms[is_power.nonzero()[: len(t) // _POINTS_PER_TERM, 0]]
-        found = []
-        while len(kept.kind) > 1:
-            columns = self.basis.values(kept) * w
-            q, r, norms = _orthonormal(columns[None])
-            size = torch.linalg.solve_triangular(r[0], torch.eye(len(columns), dtype=torch.float64), upper=True).norm(dim=1)
-            coefficient = torch.linalg.solve_triangular(r[0], (q[0] @ (w * t))[:, None], upper=True)[:, 0]
-            significance = (coefficient / size).abs()
-            n_left = len(columns) - max(1, len(columns) // 4) if len(columns) > 24 else len(columns) - 1
-            kept = kept[significance.topk(n_left).indices.sort().values]
-            if n_left <= self.config.terms:
-                found.append(kept)
-        return found
+    def _extensions(self, target: int, states: States, number: int) -> list[Atoms]:
+        """What one goal's states become in round `number`."""
+        config = self.config
+        extensions = [self._extend(target, states)]
+        if number < config.shallow_terms and config.paired_states:
+            extensions.append(self._extend_by_two(target, states))
+        if number == 0 and config.algebra:
+            find = quotients if self.goals[target].rational else eliminate
+            found = find(polynomial_terms(self.atoms), self.basis, self.goals[target], config.terms)
+            extensions += [atoms[None] for atoms in found]
+        return extensions
 
-    def _quotients(self, target: int) -> list[Atoms]:
-        """Exact quotients of polynomials p/q in lowest terms: p - t q = 0 is linear in the coefficients of both, and with
-        the degrees that suffice only one combination of the columns vanishes."""
-        w, t = self.weights[target], self.targets[target]
-        is_power = (self.atoms.kind == ONE).all(1) & (self.atoms.power >= 0).all(1)
-        is_power &= (self.atoms.power.remainder(1.0) == 0).all(1)
-        powers = self.atoms[is_power.nonzero()[:, 0]]
-        values = self.basis.values(powers) * w
-        degree = powers.power.sum(1)
-        for above, below in _DEGREES:
-            p, q = (degree <= above).nonzero()[:, 0], (degree <= below).nonzero()[:, 0]
-            if _POINTS_PER_TERM * (len(p) + len(q)) > len(t):
-                continue
-            columns = torch.cat([values[p], values[q] * t])
-            norms = torch.linalg.vector_norm(columns, dim=1)
-            _, size, rows = torch.linalg.svd((columns / norms[:, None]).mT, full_matrices=False)
-            if not bool(size[-1] < _VANISHES * size[0]):
-                continue
-            share = rows[-1].abs()
-            taken = share > 1e-6 * share.max()
-            p, q = p[taken[: len(p)]], q[taken[len(p) :]]
-            if not len(p) or not len(q) or len(p) + len(q) > self.config.terms + 1:
-                continue
-            # Divided by one term of the denominator, whichever leaves the shortest atoms.
-            found = []
-            for leading in range(len(q)):
-                others = torch.cat([q[:leading], q[leading + 1 :]])
-                atoms = powers[torch.cat([p, others])]
-                power = atoms.power - powers.power[q[leading]]
-                on_target = torch.arange(len(power)) >= len(p)
-                length = power.abs().sum(1)
-                found.append(Atoms(**{**vars(atoms), "power": power, "on_target": on_target, "length": length}))
-            return [min(found, key=lambda atoms: float(atoms.length.sum()))]
-        return []
+    def _best(self, states: States, target: int) -> Int64[Tensor, " s"]:
+        """The states of one goal that go on: the best ones, of equal error the shortest, no error twice."""
+        own = (states.target == target).nonzero()[:, 0]
+        length = torch.where(states.atoms.kind[own, :, 0] != NOTHING, states.atoms.length[own], 0.0).sum(1)
+        own = own[length.argsort(stable=True)]
+        own = own[states.error[own].clamp_min(self.config.exact**2).argsort(stable=True)]
+        error = states.error[own]
+        new = torch.ones(len(own), dtype=torch.bool)
+        new[1:] = (error[1:] - error[:-1]).abs() > 1e-9 * error[:-1]
+        return own[new & error.isfinite()][: self.config.beam]
 
-    def _extend_by_two(self, target: int, states: States) -> States:
+    def _extend_by_two(self, target: int, states: States) -> Atoms:
         """The most promising extensions of one target's best states by two atoms at once: of two that only together explain
         anything, neither would be chosen alone."""
         config = self.config
@@ -276,7 +160,7 @@ class _Pursuit:
         parts = []
         for row in range(min(config.paired_states, len(states.target))):
             state = states[torch.tensor([row])]
-            q = _orthonormal(self.columns(state.target, state.atoms))[0][0]
+            q = orthonormal(self.sums.columns(state.target, state.atoms))[0][0]
             residual = goal - q.T @ (q @ goal)
             rest = value - (value @ q.T) @ q
             size = torch.linalg.vector_norm(rest, dim=1)
@@ -293,13 +177,12 @@ class _Pursuit:
             first, second = best[pairs // len(best)], best[pairs % len(best)]
             parent = state.atoms[torch.zeros_like(first)]
             parts.append(Atoms.cat([parent, atoms[first[:, None]], atoms[second[:, None]]], 1))
-        joined = Atoms.cat(parts)
-        return _unsolved(torch.full((len(joined.kind),), target), joined)
+        return Atoms.cat(parts)
 
-    def _extend(self, target: int, states: States) -> States:
+    def _extend(self, target: int, states: States) -> Atoms:
         """The most promising extensions of one target's states, not yet solved."""
         config, n_paired = self.config, self.n_paired
-        q, _, _ = _orthonormal(self.columns(states.target, states.atoms))
+        q, _, _ = orthonormal(self.sums.columns(states.target, states.atoms))
         w = self.weights[target]
         goal = w * self.targets[target]
         residual = goal - (q * (q @ goal)[..., None]).sum(1)
@@ -347,117 +230,4 @@ class _Pursuit:
         second = self.atoms[torch.where(is_pair, first + 1, first)[:, None]]
         second.kind[~is_pair] = NOTHING
         second.tunable[~is_pair] = False
-        atoms = Atoms.cat([states.atoms[parent], added, second], 1)
-        return _unsolved(states.target[parent], atoms)
-
-    def _tune(self, states: States) -> States:
-        """Gauss-Newton in θ from each state, never to a worse one; the two of a pair keep one θ each."""
-        movable = states.atoms.tunable.flatten(1).any(1)
-        rows = (movable & (states.error > self.config.exact**2) & states.error.isfinite()).nonzero()[:, 0]
-        if not len(rows):
-            return states
-        tuned = states[rows]
-        for _ in range(self.config.tuning_steps):
-            tuned = self._step(tuned)
-        order = torch.arange(len(states.target))
-        order[rows] = len(order) + torch.arange(len(rows))
-        both = States(
-            torch.cat([states.target, tuned.target]),
-            Atoms.cat([states.atoms, tuned.atoms]),
-            torch.cat([states.coefficient, tuned.coefficient]),
-            torch.cat([states.error, tuned.error]),
-        )
-        return both[order]
-
-    def _step(self, states: States) -> States:
-        """One damped step; the best of it and its half and tenth, if that is better than none."""
-        weight = self.weights[states.target]
-        value, slope = self.basis.values_and_slopes(states.atoms)
-        times = (
-            torch.where(states.atoms.on_target[..., None], self.targets[states.target][:, None], 1.0) * weight[:, None]
-        )
-        columns = value * times
-        slopes = (slope * (states.coefficient[..., None] * times)[:, :, None]).flatten(1, 2)
-        residual = weight * self.targets[states.target] - (columns * states.coefficient[..., None]).sum(1)
-        matrix = torch.cat([columns, slopes], 1)
-        norms = torch.linalg.vector_norm(matrix, dim=2)
-        matrix = matrix / torch.where(norms > 0, norms, 1.0)[..., None]
-        n = matrix.shape[1]
-        ridge = (1e-5 * torch.eye(n, dtype=torch.float64)).expand(len(matrix), n, n)
-        augmented = torch.cat([matrix.mT, ridge], 1)
-        right = torch.nn.functional.pad(residual, (0, n))
-        q, r = torch.linalg.qr(augmented)
-        step = torch.linalg.solve_triangular(r, q.mT @ right[..., None], upper=True)[..., 0]
-        step = torch.where(norms > 0, step / torch.where(norms > 0, norms, 1.0), 0.0)
-        k = columns.shape[1]
-        move = step[:, k:].view(len(matrix), k, 2).nan_to_num(0.0)
-        best = states
-        for size in (1.0, 0.3):
-            moved = Atoms(**{**vars(states.atoms), "theta": states.atoms.theta + size * move})
-            new = self._solve(states.target, moved)
-            better = (new.error < best.error) & self._sensible(moved)
-            best = _choose(better, new, best)
-        return best
-
-    def _sensible(self, atoms: Atoms) -> Tensor:
-        """Whether no θ is so small that the atom is nearly a monomial or a constant: sums of those fit anything, badly
-        conditioned."""
-        reach = atoms.theta.abs() * self.spread[atoms.phase]
-        rate = (atoms.kind >= SIN) & (atoms.kind <= EXP)
-        return ~(atoms.tunable & rate & (reach < _LEAST_REACH)).flatten(1).any(1)
-
-
-def _choose(mask: Tensor, first: States, second: States) -> States:
-    theta = torch.where(mask[:, None, None], first.atoms.theta, second.atoms.theta)
-    return States(
-        first.target,
-        Atoms(**{**vars(first.atoms), "theta": theta}),
-        torch.where(mask[:, None], first.coefficient, second.coefficient),
-        torch.where(mask, first.error, second.error),
-    )
-
-
-def _orthonormal(columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Orthonormal rows (s, k, p) that span the columns (s, k, p), the triangular factor, and the norms: columns = norms ·
-    rᵀ q. What is 0 or depends on the columns before it has a row of zeros and a diagonal of 1."""
-    norms = torch.linalg.vector_norm(columns, dim=2)
-    norms = torch.where((norms > 0) & norms.isfinite(), norms, 1.0)
-    unit = (columns / norms[..., None]).nan_to_num(0.0, 0.0, 0.0)
-    q, r = torch.linalg.qr(unit.mT)
-    if q.shape[2] < columns.shape[1]:
-        raise ValueError("more atoms than points")
-    dependent = torch.diagonal(r, dim1=1, dim2=2).abs() < 1e-12
-    q = torch.where(dependent[:, None], 0.0, q).mT
-    r = torch.where(dependent[:, :, None], torch.eye(r.shape[1], dtype=r.dtype), r)
-    return q, r, norms
-
-
-def _joined(parts: Sequence[Atoms]) -> Atoms:
-    """Sums of different lengths one below the other."""
-    width = max(part.kind.shape[1] for part in parts)
-    wide = [Atoms.cat([part, _nothing(len(part.kind), width - part.kind.shape[1], part.power.shape[2])], 1) for part in parts]
-    return Atoms.cat(wide)
-
-
-def _unsolved(target: Tensor, atoms: Atoms) -> States:
-    nothing = torch.zeros(atoms.kind.shape[:2], dtype=torch.float64)
-    return States(target, atoms, nothing, nothing[:, 0])
-
-
-def _close_up(atoms: Atoms) -> Atoms:
-    """Places that are not taken last: a column of zeros has an arbitrary direction, which must not come before others."""
-    empty = atoms.kind[..., 0] == NOTHING
-    order = empty.to(torch.uint8).argsort(dim=1, stable=True)[:, : int((~empty).sum(1).max())]
-    return atoms[torch.arange(len(order))[:, None], order]
-
-
-def _nothing(s: int, k: int, v: int) -> Atoms:
-    return Atoms(
-        torch.zeros(s, k, v, dtype=torch.float64),
-        torch.full((s, k, 2), NOTHING),
-        torch.zeros(s, k, 2, dtype=torch.int64),
-        torch.zeros(s, k, 2, dtype=torch.float64),
-        torch.zeros(s, k, 2, dtype=torch.bool),
-        torch.zeros(s, k, dtype=torch.bool),
-        torch.zeros(s, k, dtype=torch.float64),
-    )
+        return Atoms.cat([states.atoms[parent], added, second], 1)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from emlinit.finetune.sparse_atoms import COS, EXP, NOTHING, ONE, SIN, Basis
 from emlinit.finetune.sparse_dictionary import Dictionary, Grids, make_dictionary
-from emlinit.finetune.sparse_pursuit import Goal, PursuitConfig, States, pursue
+from emlinit.finetune.sparse_pursuit import PursuitConfig, pursue
+from emlinit.finetune.sparse_states import Goal, States
 
 EXACT = PursuitConfig().exact ** 2
 
@@ -119,7 +120,7 @@ def test_a_quotient_is_found_and_not_the_target_itself() -> None:
     monomials = dictionary.part(dictionary.is_monomial)
     a, b = x.unbind(1)
     quotient = (2.0 + a * b) / (1.0 + 0.3 * a + 0.5 * b**2)
-    found = pursue(monomials, [_goal(quotient, rational=True)], PursuitConfig(terms=4, eliminate=True))
+    found = pursue(monomials, [_goal(quotient, rational=True)], PursuitConfig(terms=4, algebra=True))
     states, row = _best(found)
     assert float(states.error[row]) <= EXACT
     assert bool(states.atoms.on_target[row].any())
