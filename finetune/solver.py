@@ -38,6 +38,7 @@ _FINISH_SHARE, _FINISH_LEAST = 0.15, 1.0  # of the time, and in seconds: for rea
 _SECONDS_PER_ROUND = 5.0  # more than a round takes: rounds, not the clock, should end the search, so that it repeats
 # Candidates that are read as formulas: the shortest descriptions of the data, and from either end of the front.
 _SHORTEST, _CHEAPEST, _MOST_ACCURATE = 7, 3, 1
+_EXACT_READ = 3  # exact laws after which no more are read: the shortest come first
 _LEAST_READ = 10  # laws that are read however long it takes
 _SIMPLEST = 3  # best of the simplest laws, read in any case
 _SNAP_ROWS = 1000  # rows that decide which constants are simple
@@ -139,7 +140,7 @@ def solve(
         report("reading the candidates as formulas")
         weighted_too = name == "weighted"
         programs = _finalists(pools[name], rescaled if weighted_too else problem, own_x, y, weighted=weighted_too)
-        new = _read(programs, own_names, own_x, began + seconds)
+        new = _read(programs, own_names, own_x, y, began + seconds)
         laws.extend(new)
         found_in.extend([name] * len(new))
         return any(is_exact(law, own_x, y) for law in new)
@@ -264,20 +265,23 @@ def _finalists(
     return fitted.programs[nats.argsort(stable=True)]
 
 
-def _read(programs: Programs | None, names: Sequence[str], x: np.ndarray, until: float) -> list[Law]:
-    """Programs as laws, one after the other until the time is up; how long simplifying takes depends on what is left."""
+def _read(programs: Programs | None, names: Sequence[str], x: np.ndarray, y: np.ndarray, until: float) -> list[Law]:
+    """Programs as laws, one after the other until some are exact or the time is up; how long simplifying takes depends on
+    what is left of it."""
     laws: list[Law] = []
+    n_exact = 0
     if programs is None:
         return laws
     for number in range(len(programs)):
         left = until - time.monotonic()
-        if left < 0 and len(laws) >= _LEAST_READ:
+        if (left < 0 and len(laws) >= _LEAST_READ) or n_exact >= _EXACT_READ:
             break
         patience = min(1.0, max(0.2, left / (len(programs) - number)))
         try:
             laws.append(Law.from_program(programs[number], names, x, simplify_seconds=patience))
         except ValueError:  # a constant of this candidate overflows in the data's units
             continue
+        n_exact += is_exact(laws[-1], x, y)
     return laws
 
 

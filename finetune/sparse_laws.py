@@ -39,12 +39,14 @@ class SparseConfig:
     """Most rows at which sums are pursued."""
     candidates: int = 3
     """Candidates of each number of terms and stage."""
-    monomials: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=7, beam=12, tried=32, algebra=True))
+    monomials: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=3, beam=12, tried=32, algebra_terms=7))
     """Stage 1: monomials."""
     simple: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=4, beam=8, tried=24))
     """Stage 2: and functions of simple arguments."""
     tuned: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=4, beam=5, tried=10, paired_states=0))
     """Stage 3: and functions with rates, frequencies and shifts to be found."""
+    long: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=7, beam=12, tried=32))
+    """Stage 4: monomials, for longer sums. They come last, as they approximate nearly everything."""
 
 
 def propose_sparse(
@@ -73,6 +75,7 @@ def propose_sparse(
         (dictionary.is_monomial, goals, config.monomials),
         (fixed, goals, config.simple),
         (everything, few, config.tuned),
+        (dictionary.is_monomial, [goal for goal in goals if goal.deep], config.long),
     ):
         found = pursue(dictionary.part(rows), wanted, _affordable(pursuit, len(y)), deadline=deadline)
         if not found:

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from emlinit.finetune.sparse_atoms import NOTHING, Atoms
+from emlinit.finetune.sparse_atoms import NOTHING, ONE, Atoms
 from emlinit.finetune.sparse_dictionary import Dictionary
 from emlinit.finetune.sparse_polynomials import eliminate, polynomial_terms, quotients
 from emlinit.finetune.sparse_states import Goal, States, Sums, close_up, joined, orthonormal
@@ -44,12 +44,13 @@ class PursuitConfig:
     """Extensions of each target's states that are tuned in a round."""
     paired_states: int = 4
     """States of each target that are also extended by two atoms at once."""
-    paired_atoms: int = 120
-    """The simplest atoms, so many, and as many of the best alone: all pairs of them are tried."""
+    paired_atoms: int = 80
+    """The simplest monomials and the simplest other atoms, so many each, and as many of the best alone: all pairs of them
+    are tried."""
     tried_pairs: int = 12
     """Of these extensions, those that are solved."""
-    algebra: bool = False
-    """Whether polynomials and their quotients are also found by linear algebra (see `sparse_polynomials`)."""
+    algebra_terms: int = 0
+    """Most terms of polynomials and their quotients that are found by linear algebra (see `sparse_polynomials`)."""
     tuning_steps: int = 6
     """Gauss-Newton steps of a round."""
     exact: float = 1e-13
@@ -121,9 +122,9 @@ class _Pursuit:
         extensions = [self._extend(target, states)]
         if number < config.shallow_terms and config.paired_states:
             extensions.append(self._extend_by_two(target, states))
-        if number == 0 and config.algebra:
+        if number == 0 and config.algebra_terms:
             find = quotients if self.goals[target].rational else eliminate
-            found = find(polynomial_terms(self.atoms), self.basis, self.goals[target], config.terms)
+            found = find(polynomial_terms(self.atoms), self.basis, self.goals[target], config.algebra_terms)
             extensions += [atoms[None] for atoms in found]
         return extensions
 
@@ -152,9 +153,15 @@ class _Pursuit:
             below.on_target[:] = True
             value = torch.cat([value, self.denominator_value * goal])
             atoms = Atoms.cat([atoms, below])
-        is_below = atoms.on_target
-        place = torch.where(is_below, torch.arange(len(atoms.kind)) - len(single), torch.arange(len(atoms.kind)))
-        simplest = place < config.paired_atoms  # of either kind; they are always among those tried
+        is_below, is_monomial = atoms.on_target, (atoms.kind == ONE).all(1)
+        simplest = torch.zeros_like(is_below)  # of every sort; they are always among those tried
+        for sort in (
+            is_monomial & ~is_below,
+            is_monomial & is_below,
+            ~is_monomial & ~is_below,
+            ~is_monomial & is_below,
+        ):
+            simplest[sort.nonzero()[: config.paired_atoms, 0]] = True
         n_tried = config.paired_atoms + int(simplest.sum())
         norm = torch.linalg.vector_norm(value, dim=1)
         parts = []

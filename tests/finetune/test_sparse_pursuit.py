@@ -120,7 +120,7 @@ def test_a_quotient_is_found_and_not_the_target_itself() -> None:
     monomials = dictionary.part(dictionary.is_monomial)
     a, b = x.unbind(1)
     quotient = (2.0 + a * b) / (1.0 + 0.3 * a + 0.5 * b**2)
-    found = pursue(monomials, [_goal(quotient, rational=True)], PursuitConfig(terms=4, algebra=True))
+    found = pursue(monomials, [_goal(quotient, rational=True)], PursuitConfig(terms=4, algebra_terms=7))
     states, row = _best(found)
     assert float(states.error[row]) <= EXACT
     assert bool(states.atoms.on_target[row].any())
