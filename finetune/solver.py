@@ -32,7 +32,7 @@ EXACT_SHARE = 0.3
 """Share of the time left after the search without a network that `auto` gives to the exact grammar."""
 EXACT_LOSS = 1e-15
 """Loss up to which `auto` takes a tree without constants for a candidate."""
-SURELY_EXACT = 1e-24
+SURELY_EXACT = 1e-27
 """Loss of a law with constants at which `auto` looks no further."""
 _FINISH_SHARE, _FINISH_LEAST = 0.15, 1.0  # of the time, and in seconds: for reading candidates as formulas
 _SECONDS_PER_ROUND = 5.0  # more than a round takes: rounds, not the clock, should end the search, so that it repeats
@@ -41,6 +41,7 @@ _SHORTEST, _CHEAPEST, _MOST_ACCURATE = 7, 3, 1
 _EXACT_READ = 3  # exact laws after which no more are read: the shortest come first
 _LEAST_READ = 10  # laws that are read however long it takes
 _SIMPLEST = 3  # best of the simplest laws, read in any case
+_SNAP_CONSTANTS = 12  # most constants of a law that is snapped
 _SNAP_ROWS = 1000  # rows that decide which constants are simple
 
 
@@ -256,7 +257,9 @@ def _finalists(
         return programs
     points, targets = torch.from_numpy(x)[problem.train], torch.from_numpy(y)[problem.train]
     some = slice(0, None, max(1, math.ceil(len(targets) / _SNAP_ROWS)))
-    snapped = snap(programs, points[some], targets[some]).programs
+    # Snapping tries every constant many times, and with very many of them a law is not one that has simple numbers.
+    few = (programs.n_free() <= _SNAP_CONSTANTS).nonzero()[:, 0]
+    snapped = snap(programs[few], points[some], targets[some]).programs
     programs = Programs.cat([programs, snapped])
     fitted = fit_constants(programs, points, targets, config=FitConfig(steps=20))
     nats = description_nats(fitted.programs, fitted.mse / targets.var(correction=0), len(targets))

@@ -27,6 +27,7 @@ from emlinit.generator.program import Programs
 from emlinit.generator.slots import Slot
 
 _LARGEST = 1e12  # of g(y) over its median size: beyond it the sums would be about one point
+_POINTS_PER_CONSTANT = 2  # at least so many, or else a sum interpolates
 _QUOTIENT = 1.5  # what a term of a denominator adds to the length of a sum
 _NEGLIGIBLE = 1e-9  # of g(y): terms that never reach this are left out of an exact sum
 
@@ -125,7 +126,7 @@ def _programs(
     found: list[States], goals: list[Goal], basis: Basis, config: SparseConfig, n_variables: int
 ) -> Programs | None:
     """The best states as programs: the shortest exact ones, or the best of each length."""
-    exact = config.monomials.exact**2
+    exact, n_points = config.monomials.exact**2, len(goals[0].value)
     by_terms: dict[int, list[tuple[float, float, States, int]]] = {}
     exact_ones: list[tuple[float, float, States, int]] = []
     for states in found:
@@ -145,7 +146,7 @@ def _programs(
     programs = []
     for *_, states, row in chosen:
         program = _program(states, row, goals[int(states.target[row])], basis, n_variables)
-        if program is not None:
+        if program is not None and int(program.n_free()) <= max(2, n_points // _POINTS_PER_CONSTANT):
             programs.append(program)
     return Programs.cat(programs) if programs else None
 

@@ -27,7 +27,6 @@ from emlinit.finetune.sparse_states import Goal, States, Sums, close_up, joined,
 
 _COLLINEAR = 1e-9  # of |f|²: what is nearer than this to the span of a state's atoms adds nothing
 _FAVOUR = 1e9  # by which the simplest atoms come before all others
-_TUNABLE_PENALTY = 2.0  # what a simple atom may leave over more than a tunable one
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,13 @@ class PursuitConfig:
     beam: int = 12
     """States of each target that are kept in a round."""
     tried: int = 36
-    """Extensions of each target's states that are tuned in a round."""
+    """Extensions of each target's states by fixed atoms that are solved in a round; half as many by tunable ones and by pairs
+    are tuned."""
     paired_states: int = 4
     """States of each target that are also extended by two atoms at once."""
     paired_atoms: int = 80
-    """The simplest monomials and the simplest other atoms, so many each, and as many of the best alone: all pairs of them
-    are tried."""
+    """The simplest monomials and the simplest other atoms, so many each (half as many of those in a denominator), and as many
+    of the best alone: all pairs of them are tried."""
     tried_pairs: int = 12
     """Of these extensions, those that are solved."""
     algebra_terms: int = 0
@@ -96,6 +96,9 @@ class _Pursuit:
         self.denominator_value, self.denominator_square = self.value[self.denominator], self.square[self.denominator]
         self.cross = self.value[0 : self.n_paired : 2] * self.value[1 : self.n_paired : 2]
         self.tunable = self.atoms.tunable.any(1)
+        atoms = self.atoms
+        function = torch.cat([atoms.power, atoms.kind.double(), atoms.phase.double()], 1)
+        self.family = torch.unique(function, dim=0, return_inverse=True)[1]  # all but θ
         self.sums, self.goals = sums, sums.goals
         self.targets, self.weights = sums.targets, sums.weights
 
@@ -161,7 +164,7 @@ class _Pursuit:
             ~is_monomial & ~is_below,
             ~is_monomial & is_below,
         ):
-            simplest[sort.nonzero()[: config.paired_atoms, 0]] = True
+            simplest[sort.nonzero()[: config.paired_atoms // (1 + int(bool(is_below[sort].any()))), 0]] = True
         n_tried = config.paired_atoms + int(simplest.sum())
         norm = torch.linalg.vector_norm(value, dim=1)
         parts = []
@@ -187,17 +190,55 @@ class _Pursuit:
         return Atoms.cat(parts)
 
     def _extend(self, target: int, states: States) -> Atoms:
-        """The most promising extensions of one target's states, not yet solved."""
-        config, n_paired = self.config, self.n_paired
+        """The most promising extensions of one target's states by an atom or a pair, not yet solved.
+
+        Fixed atoms, tunable ones and pairs have places of their own, and of one function only the best θ counts:
+        neighbouring ones would take all places.
+        """
+        n, n_paired = len(self.value), self.n_paired
+        singles, pairs, squares = self._gains(target, states)
+        n_single, s = len(singles), len(states.target)
+        left_over = (squares - torch.cat([singles, pairs])).clamp_min(0.0)  # (f, s)
+        left_over[:n_paired] = torch.inf  # those of a pair are not taken alone
+        left_over[:n] = _best_of_each(left_over[:n], self.family, self.tunable)
+        left_over[n_single:] = _best_of_each(
+            left_over[n_single:], self.family[0:n_paired:2], self.tunable[0:n_paired:2]
+        )
+        number = torch.arange(len(left_over))
+        is_tunable = torch.nn.functional.pad(self.tunable, (0, len(left_over) - n))
+        chosen = []
+        tried = self.config.tried
+        sorts = ((~is_tunable & (number < n_single), tried), (is_tunable, tried // 2), (number >= n_single, tried // 2))
+        for sort, places in sorts:
+            rows = sort.nonzero()[:, 0]
+            own = left_over[rows].flatten()
+            least = own.topk(min(places, len(own)), largest=False)
+            best = least.indices[least.values.isfinite()]
+            chosen.append(rows[best // s] * s + best % s)
+        which, parent = torch.cat(chosen) // s, torch.cat(chosen) % s
+        is_pair, below = which >= n_single, (which >= n) & (which < n_single)
+        first = torch.where(is_pair, 2 * (which - n_single), which)
+        first[below] = self.denominator[which[below] - n]
+        added = self.atoms[first[:, None]]
+        added.on_target[:] = below[:, None]
+        second = self.atoms[torch.where(is_pair, first + 1, first)[:, None]]
+        second.kind[~is_pair] = NOTHING
+        second.tunable[~is_pair] = False
+        return Atoms.cat([states.atoms[parent], added, second], 1)
+
+    def _gains(self, target: int, states: States) -> tuple[Tensor, Tensor, Tensor]:
+        """How much each atom, and after them each atom times the target, would lower the squared error of each state; the
+        same of the pairs; and the squared errors."""
+        n_paired = self.n_paired
         q, _, _ = orthonormal(self.sums.columns(states.target, states.atoms))
         w = self.weights[target]
         goal = w * self.targets[target]
         residual = goal - (q * (q @ goal)[..., None]).sum(1)
         residual = residual - (q * (q @ residual[:, :, None])).sum(1)
         s, k, _ = q.shape
-        gains, pair_gains = [], None
+        gains, pairs = [], self.value.new_zeros(0, s)
         for on_target in (False, True) if self.goals[target].rational else (False,):
-            row_weight = w * self.targets[target] if on_target else w
+            row_weight = goal if on_target else w
             value = self.denominator_value if on_target else self.value
             square = self.denominator_square if on_target else self.square
             right = (row_weight * torch.cat([residual[:, None], q], 1)).flatten(0, 1)
@@ -214,27 +255,18 @@ class _Pursuit:
                 ab = (self.cross @ row_weight.square())[:, None] - (inside[0:n_paired:2] * inside[1:n_paired:2]).sum(-1)
                 determinant = aa * bb - ab.square()
                 gain = (a.square() * bb - 2 * a * b * ab + b.square() * aa) / determinant
-                pair_gains = torch.where(determinant > 1e-6 * aa * bb, gain, 0.0)
+                pairs = torch.where(determinant > 1e-6 * aa * bb, gain, 0.0)
         if len(gains) == 2:
             # y·f = y for f near 1: as long as nothing stands above the line, a denominator explains nothing.
             above = (states.atoms.kind[..., 0] != NOTHING) & ~states.atoms.on_target & (states.atoms.length > 0)
             gains[1] = torch.where(above.any(1), gains[1], 0.0)
-        # the single atoms, those times the target, the pairs
-        n = len(self.value)
-        gain = torch.cat(gains + ([pair_gains] if pair_gains is not None else []))
-        gain[:n_paired] = 0.0
-        n_single = sum(map(len, gains))
-        left_over = (residual.square().sum(1) - gain).clamp_min(0.0)  # (f, s)
-        left_over[:n][self.tunable] *= _TUNABLE_PENALTY
-        left_over[n_single:] *= _TUNABLE_PENALTY
-        best = left_over.flatten().topk(min(config.tried, left_over.numel()), largest=False).indices
-        which, parent = best // s, best % s
-        is_pair, below = which >= n_single, (which >= n) & (which < n_single)
-        first = torch.where(is_pair, 2 * (which - n_single), which)
-        first[below] = self.denominator[which[below] - n]
-        added = self.atoms[first[:, None]]
-        added.on_target[:] = below[:, None]
-        second = self.atoms[torch.where(is_pair, first + 1, first)[:, None]]
-        second.kind[~is_pair] = NOTHING
-        second.tunable[~is_pair] = False
-        return Atoms.cat([states.atoms[parent], added, second], 1)
+        return torch.cat(gains), pairs, residual.square().sum(1)
+
+
+def _best_of_each(left_over: Tensor, family: Tensor, tunable: Tensor) -> Tensor:
+    """The same, but infinite for tunable atoms beside which there is a better one of their family."""
+    if not len(family):
+        return left_over
+    least = left_over.new_full((int(family.max()) + 1, left_over.shape[1]), torch.inf)
+    least.scatter_reduce_(0, family[:, None].expand_as(left_over), left_over, "amin")
+    return torch.where(tunable[:, None] & (left_over > least[family]), torch.inf, left_over)

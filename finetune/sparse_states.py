@@ -94,16 +94,16 @@ class Sums:
         below = atoms.on_target
         if bool(below.any()):
             # t = n + d t was solved for n and d; its error is that of n / (1 - d), or else d = 1 would be a solution.
-            terms = columns * coefficient[..., None]
-            d = torch.where(below[..., None], terms, 0.0).sum(1) / goal
-            n = torch.where(below[..., None], 0.0, terms).sum(1)
+            terms = self.basis.values(atoms) * coefficient[..., None]
+            d = torch.where(below[..., None], terms, 0.0).sum(1)
+            n = torch.where(below[..., None], 0.0, terms).sum(1) * self.weights[target]
             residual = torch.where(below.any(1)[:, None], goal - n / (1.0 - d), residual)
         error = residual.square().sum(1) / self.scale[target]
         error = torch.where(coefficient.isfinite().all(1) & error.isfinite(), error, torch.inf)
         return States(target, atoms, coefficient, error)
 
     def tune(self, states: States, steps: int, exact: float) -> States:
-        """Gauss-Newton in θ from each state, never to a worse one; the two of a pair keep one θ each."""
+        """Gauss-Newton in θ from each state, never to a worse one; the two of a pair move each on its own."""
         movable = states.atoms.tunable.flatten(1).any(1)
         rows = (movable & (states.error > exact**2) & states.error.isfinite()).nonzero()[:, 0]
         if not len(rows):
@@ -122,7 +122,7 @@ class Sums:
         return both[order]
 
     def _step(self, states: States) -> States:
-        """One damped step; the best of it and its half and tenth, if that is better than none."""
+        """One damped step, or three tenths of it, if that is better than none."""
         weight = self.weights[states.target]
         value, slope = self.basis.values_and_slopes(states.atoms)
         times = (

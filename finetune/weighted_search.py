@@ -50,7 +50,7 @@ class WeightedSearchConfig(SearchConfig):
     """Whether sparse sums of simple functions are searched before the first round."""
     sparse_config: SparseConfig = field(default_factory=SparseConfig)
     """How much of them is searched."""
-    surely_exact_loss: float = 1e-24
+    surely_exact_loss: float = 1e-27
     """Loss at which the sparse search stops; sums of many terms come near `exact_loss` without being the law."""
     lookup_refit: int = 16
     """Candidates of the lookup that are fitted again."""

@@ -100,7 +100,7 @@ def test_a_law_of_few_points_is_found_and_noise_is_none() -> None:
     [
         3,
         6,
-        pytest.param(12, marks=pytest.mark.xfail(strict=True, reason="programs of as many constants as points")),
+        12,
     ],
 )
 def test_few_points_are_proposed_something_but_not_interpolated(n: int) -> None:
