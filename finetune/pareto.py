@@ -5,9 +5,9 @@ The description length of data with a law, in nats, is
     points/2 · ln(mse)  +  cost of the constants  +  nats_per_node · complexity,
 
 the residuals at the precision the law leaves, its constants, its form. k numbers estimated from n points (the constants and
-the error itself) cost k/2 · ln(n) (Rissanen 1978), or, if more, k · n / (n - k - 1), the small-sample correction of Hurvich
-& Tsai (1989): eight points must not buy a law of six constants. To that each constant adds ln(scale of y / error), the
-digits that one point fixes: the better the data, the more a fitted 0.9965 costs that could be 1. The law with the shortest
+the error itself) cost k/2 · ln(n) (Rissanen 1978), and each constant ln(scale of y / error), the digits that one point
+fixes: the better the data, the more a fitted 0.9965 costs that could be 1. Or, if more, k · n / (n - k - 1), the small-sample
+correction of Hurvich & Tsai (1989): eight points must not buy a law of six constants. The law with the shortest
 description wins, among those whose *validation* error is not clearly worse than the best one's: what was fitted to noise
 is short on paper and fails there.
 
@@ -61,9 +61,9 @@ def description_length(
     floor = (RELATIVE_FLOOR * scale) ** 2 + 1e-300
     k = n_free.to(torch.float64) + 1
     spare = n_points - k - 1
-    constants = torch.maximum(0.5 * math.log(n_points) * k, k * n_points / spare.clamp_min(1e-300))
     digits = (scale / (mse + floor).sqrt()).log().clamp_min(0.0)
-    constants = constants + torch.where(n_free > 0, n_free * digits, 0.0)
+    precise = 0.5 * math.log(n_points) * k + torch.where(n_free > 0, n_free * digits, 0.0)
+    constants = torch.maximum(precise, k * n_points / spare.clamp_min(1e-300))
     length = 0.5 * n_points * (mse + floor).log() + constants + NATS_PER_NODE * complexity
     length = torch.where(spare > 0, length, torch.inf)
     return torch.where(mse.isfinite(), length, torch.inf)

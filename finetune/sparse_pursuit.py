@@ -40,13 +40,13 @@ class PursuitConfig:
     beam: int = 12
     """States of each target that are kept in a round."""
     tried: int = 36
-    """Extensions of each target's states by fixed atoms that are solved in a round; half as many by tunable ones and by pairs
-    are tuned."""
+    """Extensions of each target's states by fixed atoms that are solved in a round; half as many by tunable ones, and by
+    pairs, are tuned."""
     paired_states: int = 4
     """States of each target that are also extended by two atoms at once."""
     paired_atoms: int = 80
-    """The simplest monomials and the simplest other atoms, so many each (half as many of those in a denominator), and as many
-    of the best alone: all pairs of them are tried."""
+    """The simplest monomials and the simplest other atoms, so many each (half as many of those in a denominator), and as
+    many of the best alone: all pairs of them are tried."""
     tried_pairs: int = 12
     """Of these extensions, those that are solved."""
     algebra_terms: int = 0
