@@ -6,8 +6,8 @@ The description length of data with a law, in nats, is
 
 the residuals at the precision the law leaves, its constants, its form. k numbers estimated from n points (the constants and
 the error itself) cost k/2 · ln(n) (Rissanen 1978), and each constant ln(scale of y / error), the digits that one point
-fixes: the better the data, the more a fitted 0.9965 costs that could be 1. Or, if more, k · n / (n - k - 1), the small-sample
-correction of Hurvich & Tsai (1989): eight points must not buy a law of six constants. The law with the shortest
+fixes: the better the data, the more a fitted 0.9965 costs that could be 1. Or, if more, k · n / (n - k - 1), the
+small-sample correction of Hurvich & Tsai (1989): eight points must not buy a law of six constants. The law with the shortest
 description wins, among those whose *validation* error is not clearly worse than the best one's: what was fitted to noise
 is short on paper and fails there.
 
