@@ -126,13 +126,15 @@ def _programs(
     found: list[States], goals: list[Goal], basis: Basis, config: SparseConfig, n_variables: int
 ) -> Programs | None:
     """The best states as programs: the shortest exact ones, or the best of each length."""
-    exact, n_points = config.monomials.exact**2, len(goals[0].value)
+    exact, most_constants = config.monomials.exact**2, max(2, len(goals[0].value) // _POINTS_PER_CONSTANT)
     by_terms: dict[int, list[tuple[float, float, States, int]]] = {}
     exact_ones: list[tuple[float, float, States, int]] = []
     for states in found:
         taken = _taken(states, basis, goals)
         length = torch.where(taken, states.atoms.length + 1 + _QUOTIENT * states.atoms.on_target, 0.0).sum(1).tolist()
         for row, (n_terms, error) in enumerate(zip(taken.sum(1).tolist(), states.error.tolist(), strict=True)):
+            if n_terms > most_constants:
+                continue
             entry = (error, length[row], states, row)
             by_terms.setdefault(n_terms, []).append(entry)
             if error <= exact:
@@ -146,7 +148,7 @@ def _programs(
     programs = []
     for *_, states, row in chosen:
         program = _program(states, row, goals[int(states.target[row])], basis, n_variables)
-        if program is not None and int(program.n_free()) <= max(2, n_points // _POINTS_PER_CONSTANT):
+        if program is not None and int(program.n_free()) <= most_constants:
             programs.append(program)
     return Programs.cat(programs) if programs else None
 
