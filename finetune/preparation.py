@@ -6,7 +6,7 @@ a change: `restore_units` folds the factors back into its weights.
 Legend: p point, v input variable.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -65,20 +65,30 @@ def prepare(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, rescale: 
     held_out, others = order[:n_held], order[n_held:]
     train, search = np.sort(others[:TRAIN_ROWS]), np.sort(others[:SEARCH_ROWS])
     validation = np.sort(held_out[: round(VALIDATION_SHARE * TRAIN_ROWS)]) if n_held else train
-    chosen = x[:, columns]
-    x_unit, y_unit = np.ones(len(columns)), 1.0
-    if rescale:
-        x_unit = np.array([_unit(np.abs(column).max(), _SEEN_X) for column in chosen.T])
-        y_unit = _unit(float(np.abs(y).max()) * float(np.sqrt(np.mean((y / np.abs(y).max()) ** 2))), _SEEN_Y)
-    return Problem(
-        torch.from_numpy(chosen / x_unit),
-        torch.from_numpy(y / y_unit),
+    problem = Problem(
+        torch.from_numpy(x[:, columns]),
+        torch.from_numpy(y.copy()),
         torch.from_numpy(train),
         torch.from_numpy(search),
         torch.from_numpy(validation),
         columns,
-        torch.from_numpy(x_unit),
-        y_unit,
+        torch.ones(len(columns), dtype=torch.float64),
+        1.0,
+    )
+    return in_known_units(problem) if rescale else problem
+
+
+def in_known_units(problem: Problem) -> Problem:
+    """The same rows and columns of a problem in the data's units, in units that the initialiser knows."""
+    x, y = problem.x.numpy(), problem.y.numpy()
+    x_unit = np.array([_unit(np.abs(column).max(), _SEEN_X) for column in x.T])
+    y_unit = _unit(float(np.abs(y).max()) * float(np.sqrt(np.mean((y / np.abs(y).max()) ** 2))), _SEEN_Y)
+    return replace(
+        problem,
+        x=torch.from_numpy(x / x_unit),
+        y=torch.from_numpy(y / y_unit),
+        x_unit=torch.from_numpy(x_unit),
+        y_unit=y_unit,
     )
 
 

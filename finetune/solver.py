@@ -17,7 +17,7 @@ from emlinit.finetune.choice import FrontEntry, choose, is_exact, metrics
 from emlinit.finetune.exact_search import search_exact
 from emlinit.finetune.law import Law
 from emlinit.finetune.levenberg_marquardt import FitConfig, fit_constants
-from emlinit.finetune.preparation import Problem, prepare, restore_units
+from emlinit.finetune.preparation import Problem, in_known_units, prepare, restore_units
 from emlinit.finetune.snapping import snap
 from emlinit.finetune.weighted_search import WeightedSearchConfig, search_weighted, simple_laws
 from emlinit.generator.errors import UserError
@@ -100,7 +100,7 @@ def solve(
     Args:
         x: points, float64 of shape (p, v), finite.
         y: targets, float64 of shape (p,), finite.
-        grammar: "exact" (no free constants), "weighted", or "auto" (exact first, then weighted).
+        grammar: "exact" (no free constants), "weighted", or "auto" (both; what needs no network first).
         seconds: time for the search; it ends earlier when a law is exact or nothing new is found.
         initialisers: the learned start of each grammar that is searched.
         seed: source of all randomness.
@@ -134,13 +134,12 @@ def solve(
     # Each its own: how far the clock lets one search go must not change what the next one draws.
     generators = {name: torch.Generator().manual_seed(seed) for name in wanted}
     pools = {name: CandidatePool() for name in wanted}
-    rescaled = prepare(x, y, np.random.default_rng(seed), rescale=True)
+    prepared = {"exact": problem, "weighted": in_known_units(problem)}
 
     def read(name: str) -> bool:
         """Candidates as formulas; whether one of them is exact."""
         report("reading the candidates as formulas")
-        weighted_too = name == "weighted"
-        programs = _finalists(pools[name], rescaled if weighted_too else problem, own_x, y, weighted=weighted_too)
+        programs = _finalists(pools[name], prepared[name], own_x, y, weighted=name == "weighted")
         new = _read(programs, own_names, own_x, y, began + seconds)
         laws.extend(new)
         found_in.extend([name] * len(new))
@@ -149,6 +148,7 @@ def solve(
     options = weighted or WeightedSearchConfig()
 
     def search_laws(max_rounds: int, until: float, config: WeightedSearchConfig = options) -> None:
+        rescaled = prepared["weighted"]
         search_weighted(
             initialisers["weighted"],
             rescaled.x[rescaled.search],

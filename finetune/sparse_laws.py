@@ -71,7 +71,7 @@ def propose_sparse(
     dictionary = make_dictionary(x)
     fixed = ~dictionary.atoms.tunable.any(1)
     everything = torch.ones_like(fixed)
-    few = [replace(goal, rational=False) for goal in goals if goal.kind in ("y", "ln", "inverse") and not goal.rational]
+    few = [goal for goal in goals if goal.kind in ("y", "ln", "inverse") and not goal.rational]
     for rows, wanted, pursuit in (
         (dictionary.is_monomial, goals, config.monomials),
         (fixed, goals, config.simple),
@@ -127,15 +127,15 @@ def _programs(
 ) -> Programs | None:
     """The best states as programs: the shortest exact ones, or the best of each length."""
     exact, most_constants = config.monomials.exact**2, max(2, len(goals[0].value) // _POINTS_PER_CONSTANT)
-    by_terms: dict[int, list[tuple[float, float, States, int]]] = {}
-    exact_ones: list[tuple[float, float, States, int]] = []
+    by_terms: dict[int, list[tuple[float, float, States, int, Tensor]]] = {}
+    exact_ones: list[tuple[float, float, States, int, Tensor]] = []
     for states in found:
         taken = _taken(states, basis, goals)
         length = torch.where(taken, states.atoms.length + 1 + _QUOTIENT * states.atoms.on_target, 0.0).sum(1).tolist()
         for row, (n_terms, error) in enumerate(zip(taken.sum(1).tolist(), states.error.tolist(), strict=True)):
             if n_terms > most_constants:
                 continue
-            entry = (error, length[row], states, row)
+            entry = (error, length[row], states, row, taken[row])
             by_terms.setdefault(n_terms, []).append(entry)
             if error <= exact:
                 exact_ones.append(entry)
@@ -146,8 +146,8 @@ def _programs(
             new = [e for i, e in enumerate(entries) if not i or e[0] > (1 + 1e-6) * entries[i - 1][0]]
             chosen += new[: config.candidates]
     programs = []
-    for *_, states, row in chosen:
-        program = _program(states, row, goals[int(states.target[row])], basis, n_variables)
+    for *_, states, row, own in chosen:
+        program = _program(states, row, own, goals[int(states.target[row])], basis, n_variables)
         if program is not None and int(program.n_free()) <= most_constants:
             programs.append(program)
     return Programs.cat(programs) if programs else None
@@ -161,17 +161,17 @@ def _taken(states: States, basis: Basis, goals: list[Goal]) -> Bool[Tensor, "s k
     return (states.atoms.kind[..., 0] != NOTHING) & ((reach > _NEGLIGIBLE) | (states.error > 1e-18)[:, None])
 
 
-def _program(states: States, row: int, goal: Goal, basis: Basis, n_variables: int) -> Programs | None:
-    """One state as a program for y; None where a constant overflows."""
+def _program(
+    states: States, row: int, taken: Bool[Tensor, " k"], goal: Goal, basis: Basis, n_variables: int
+) -> Programs | None:
+    """The atoms of one state that are taken as a program for y; None where a constant overflows."""
     positive = [i + 1 for i in range(n_variables) if not bool(basis.negative[i].any())]
     builder = Builder(n_variables, positive)
     above: list[Slot] = []
     below: list[Slot] = []
-    one = states[torch.tensor([row])]
-    taken = _taken(one, basis, [goal] * (int(one.target[0]) + 1))[0]
     try:
         for k in taken.nonzero()[:, 0].tolist():
-            atom, coefficient = one.atoms[0, k], float(one.coefficient[0, k])
+            atom, coefficient = states.atoms[row, k], float(states.coefficient[row, k])
             on_target = bool(atom.on_target)
             part = builder.scale(basis.slot(atom, builder), -coefficient if on_target else coefficient)
             (below if on_target else above).append(part)

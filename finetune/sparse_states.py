@@ -77,14 +77,16 @@ class Sums:
 
     def columns(self, target: Int64[Tensor, " s"], atoms: Atoms) -> Float64[Tensor, "s k p"]:
         """Weighted values (s, k, p)."""
-        value = self.basis.values(atoms)
+        return self._weighted(self.basis.values(atoms), target, atoms)
+
+    def _weighted(self, value: Tensor, target: Tensor, atoms: Atoms) -> Tensor:
         value = torch.where(atoms.on_target[..., None], value * self.targets[target][:, None], value)
         return value * self.weights[target][:, None]
 
     def solve(self, target: Int64[Tensor, " s"], atoms: Atoms) -> States:
         """States with the best coefficients."""
-        columns = self.columns(target, atoms)
-        q, r, norms = orthonormal(columns)
+        value = self.basis.values(atoms)
+        q, r, norms = orthonormal(self._weighted(value, target, atoms))
         goal = self.weights[target] * self.targets[target]
         inner = (q @ goal[:, :, None])[..., 0]
         residual = goal - (q * inner[..., None]).sum(1)
@@ -94,7 +96,7 @@ class Sums:
         below = atoms.on_target
         if bool(below.any()):
             # t = n + d t was solved for n and d; its error is that of n / (1 - d), or else d = 1 would be a solution.
-            terms = self.basis.values(atoms) * coefficient[..., None]
+            terms = value * coefficient[..., None]
             d = torch.where(below[..., None], terms, 0.0).sum(1)
             n = torch.where(below[..., None], 0.0, terms).sum(1) * self.weights[target]
             residual = torch.where(below.any(1)[:, None], goal - n / (1.0 - d), residual)
