@@ -1,4 +1,5 @@
-"""The pool of candidates that a search has found: the best ones, and for every cost the best that costs no more.
+"""The pool of candidates that a search has found: the best ones, the shortest descriptions of the data, and for every cost
+the best that costs no more.
 
 Legend: b candidate.
 """
@@ -33,7 +34,9 @@ class SearchConfig:
 
 _ROUNDING = 1e-28  # losses below it are all as good
 CAPACITY = 96
-"""Candidates kept besides those on the front."""
+"""Candidates with the smallest losses that are kept."""
+CAPACITY_SHORTEST = 32
+"""Shortest descriptions that are kept."""
 
 
 def description_cost(programs: Programs) -> Int64[Tensor, " b"]:
@@ -51,9 +54,11 @@ def description_nats(programs: Programs, loss: Float64[Tensor, " b"], n_points: 
 
 
 class CandidatePool:
-    """Grows by `add`; forgets what is neither among the best nor on the front of loss against cost."""
+    """Grows by `add`; forgets what is neither among the best, nor among the shortest descriptions of `n_points` targets, nor
+    on the front of loss against cost."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_points: int) -> None:
+        self.n_points = n_points
         self.programs: Programs | None = None
         self.loss: Float64[Tensor, " b"] = torch.zeros(0, dtype=torch.float64)
         self.cost: Int64[Tensor, " b"] = torch.zeros(0, dtype=torch.int64)
@@ -83,16 +88,18 @@ class CandidatePool:
         keep = torch.zeros(len(order), dtype=torch.bool)
         keep[loss.argsort(stable=True)[:CAPACITY]] = True
         keep[_front(loss)] = True
-        self.programs, self.loss, self.cost = programs[order[keep]], loss[keep], cost[keep]
+        programs = programs[order]
+        keep[description_nats(programs, loss, self.n_points).argsort(stable=True)[:CAPACITY_SHORTEST]] = True
+        self.programs, self.loss, self.cost = programs[keep], loss[keep], cost[keep]
 
     def front(self) -> Int64[Tensor, " f"]:
         """Rows on the front, cheapest first: each has a smaller loss than everything that costs no more."""
         return _front(self.loss)
 
-    def shortest(self, n: int, n_points: int) -> Int64[Tensor, " n"]:
-        """Rows that describe `n_points` targets in the fewest nats."""
+    def shortest(self, n: int) -> Int64[Tensor, " n"]:
+        """Rows that describe the targets in the fewest nats."""
         assert self.programs is not None
-        return description_nats(self.programs, self.loss, n_points).argsort(stable=True)[:n]
+        return description_nats(self.programs, self.loss, self.n_points).argsort(stable=True)[:n]
 
     def best(self, n: int) -> Int64[Tensor, " n"]:
         """Rows with the smallest losses."""

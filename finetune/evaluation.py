@@ -53,7 +53,7 @@ class Run:
 
 def run_one(run: Run, initialiser: EMLInitialiser | None) -> Outcome:
     """Solve and score; `initialiser` is needed by the methods that say so."""
-    problem, pool = run.problem, CandidatePool()
+    problem, pool = run.problem, CandidatePool(len(run.problem.y))
     x, y = torch.from_numpy(problem.x), torch.from_numpy(problem.y)
     generator = torch.Generator().manual_seed(run.seed)
     began = time.monotonic()

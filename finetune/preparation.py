@@ -26,6 +26,8 @@ TRAIN_ROWS, SEARCH_ROWS = 20_000, 2000
 Which law it is shows in so many rows or in none; only the constants of the law chosen gain from more.
 """
 
+_ENOUGH_ROWS, _ENOUGH_VALUES = 64, 4  # without a zero, and of a variable in them: else rows with zeros stay
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -38,7 +40,8 @@ class Problem:
     train: Tensor
     """Indices of the training rows, at most `TRAIN_ROWS`, drawn at random."""
     search: Tensor
-    """Indices of the training rows that structures are searched on, at most `SEARCH_ROWS`, drawn at random."""
+    """Indices of the training rows that structures are searched on, at most `SEARCH_ROWS`, drawn at random; those at
+    which a variable is 0 are left out if there are enough others."""
     validation: Tensor
     """Indices of the validation rows; the training rows again if there are too few rows to hold some out."""
     columns: tuple[int, ...]
@@ -63,7 +66,7 @@ def prepare(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, rescale: 
     order = rng.permutation(n)
     n_held = round(VALIDATION_SHARE * n) if n >= MIN_ROWS_TO_HOLD_OUT else 0
     held_out, others = order[:n_held], order[n_held:]
-    train, search = np.sort(others[:TRAIN_ROWS]), np.sort(others[:SEARCH_ROWS])
+    train, search = np.sort(others[:TRAIN_ROWS]), np.sort(_without_zeros(x[:, columns], others)[:SEARCH_ROWS])
     validation = np.sort(held_out[: round(VALIDATION_SHARE * TRAIN_ROWS)]) if n_held else train
     problem = Problem(
         torch.from_numpy(x[:, columns]),
@@ -76,6 +79,21 @@ def prepare(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, rescale: 
         1.0,
     )
     return in_known_units(problem) if rescale else problem
+
+
+def _without_zeros(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The rows at which no variable is 0, as far as enough are left and each variable keeps several values.
+
+    A program takes powers through logarithms, so x² has no value at 0 there; the formula that is read from it has one,
+    and is fitted and judged on all rows.
+    """
+    kept, n_values = rows, [min(_ENOUGH_VALUES, len(np.unique(column))) for column in x[rows].T]
+    for zero in sorted((x[rows] == 0).T, key=np.count_nonzero):
+        left = np.intersect1d(kept, rows[~zero])
+        enough = len(left) >= min(_ENOUGH_ROWS, len(rows) / 2)
+        if enough and all(len(np.unique(x[left, i])) >= n for i, n in enumerate(n_values)):
+            kept = left
+    return rows[np.isin(rows, kept)]
 
 
 def in_known_units(problem: Problem) -> Problem:

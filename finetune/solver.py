@@ -133,7 +133,7 @@ def solve(
     found_in: list[str] = []
     # Each its own: how far the clock lets one search go must not change what the next one draws.
     generators = {name: torch.Generator().manual_seed(seed) for name in wanted}
-    pools = {name: CandidatePool() for name in wanted}
+    pools = {name: CandidatePool(len(problem.train)) for name in wanted}
     prepared = {"exact": problem, "weighted": in_known_units(problem)}
 
     def read(name: str) -> bool:
@@ -243,7 +243,7 @@ def _finalists(
     if pool.programs is None:
         return None
     front = pool.front()
-    ends = [pool.shortest(_SHORTEST, len(problem.train)), front[:_CHEAPEST], front[-_MOST_ACCURATE:]]
+    ends = [pool.shortest(_SHORTEST), front[:_CHEAPEST], front[-_MOST_ACCURATE:]]
     rows = torch.unique(torch.cat(ends))  # cheapest first
     found = pool.programs[rows]
     if weighted:

@@ -26,6 +26,7 @@ from emlinit.finetune.sparse_polynomials import eliminate, polynomial_terms, quo
 from emlinit.finetune.sparse_states import Goal, States, Sums, close_up, joined, orthonormal
 
 _COLLINEAR = 1e-9  # of |f|²: what is nearer than this to the span of a state's atoms adds nothing
+_PAIRS_RANKED = 50_000  # of all pairs, those from which the best of any two families are taken
 _FAVOUR = 1e9  # by which the simplest atoms come before all others
 
 
@@ -49,6 +50,11 @@ class PursuitConfig:
     many of the best alone: all pairs of them are tried."""
     tried_pairs: int = 12
     """Of these extensions, those that are solved."""
+    function_pairs: int = 0
+    """If any, then instead of these pairs those in which at least one atom has a θ to be found: so many are tuned, one of
+    any two families."""
+    function_atoms: int = 800
+    """The simplest tunable atoms, so many, that they are made of, and a quarter as many of the simplest fixed ones."""
     algebra_terms: int = 0
     """Most terms of polynomials and their quotients that are found by linear algebra (see `sparse_polynomials`)."""
     tuning_steps: int = 6
@@ -124,7 +130,8 @@ class _Pursuit:
         config = self.config
         extensions = [self._extend(target, states)]
         if number < config.shallow_terms and config.paired_states:
-            extensions.append(self._extend_by_two(target, states))
+            by_two = self._extend_by_two_functions if config.function_pairs else self._extend_by_two
+            extensions.append(by_two(target, states))
         if number == 0 and config.algebra_terms:
             find = quotients if self.goals[target].rational else eliminate
             found = find(polynomial_terms(self.atoms), self.basis, self.goals[target], config.algebra_terms)
@@ -166,21 +173,13 @@ class _Pursuit:
         ):
             simplest[sort.nonzero()[: config.paired_atoms // (1 + int(bool(is_below[sort].any()))), 0]] = True
         n_tried = config.paired_atoms + int(simplest.sum())
-        norm = torch.linalg.vector_norm(value, dim=1)
         parts = []
         for row in range(min(config.paired_states, len(states.target))):
             state = states[torch.tensor([row])]
-            q = orthonormal(self.sums.columns(state.target, state.atoms))[0][0]
-            residual = goal - q.T @ (q @ goal)
-            rest = value - (value @ q.T) @ q
-            size = torch.linalg.vector_norm(rest, dim=1)
-            along = torch.where(size > _COLLINEAR**0.5 * norm, (rest @ residual) / size, 0.0)
+            unit, along = self._beside(state, goal, value)
             best = torch.where(simplest, _FAVOUR, 1.0).mul(along.abs()).topk(min(n_tried, len(along))).indices
             best = best[along[best] != 0]
-            unit, a = rest[best] / size[best, None], along[best]
-            gram = unit @ unit.T
-            gain = a.square()[:, None] + a.square() - 2 * a[:, None] * a * gram
-            gain = torch.where(1 - gram.square() > 1e-7, gain / (1 - gram.square()), 0.0).triu(1)
+            gain = _gain_of_pairs(unit[best], along[best])
             # y·f + y·g = y for many f and g, which says nothing about y.
             gain[is_below[best][:, None] & is_below[best]] = 0.0
             pairs = gain.flatten().topk(min(config.tried_pairs, gain.numel())).indices
@@ -188,6 +187,45 @@ class _Pursuit:
             parent = state.atoms[torch.zeros_like(first)]
             parts.append(Atoms.cat([parent, atoms[first[:, None]], atoms[second[:, None]]], 1))
         return Atoms.cat(parts)
+
+    def _extend_by_two_functions(self, target: int, states: States) -> Atoms:
+        """The most promising extensions of one target's best states by two functions, of every two families those θ on the
+        grid that explain most together: alone, the sum of two decays looks like one of another rate."""
+        config, n_paired = self.config, self.n_paired
+        single = torch.arange(n_paired, len(self.value))
+        tunable, fixed = single[self.tunable[single]], single[~self.tunable[single]]
+        chosen = torch.cat([tunable[: config.function_atoms], fixed[: config.function_atoms // 4]])
+        fixed_pair = ~(self.tunable[chosen][:, None] | self.tunable[chosen])
+        family = self.family[chosen]
+        family_of_pair = (family[:, None] * len(self.value) + family).flatten()
+        w = self.weights[target]
+        goal, value = w * self.targets[target], self.value[chosen] * w
+        parts = []
+        for row in range(min(config.paired_states, len(states.target))):
+            state = states[torch.tensor([row])]
+            gain = _gain_of_pairs(*self._beside(state, goal, value))
+            gain[fixed_pair] = 0.0
+            best = gain.flatten().topk(min(_PAIRS_RANKED, gain.numel())).indices
+            families, place = torch.unique(family_of_pair[best], return_inverse=True)
+            first_place = torch.full_like(families, len(best)).scatter_reduce_(
+                0, place, torch.arange(len(best)), "amin"
+            )
+            best = best[first_place.sort().values[: config.function_pairs]]
+            first, second = chosen[best // len(chosen)], chosen[best % len(chosen)]
+            parent = state.atoms[torch.zeros_like(first)]
+            parts.append(Atoms.cat([parent, self.atoms[first[:, None]], self.atoms[second[:, None]]], 1))
+        return Atoms.cat(parts)
+
+    def _beside(self, state: States, goal: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The parts of (weighted) atoms that a state's own do not span, as unit vectors, and how much of its residual lies
+        along each; both 0 where nothing is left."""
+        q = orthonormal(self.sums.columns(state.target, state.atoms))[0][0]
+        residual = goal - q.T @ (q @ goal)
+        rest = value - (value @ q.T) @ q
+        size = torch.linalg.vector_norm(rest, dim=1)
+        free = size > _COLLINEAR**0.5 * torch.linalg.vector_norm(value, dim=1)
+        unit = torch.where(free[:, None], rest / torch.where(free, size, 1.0)[:, None], 0.0)
+        return unit, unit @ residual
 
     def _extend(self, target: int, states: States) -> Atoms:
         """The most promising extensions of one target's states by an atom or a pair, not yet solved.
@@ -261,6 +299,13 @@ class _Pursuit:
             above = (states.atoms.kind[..., 0] != NOTHING) & ~states.atoms.on_target & (states.atoms.length > 0)
             gains[1] = torch.where(above.any(1), gains[1], 0.0)
         return torch.cat(gains), pairs, residual.square().sum(1)
+
+
+def _gain_of_pairs(unit: Tensor, along: Tensor) -> Tensor:
+    """By how much two unit vectors together lower the squared error, (n, n), above the diagonal."""
+    gram = unit @ unit.T
+    gain = along.square()[:, None] + along.square() - 2 * along[:, None] * along * gram
+    return torch.where(1 - gram.square() > 1e-7, gain / (1 - gram.square()), 0.0).triu(1)
 
 
 def _best_of_each(left_over: Tensor, family: Tensor, tunable: Tensor) -> Tensor:

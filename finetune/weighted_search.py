@@ -150,7 +150,7 @@ def _look_up(
         return
     few = slice(0, config.screen_points)
     fit = fit_constants(programs, x[few], y[few], config=FitConfig(steps=8))
-    screened = CandidatePool()
+    screened = CandidatePool(len(y))
     screened.add(fit.programs, _relative_loss(fit, scale, config))
     if screened.programs is None or time.monotonic() >= deadline:
         return

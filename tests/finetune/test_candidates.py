@@ -17,7 +17,7 @@ def test_cost_counts_nodes_terms_and_constants() -> None:
 
 
 def test_front_is_cheapest_first_and_improves() -> None:
-    pool = CandidatePool()
+    pool = CandidatePool(100)
     pool.add(_programs("x1", "eml 1 x1", "eml x1 eml 1 x2"), torch.tensor([1.0, 2.0, 0.1], dtype=torch.float64))
     pool.add(_programs("x2", "eml x1 x2"), torch.tensor([torch.inf, 0.5], dtype=torch.float64))
     assert len(pool) == 4
@@ -29,7 +29,7 @@ def test_front_is_cheapest_first_and_improves() -> None:
 
 
 def test_repetitions_and_the_hopeless_are_forgotten() -> None:
-    pool = CandidatePool()
+    pool = CandidatePool(100)
     programs = _programs("x1", "x1", "eml 1 x1")
     pool.add(programs, torch.tensor([1.0, 1.0, 3.0], dtype=torch.float64))
     assert len(pool) == 2

@@ -76,7 +76,7 @@ def _search(
     config: ExactSearchConfig | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> CandidatePool:
-    pool = CandidatePool()
+    pool = CandidatePool(100)
     search_exact(
         sampler,
         _points(len(y)),
@@ -182,7 +182,7 @@ def test_no_meeting_is_given_more_than_the_time_left(table: FunctionTable, monke
 
 
 def _judge(y: Tensor, *, doubt_seconds: float) -> tuple[Judge, CandidatePool]:
-    pool, generator = CandidatePool(), torch.Generator().manual_seed(0)
+    pool, generator = CandidatePool(100), torch.Generator().manual_seed(0)
     config = ExactSearchConfig(doubt_seconds=doubt_seconds)
     return Judge(_points(), y, pool, deadline=time.monotonic() + 60, generator=generator, config=config), pool
 
@@ -223,7 +223,9 @@ def test_trees_are_screened_on_some_rows_and_confirmed_on_all() -> None:
     x = _points()
     y = _values("eml x1 x2", x)
     generator = torch.Generator().manual_seed(0)
-    judge = Judge(x, y, CandidatePool(), deadline=1e9, generator=generator, config=ExactSearchConfig(screen_points=10))
+    judge = Judge(
+        x, y, CandidatePool(100), deadline=1e9, generator=generator, config=ExactSearchConfig(screen_points=10)
+    )
     assert len(judge.screen) == 10
     judge.y = y.clone()
     outside = torch.ones(len(x), dtype=torch.bool)

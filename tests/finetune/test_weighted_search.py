@@ -41,7 +41,7 @@ def _search(
     seconds: float = 60.0,
     config: WeightedSearchConfig | None = None,
 ) -> tuple[CandidatePool, list[str], torch.Tensor]:
-    pool = CandidatePool()
+    pool = CandidatePool(100)
     remarks: list[str] = []
     generator = torch.Generator().manual_seed(1)
     search_weighted(
