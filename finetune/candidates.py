@@ -35,7 +35,7 @@ class SearchConfig:
 _ROUNDING = 1e-28  # losses below it are all as good
 CAPACITY = 96
 """Candidates with the smallest losses that are kept."""
-CAPACITY_SHORTEST = 32
+CAPACITY_SHORTEST = 64
 """Shortest descriptions that are kept."""
 
 
@@ -96,10 +96,15 @@ class CandidatePool:
         """Rows on the front, cheapest first: each has a smaller loss than everything that costs no more."""
         return _front(self.loss)
 
+    @property
+    def nats(self) -> Float64[Tensor, " b"]:
+        """Length of the description of the targets with each candidate (see `description_nats`)."""
+        assert self.programs is not None
+        return description_nats(self.programs, self.loss, self.n_points)
+
     def shortest(self, n: int) -> Int64[Tensor, " n"]:
         """Rows that describe the targets in the fewest nats."""
-        assert self.programs is not None
-        return description_nats(self.programs, self.loss, self.n_points).argsort(stable=True)[:n]
+        return self.nats.argsort(stable=True)[:n]
 
     def best(self, n: int) -> Int64[Tensor, " n"]:
         """Rows with the smallest losses."""

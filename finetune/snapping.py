@@ -30,6 +30,8 @@ from emlinit.finetune.standard_errors import standard_errors
 from emlinit.finetune.tidy import drop_dead_nodes, fold_constants, logarithm_shifts, scaled_exponentials
 from emlinit.generator.program import Programs
 
+_PRICE_TAKEN = 0.5  # share of the expected price of an offer that must be worth it for the offer to be tried
+
 
 @dataclass(frozen=True)
 class SnapConfig:
@@ -44,7 +46,7 @@ class SnapConfig:
     removal_bonus: float = 3.0
     """Nats saved by a term that goes away, beyond those of its constant."""
     z_tolerance: float = 3.0
-    """The error may rise, in all, by what one constant moved by this many standard errors would cost."""
+    """The error may rise, in all, by what one constant moved by this many standard errors and all by one would cost."""
     relative_floor: float = 1e-11
     """Residuals below this share of the target's root mean square count as rounding."""
 
@@ -82,7 +84,7 @@ def snap(
     tidy = fold_constants(programs)
     fit = fit_constants(tidy, x, y, weights=weights, config=FitConfig(steps=config.fit_steps))
     points = y.shape[0]
-    limit = fit.mse * math.exp(2.0 * config.z_tolerance**2 / 2 / points) + floor
+    limit = fit.mse * ((config.z_tolerance**2 + tidy.n_free()) / points).exp() + floor
     for _ in range(config.rounds):
         moves = _moves(fit, x, y, weights, floor, config)
         if not moves:
@@ -95,6 +97,37 @@ def snap(
             break
         fit = _apply(fit, accepted, x, y, weights, config)
     return replace(fit, programs=drop_dead_nodes(fit.programs))
+
+
+def likely_savings(programs: Programs, x: Float64[Tensor, "p v"], y: Float64[Tensor, " p"]) -> Float64[Tensor, " b"]:
+    """Nats that snapping will save at most, roughly: what each free constant of a fitted candidate would save if the others
+    stayed as they are. It costs no fit, so it tells which of many candidates are worth snapping.
+
+    Args:
+        programs: candidates with fitted constants.
+        x: points.
+        y: targets.
+    """
+    errors = torch.cat([error.flatten(1) for error in standard_errors(programs, x, y)], 1)
+    values, free = flatten(programs), _free(programs)
+    n_weight, shifts = programs.weight[0].numel(), logarithm_shifts(programs)
+    savings = torch.zeros(len(programs), dtype=torch.float64)
+    for owner, place in free.nonzero().tolist():
+        value, error = float(values[owner, place]), float(errors[owner, place])
+        if not 0 < error < math.inf:
+            continue
+        is_real_bias = place >= n_weight and (place - n_weight) % 2 == 0
+        shift = float(shifts[owner, _slot_of(programs, place)]) if is_real_bias else 0.0
+        cost = free_cost(value, error)
+        savings[owner] += max(
+            0.0,
+            *(
+                cost - nats - 0.5 * ((number - value - offset) / error) ** 2
+                for offset in {0.0, shift}
+                for number, nats in simple_values(value + offset, error)
+            ),
+        )
+    return savings
 
 
 def _moves(
@@ -123,7 +156,9 @@ def _moves(
         turn = (2 if is_readout else 0) if math.isfinite(error) else 1
         for offset, number, nats in offers:
             gain = cost - nats + (config.removal_bonus if number == 0.0 else -config.least_gain)
-            if gain > 0:
+            # With the others fitted again an offer at z standard errors costs z²/2, as far as the law is linear in them.
+            price = ((number - offset - value) / error) ** 2 / 2 if math.isfinite(error) else 0.0
+            if gain > _PRICE_TAKEN * price:
                 moves.append((_Move(owner, place, number - offset, gain), turn))
     for owner, slot in (loose & (shifts != 0)).nonzero().tolist():  # w·exp(p ln u) rather than w'·exp(-p·eml(1, u))
         place, shift = n_weight + 2 * slot, float(shifts[owner, slot])

@@ -18,7 +18,7 @@ from emlinit.finetune.exact_search import search_exact
 from emlinit.finetune.law import Law
 from emlinit.finetune.levenberg_marquardt import FitConfig, fit_constants
 from emlinit.finetune.preparation import Problem, in_known_units, prepare, restore_units
-from emlinit.finetune.snapping import snap
+from emlinit.finetune.snapping import likely_savings, snap
 from emlinit.finetune.weighted_search import WeightedSearchConfig, search_weighted, simple_laws
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import MAX_VARIABLES, from_text
@@ -34,12 +34,14 @@ EXACT_LOSS = 1e-15
 """Loss up to which `auto` takes a tree without constants for a candidate."""
 SURELY_EXACT = 1e-27
 """Loss of a law with constants at which `auto` looks no further."""
-_FINISH_SHARE, _FINISH_LEAST = 0.15, 1.0  # of the time, and in seconds: for reading candidates as formulas
+_FINISH_SHARE, _FINISH_LEAST = 0.25, 1.0  # of the time, and in seconds: for reading candidates as formulas
 _SECONDS_PER_ROUND = 5.0  # more than a round takes: rounds, not the clock, should end the search, so that it repeats
 # Candidates that are read as formulas: the shortest descriptions of the data, and from either end of the front.
 _SHORTEST, _CHEAPEST, _MOST_ACCURATE = 7, 3, 1
+_SHORTEST_SNAPPED, _SHORT = 7, 48  # and those that are likely to be the shortest once snapped, among so many
 _EXACT_READ = 3  # exact laws after which no more are read: the shortest come first
 _LEAST_READ = 10  # laws that are read however long it takes
+_EQUAL_ERRORS = 1e-9  # relative difference
 _SIMPLEST = 3  # best of the simplest laws, read in any case
 _SNAP_CONSTANTS = 12  # most constants of a law that is snapped
 _SNAP_ROWS = 1000  # rows that decide which constants are simple
@@ -243,9 +245,14 @@ def _finalists(
     if pool.programs is None:
         return None
     front = pool.front()
-    ends = [pool.shortest(_SHORTEST), front[:_CHEAPEST], front[-_MOST_ACCURATE:]]
-    rows = torch.unique(torch.cat(ends))  # cheapest first
-    found = pool.programs[rows]
+    chosen = [pool.shortest(_SHORTEST), front[:_CHEAPEST], front[-_MOST_ACCURATE:]]
+    if weighted:
+        short = pool.shortest(_SHORT)
+        some = problem.search[:_SNAP_ROWS]
+        savings = likely_savings(pool.programs[short], problem.x[some], problem.y[some])
+        chosen.append(short[(pool.nats[short] - savings).argsort(stable=True)[:_SHORTEST_SNAPPED]])
+    rows = torch.unique(torch.cat(chosen))  # cheapest first
+    found = pool.programs[rows[_first_few_of_each(pool.loss[rows], 1)]]
     if weighted:
         # The simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed.
         simple = simple_laws(found.n_variables)
@@ -265,7 +272,15 @@ def _finalists(
     nats = description_nats(fitted.programs, fitted.mse / targets.var(correction=0), len(targets))
     for first in (0, len(found)):  # the simplest, as fitted and snapped, are read in any case: it takes no time
         nats[first : first + _SIMPLEST] = -torch.inf
-    return fitted.programs[nats.argsort(stable=True)]
+    order = nats.argsort(stable=True)
+    # Written in another way a law may be shorter to print.
+    return fitted.programs[order[_first_few_of_each(fitted.mse[order], 2)]]
+
+
+def _first_few_of_each(mse: torch.Tensor, n: int) -> torch.Tensor:
+    """The first `n` rows of each error: equal errors are nearly always one law that was found, or snapped, several times."""
+    equal = (mse[:, None] - mse).abs() <= _EQUAL_ERRORS * mse
+    return (equal.tril(-1).sum(1) < n).nonzero()[:, 0]
 
 
 def _read(programs: Programs | None, names: Sequence[str], x: np.ndarray, y: np.ndarray, until: float) -> list[Law]:

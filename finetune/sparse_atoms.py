@@ -46,6 +46,14 @@ class Atoms:
     def __getitem__(self, index: Tensor | slice | int | tuple[Tensor | slice | int, ...] | None) -> "Atoms":
         return Atoms(**{name: value[index] for name, value in vars(self).items()})
 
+    def only(self, mask: Bool[Tensor, "*n"]) -> "Atoms":
+        """The same with `NOTHING` where the mask is false."""
+        emptied = {
+            name: torch.where(mask.view(*mask.shape, *[1] * (value.dim() - mask.dim())), value, torch.zeros_like(value))
+            for name, value in vars(self).items()
+        }
+        return Atoms(**emptied)
+
     @staticmethod
     def cat(parts: "Sequence[Atoms]", dim: int = 0) -> "Atoms":
         """Join along a batch dimension, counted from the front."""

@@ -38,18 +38,22 @@ class SparseConfig:
 
     points: int = 160
     """Most rows at which sums are pursued."""
-    candidates: int = 3
+    candidates: int = 5
     """Candidates of each number of terms and stage."""
-    monomials: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=3, beam=12, tried=32, algebra_terms=7))
+    monomials: PursuitConfig = field(
+        default_factory=lambda: PursuitConfig(terms=3, beam=12, tried=32, swapped_states=3, algebra_terms=7)
+    )
     """Stage 1: monomials."""
     simple: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=4, beam=8, tried=24))
     """Stage 2: and functions of simple arguments."""
-    tuned: PursuitConfig = field(
+    tuned: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=4, beam=5, tried=10, paired_states=0))
+    """Stage 3: and functions with rates, frequencies and shifts to be found, one after the other."""
+    tuned_pairs: PursuitConfig = field(
         default_factory=lambda: PursuitConfig(terms=4, beam=10, tried=10, paired_states=2, function_pairs=60)
     )
-    """Stage 3: and functions with rates, frequencies and shifts to be found."""
-    long: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=7, beam=12, tried=32))
-    """Stage 4: monomials, for longer sums. They come last, as they approximate nearly everything."""
+    """Stage 4: the same, and two at once."""
+    long: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=7, beam=12, tried=32, swapped_states=3))
+    """Stage 5: monomials, for longer sums. They come last, as they approximate nearly everything."""
 
 
 def propose_sparse(
@@ -78,6 +82,7 @@ def propose_sparse(
         (dictionary.is_monomial, goals, config.monomials),
         (fixed, goals, config.simple),
         (everything, few, config.tuned),
+        (everything, few, config.tuned_pairs),
         (dictionary.is_monomial, [goal for goal in goals if goal.deep], config.long),
     ):
         found = pursue(dictionary.part(rows), wanted, _affordable(pursuit, len(y)), deadline=deadline)

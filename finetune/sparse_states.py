@@ -54,6 +54,21 @@ class States:
     def __getitem__(self, rows: Tensor) -> "States":
         return States(self.target[rows], self.atoms[rows], self.coefficient[rows], self.error[rows])
 
+    @staticmethod
+    def cat(parts: "Sequence[States]") -> "States":
+        """States one below the other, of sums that may differ in length."""
+        atoms = joined([part.atoms for part in parts])
+        width = atoms.kind.shape[1]
+        coefficient = [
+            torch.nn.functional.pad(part.coefficient, (0, width - part.coefficient.shape[1])) for part in parts
+        ]
+        return States(
+            torch.cat([part.target for part in parts]),
+            atoms,
+            torch.cat(coefficient),
+            torch.cat([part.error for part in parts]),
+        )
+
 
 class Sums:
     """Solves sparse sums for their goals."""
@@ -115,13 +130,7 @@ class Sums:
             tuned = self._step(tuned)
         order = torch.arange(len(states.target))
         order[rows] = len(order) + torch.arange(len(rows))
-        both = States(
-            torch.cat([states.target, tuned.target]),
-            Atoms.cat([states.atoms, tuned.atoms]),
-            torch.cat([states.coefficient, tuned.coefficient]),
-            torch.cat([states.error, tuned.error]),
-        )
-        return both[order]
+        return States.cat([states, tuned])[order]
 
     def _step(self, states: States) -> States:
         """One damped step, or three tenths of it, if that is better than none."""

@@ -85,7 +85,8 @@ def search_weighted(
         x: training points, float64 of shape (p, v).
         y: targets, float64 of shape (p,), not constant.
         pool: is added to.
-        deadline: on the clock of `time.monotonic`; a round that has begun is finished.
+        deadline: on the clock of `time.monotonic`; a round that has begun is finished, and none begins that would end later
+            than this if it took as long as the longest before.
         max_rounds: most rounds.
         generator: for everything random.
         progress: takes a remark after each round.
@@ -103,12 +104,14 @@ def search_weighted(
         _look_up(table, x[many], y[many], pool, scale, config, deadline)
         progress(f"lookup: best relative error {pool.best_loss**0.5:.2g}")
     stale = round_number = 0
+    longest = 0.0
     while (
         round_number < max_rounds
-        and time.monotonic() < deadline
+        and time.monotonic() + longest < deadline
         and stale < config.patience
         and pool.best_loss > config.exact_loss
     ):
+        began = time.monotonic()
         proposals = initialiser.propose(
             x,
             y,
@@ -129,6 +132,7 @@ def search_weighted(
             _fit_and_add(pool, chosen, x[many], y[many], scale, config, longer, generator)
         stale = 0 if pool.best_loss < 0.99 * before else stale + 1
         round_number += 1
+        longest = max(longest, time.monotonic() - began)
         progress(f"round {round_number}: best relative error {pool.best_loss**0.5:.2g}")
 
 
