@@ -43,6 +43,7 @@ _EXACT_READ = 3  # exact laws after which no more are read: the shortest come fi
 _LEAST_READ = 10  # laws that are read however long it takes
 _EQUAL_ERRORS = 1e-9  # relative difference
 _SIMPLEST = 3  # best of the simplest laws, read in any case
+_MOST_CONSTANTS = 24  # of a law that is read: what has more says nothing, and simplifying it takes seconds
 _SNAP_CONSTANTS = 12  # most constants of a law that is snapped
 _SNAP_ROWS = 1000  # rows that decide which constants are simple
 
@@ -248,10 +249,11 @@ def _finalists(
     chosen = [pool.shortest(_SHORTEST), front[:_CHEAPEST], front[-_MOST_ACCURATE:]]
     if weighted:
         short = pool.shortest(_SHORT)
-        some = problem.search[:_SNAP_ROWS]
-        savings = likely_savings(pool.programs[short], problem.x[some], problem.y[some])
+        few_rows = problem.search[:_SNAP_ROWS]
+        savings = likely_savings(pool.programs[short], problem.x[few_rows], problem.y[few_rows])
         chosen.append(short[(pool.nats[short] - savings).argsort(stable=True)[:_SHORTEST_SNAPPED]])
     rows = torch.unique(torch.cat(chosen))  # cheapest first
+    rows = rows[pool.programs.n_free()[rows] <= _MOST_CONSTANTS]
     found = pool.programs[rows[_first_few_of_each(pool.loss[rows], 1)]]
     if weighted:
         # The simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed.

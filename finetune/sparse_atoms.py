@@ -135,6 +135,12 @@ class Basis:
                 value = builder.mul(value, _phi_slot(kind, self._phase_slot(phase, builder), theta, builder))
         return value
 
+    def wave_slot(self, atom: Atoms, shift: float, builder: Builder) -> Slot:
+        """The monomial of a sine or cosine, times the cosine of its angle plus `shift`."""
+        u = self._phase_slot(int(atom.phase[0]), builder)
+        angle = builder.add(builder.scale(u, float(atom.theta[0])), builder.constant(shift))
+        return builder.mul(_monomial_slot(atom.power, builder), builder.cos(angle))
+
     def _phase_slot(self, phase: int, builder: Builder) -> Slot:
         terms = zip(self.phases.factor[phase].tolist(), self.phases.power[phase], strict=True)
         return builder.add(*(builder.scale(_monomial_slot(power, builder), factor) for factor, power in terms))

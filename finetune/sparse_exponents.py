@@ -13,6 +13,7 @@ Powers = Float64[Tensor, "m v"]
 """Exponents of monomials."""
 
 _MOST_WHOLE = (8, 8, 6, 4, 3)  # by the number of variables
+_LEAST_OF_ONE = -12  # of a single variable, as in the potential of Lennard-Jones
 _MOST_HALVES = (3, 3, 2, 1, 1)
 
 
@@ -20,6 +21,8 @@ def monomials(n_variables: int) -> Powers:
     """Products of whole powers, and of half ones if they are small; 1 among them."""
     most = _MOST_WHOLE[n_variables - 1]
     whole = _within(n_variables, torch.arange(-most, most + 1), most)
+    if n_variables == 1:
+        whole = torch.cat([whole, torch.arange(-most - 1, _LEAST_OF_ONE - 1, -1, dtype=torch.float64)[:, None]])
     most = _MOST_HALVES[n_variables - 1]
     halves = _within(n_variables, torch.arange(-2 * most, 2 * most + 1) / 2, most)
     return torch.cat([whole, halves[(halves.remainder(1.0) != 0).any(1)]])

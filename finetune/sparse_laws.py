@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from emlinit.finetune.sparse_atoms import NOTHING, Basis
+from emlinit.finetune.sparse_atoms import NOTHING, SIN, Basis
 from emlinit.finetune.sparse_dictionary import make_dictionary
 from emlinit.finetune.sparse_pursuit import PursuitConfig, pursue
-from emlinit.finetune.sparse_states import Goal, States
+from emlinit.finetune.sparse_states import Goal, States, Sums, partners
 from emlinit.finetune.tidy import fix_simple_exponents
 from emlinit.generator.builder import Builder
 from emlinit.generator.compile_weighted import program_from_slot
@@ -40,6 +40,8 @@ class SparseConfig:
     """Most rows at which sums are pursued."""
     candidates: int = 5
     """Candidates of each number of terms and stage."""
+    pruned: int = 4
+    """States of each goal and round from which one atom after the other is taken away."""
     monomials: PursuitConfig = field(
         default_factory=lambda: PursuitConfig(terms=3, beam=12, tried=32, swapped_states=3, algebra_terms=7)
     )
@@ -88,6 +90,8 @@ def propose_sparse(
         found = pursue(dictionary.part(rows), wanted, _affordable(pursuit, len(y)), deadline=deadline)
         if not found:
             return
+        sums = Sums(dictionary.basis, wanted)
+        found += [sums.pruned(states, config.pruned, pursuit.exact) for states in found]
         programs = _programs(found, wanted, dictionary.basis, config, x.shape[1])
         if programs is not None:
             yield programs
@@ -177,9 +181,17 @@ def _program(
     above: list[Slot] = []
     below: list[Slot] = []
     try:
+        partner = partners(states.atoms[row : row + 1].only(taken[None]))[0].tolist()
         for k in taken.nonzero()[:, 0].tolist():
             atom, coefficient = states.atoms[row, k], float(states.coefficient[row, k])
             on_target = bool(atom.on_target)
+            if partner[k] < k:  # is in the sum already
+                continue
+            if partner[k] > k:  # a cos θu + b sin θu = c cos(θu + φ), with one θ
+                other = float(states.coefficient[row, partner[k]])
+                a, b = (other, coefficient) if int(atom.kind[0]) == SIN else (coefficient, other)
+                above.append(builder.scale(basis.wave_slot(atom, math.atan2(-b, a), builder), math.hypot(a, b)))
+                continue
             part = builder.scale(basis.slot(atom, builder), -coefficient if on_target else coefficient)
             (below if on_target else above).append(part)
         value = builder.add(*above) if above else builder.constant(0.0)

@@ -56,11 +56,9 @@ class PursuitConfig:
     function_atoms: int = 800
     """The simplest tunable atoms, so many, that they are made of, and a quarter as many of the simplest fixed ones."""
     swapped_states: int = 0
-    """States of each target in which, at the end of a round, every atom in turn is exchanged for a better one."""
+    """States of each `deep` goal in which, at the end of a round, every atom in turn is exchanged for a better one."""
     swaps: int = 2
     """Most exchanges in a row."""
-    pruned_states: int = 4
-    """States of each target from which, after a round, one atom after the other is taken away."""
     algebra_terms: int = 0
     """Most terms of polynomials and their quotients that are found by linear algebra (see `sparse_polynomials`)."""
     tuning_steps: int = 6
@@ -72,8 +70,8 @@ class PursuitConfig:
 def pursue(
     dictionary: Dictionary, goals: Sequence[Goal], config: PursuitConfig | None = None, *, deadline: float = math.inf
 ) -> list[States]:
-    """The best sparse sums of each round, those of a goal sorted by error, and what is left of them by and by if their least
-    important atoms go; ends a round after the first exact one, which a shorter one may follow.
+    """The best sparse sums of each round, those of a goal sorted by error; ends a round after the first exact one, which a
+    shorter one may follow.
 
     Args:
         dictionary: the atoms, at the points of the goals.
@@ -92,7 +90,7 @@ def pursue(
         states = pursuit.round(states, number)
         if not len(states.target):
             break
-        rounds += [states, pursuit.pruned(states)]
+        rounds.append(states)
         if was_exact:
             break
         was_exact = bool((states.error <= config.exact**2).any())
@@ -146,8 +144,8 @@ class _Pursuit:
         others have come (Jain, Tewari & Dhillon 2011)."""
         parts: list[Atoms] = []
         targets: list[int] = []
-        for target in range(len(self.goals)):
-            own = (states.target == target).nonzero()[: self.config.swapped_states, 0]
+        for target, goal in enumerate(self.goals):
+            own = (states.target == target).nonzero()[: self.config.swapped_states if goal.deep else 0, 0]
             own = own[states.error[own] > self.config.exact**2]
             taken = states.atoms.kind[own, :, 0] != NOTHING
             row, place = (taken & (taken.sum(1) > 1)[:, None]).nonzero(as_tuple=True)
@@ -159,36 +157,6 @@ class _Pursuit:
             parts.append(self._extend(target, self.sums.solve(torch.full_like(row, target), rest)))
             targets += [target] * len(parts[-1].kind)
         return self._best_of(parts, targets, states) if parts else states
-
-    def pruned(self, states: States) -> States:
-        """Each goal's best states without their least important atom, without the two least important ones, and so on. A sum
-        that holds all atoms of a noisy law, and some more, leads back to the law (Zhang 2011)."""
-        rows = [
-            (states.target == target).nonzero()[: self.config.pruned_states, 0] for target in range(len(self.goals))
-        ]
-        states = states[torch.cat(rows)]
-        states = states[states.error > self.config.exact**2]
-        target, goal = states.target, (self.weights * self.targets)[states.target]
-        columns = self.sums.columns(target, states.atoms)
-        norm = torch.linalg.vector_norm(columns, dim=2, keepdim=True).clamp_min(1e-300)
-        columns = (columns / norm).nan_to_num(0.0, 0.0, 0.0)
-        eye = torch.eye(columns.shape[1], dtype=torch.float64)
-        gram, inner = columns @ columns.mT + _COLLINEAR * eye, columns @ goal[..., None]
-        kept = states.atoms.kind[..., 0] != NOTHING
-        parts = []
-        for _ in range(gram.shape[1] - 1):
-            both = kept[:, :, None] & kept[:, None]
-            inverse = torch.linalg.inv(torch.where(both, gram, eye))
-            importance = (inverse @ (inner * kept[..., None]))[..., 0].square() / torch.diagonal(
-                inverse, dim1=1, dim2=2
-            )
-            least = torch.where(kept, importance, torch.inf).argmin(1)
-            kept = kept & ~torch.nn.functional.one_hot(least, gram.shape[1]).bool()
-            left = kept.any(1)
-            parts.append((target[left], states.atoms.only(kept)[left]))
-        if not parts:
-            return states
-        return self.sums.solve(torch.cat([part[0] for part in parts]), close_up(Atoms.cat([part[1] for part in parts])))
 
     def _extensions(self, target: int, states: States, number: int) -> list[Atoms]:
         """What one goal's states become in round `number`."""

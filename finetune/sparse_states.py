@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from emlinit.finetune.sparse_atoms import EXP, NOTHING, ONE, SIN, Atoms, Basis
+from emlinit.finetune.sparse_atoms import COS, EXP, NOTHING, ONE, SIN, Atoms, Basis
 
 _LEAST_REACH = 0.1  # of θu, over the range of u
+_COLLINEAR = 1e-9  # of columns of unit length: their Gram matrix is taken for no better conditioned than this
 _RIDGE = 1e-5  # of a Gauss-Newton step, on columns of unit length
 
 
@@ -51,7 +52,7 @@ class States:
     error: Float64[Tensor, " s"]
     """Weighted squared error, relative to that of the best constant."""
 
-    def __getitem__(self, rows: Tensor) -> "States":
+    def __getitem__(self, rows: Tensor | slice) -> "States":
         return States(self.target[rows], self.atoms[rows], self.coefficient[rows], self.error[rows])
 
     @staticmethod
@@ -119,8 +120,32 @@ class Sums:
         error = torch.where(coefficient.isfinite().all(1) & error.isfinite(), error, torch.inf)
         return States(target, atoms, coefficient, error)
 
+    def pruned(self, states: States, n: int, exact: float) -> States:
+        """The first `n` states of each goal without their least important atom, without the two least important ones, and so
+        on. A sum that holds all atoms of a noisy law, and some more, leads back to the law (Zhang 2011)."""
+        rows = torch.cat([(states.target == goal).nonzero()[:n, 0] for goal in range(len(self.goals))])
+        states = states[rows[states.error[rows] > exact**2]]
+        columns = self.columns(states.target, states.atoms)
+        norm = torch.linalg.vector_norm(columns, dim=2, keepdim=True).clamp_min(1e-300)
+        columns = (columns / norm).nan_to_num(0.0, 0.0, 0.0)
+        eye = torch.eye(columns.shape[1], dtype=torch.float64)
+        gram = columns @ columns.mT + _COLLINEAR * eye
+        inner = columns @ (self.weights * self.targets)[states.target][..., None]
+        kept = states.atoms.kind[..., 0] != NOTHING
+        targets, parts = [states.target[:0]], [states.atoms[:0]]
+        while bool((kept.sum(1) > 1).any()):
+            inverse = torch.linalg.inv(torch.where(kept[:, :, None] & kept[:, None], gram, eye))
+            coefficient = (inverse @ (inner * kept[..., None]))[..., 0]
+            growth = coefficient.square() / torch.diagonal(inverse, dim1=1, dim2=2)  # of the squared error without it
+            least = torch.where(kept, growth, torch.inf).argmin(1, keepdim=True)
+            kept = kept.scatter(1, least, value=False)
+            left = kept.any(1)
+            targets.append(states.target[left])
+            parts.append(states.atoms.only(kept)[left])
+        return self.solve(torch.cat(targets), close_up(Atoms.cat(parts))) if len(parts) > 1 else states[:0]
+
     def tune(self, states: States, steps: int, exact: float) -> States:
-        """Gauss-Newton in θ from each state, never to a worse one; the two of a pair move each on its own."""
+        """Gauss-Newton in θ from each state, never to a worse one; sine and cosine of one angle keep the same θ."""
         movable = states.atoms.tunable.flatten(1).any(1)
         rows = (movable & (states.error > exact**2) & states.error.isfinite()).nonzero()[:, 0]
         if not len(rows):
@@ -140,7 +165,11 @@ class Sums:
             torch.where(states.atoms.on_target[..., None], self.targets[states.target][:, None], 1.0) * weight[:, None]
         )
         columns = value * times
-        slopes = (slope * (states.coefficient[..., None] * times)[:, :, None]).flatten(1, 2)
+        slopes = slope * (states.coefficient[..., None] * times)[:, :, None]
+        leader = torch.minimum(partners(states.atoms), torch.arange(states.atoms.kind.shape[1]))
+        first = leader[..., None].expand_as(value)
+        slopes = torch.stack([torch.zeros_like(value).scatter_add_(1, first, slopes[:, :, 0]), slopes[:, :, 1]], 2)
+        slopes = slopes.flatten(1, 2)
         residual = weight * self.targets[states.target] - (columns * states.coefficient[..., None]).sum(1)
         matrix = torch.cat([columns, slopes], 1)
         norms = torch.linalg.vector_norm(matrix, dim=2)
@@ -154,6 +183,7 @@ class Sums:
         step = torch.where(norms > 0, step / torch.where(norms > 0, norms, 1.0), 0.0)
         k = columns.shape[1]
         move = step[:, k:].view(len(matrix), k, 2).nan_to_num(0.0)
+        move = torch.stack([move[..., 0].gather(1, leader), move[..., 1]], 2)
         best = states
         for size in (1.0, 0.3):
             moved = Atoms(**{**vars(states.atoms), "theta": states.atoms.theta + size * move})
@@ -168,6 +198,18 @@ class Sums:
         reach = atoms.theta.abs() * self.spread[atoms.phase]
         rate = (atoms.kind >= SIN) & (atoms.kind <= EXP)
         return ~(atoms.tunable & rate & (reach < _LEAST_REACH)).flatten(1).any(1)
+
+
+def partners(atoms: Atoms) -> Int64[Tensor, "s k"]:
+    """For a sine the place of the cosine of the same angle, times the same monomial, and the other way round; for all other
+    atoms their own place."""
+    kind, phase, theta = atoms.kind[..., 0], atoms.phase[..., 0], atoms.theta[..., 0]
+    single = atoms.tunable[..., 0] & (atoms.kind[..., 1] == ONE) & ~atoms.on_target
+    sine, cosine = single & (kind == SIN), single & (kind == COS)
+    other = (sine[:, :, None] & cosine[:, None]) | (cosine[:, :, None] & sine[:, None])
+    other &= (phase[:, :, None] == phase[:, None]) & (theta[:, :, None] == theta[:, None])
+    other &= (atoms.power[:, :, None] == atoms.power[:, None]).all(3)
+    return torch.where(other.any(2), other.long().argmax(2), torch.arange(kind.shape[1]))
 
 
 def _choose(mask: Tensor, first: States, second: States) -> States:

@@ -25,6 +25,8 @@ from emlinit.generator.grammar import from_text, pad_sequences
 from emlinit.generator.program import Programs, programs_from_tokens
 from emlinit.model.initialiser import EMLInitialiser
 
+_NEARLY_EXACT = 1e-8  # loss of a sum that a few more steps may make exact
+
 
 @dataclass(frozen=True)
 class WeightedSearchConfig(SearchConfig):
@@ -177,10 +179,13 @@ def _pursue(
     few = rows[: config.sparse_config.points]
     many = rows[: config.fit_points]
     for programs in propose_sparse(x[few], y[few], config.sparse_config, deadline=deadline):
-        fit = fit_constants(programs, x[few], y[few], config=FitConfig(steps=10))
-        if len(many) > len(few):
-            fit = fit_constants(fit.programs, x[many], y[many], config=FitConfig(steps=5))
-        pool.add(fit.programs, _relative_loss(fit, scale, config))
+        # Sums for y itself are fitted already; those for another g(y) are nearly so.
+        fit = fit_constants(programs, x[many], y[many], config=FitConfig(steps=3))
+        loss = _relative_loss(fit, scale, config)
+        pool.add(fit.programs, loss)
+        near = (loss < _NEARLY_EXACT).nonzero()[:, 0]
+        if len(near):
+            _fit_and_add(pool, fit.programs[near], x[many], y[many], scale, config, FitConfig(steps=10))
         progress(f"sparse sums: best relative error {pool.best_loss**0.5:.2g}")
         if pool.best_loss <= config.surely_exact_loss or time.monotonic() >= deadline:
             return
