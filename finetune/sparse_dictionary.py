@@ -40,7 +40,7 @@ class Grids:
     """In radians."""
     rates: tuple[float, ...] = (0.3, 0.5, 0.8, 1.3, 2.0, 3.3, 5.0, 8.0, 15.0)
     """Of exponentials, over the range of the phase; of either sign."""
-    shifts: tuple[float, ...] = (0.03, 0.2, 1.0, 4.0)
+    shifts: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
     """Least values of u + θ, in ranges of the phase."""
     exponents: tuple[float, ...] = (-2.5, -1.75, -1.25, -0.75, -0.25, 0.25, 0.75, 1.25, 1.75, 2.5, 3.5)
     """Of a variable."""

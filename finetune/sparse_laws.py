@@ -48,7 +48,7 @@ class SparseConfig:
     """Stage 1: monomials."""
     simple: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=4, beam=8, tried=24))
     """Stage 2: and functions of simple arguments."""
-    tuned: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=4, beam=5, tried=10, paired_states=0))
+    tuned: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=4, beam=6, tried=24, paired_states=0))
     """Stage 3: and functions with rates, frequencies and shifts to be found, one after the other."""
     tuned_pairs: PursuitConfig = field(
         default_factory=lambda: PursuitConfig(terms=4, beam=10, tried=10, paired_states=2, function_pairs=60)
