@@ -42,9 +42,7 @@ class SparseConfig:
     """Candidates of each number of terms and stage."""
     pruned: int = 4
     """States of each goal and round from which one atom after the other is taken away."""
-    monomials: PursuitConfig = field(
-        default_factory=lambda: PursuitConfig(terms=3, beam=12, tried=32, swapped_states=3, algebra_terms=7)
-    )
+    monomials: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=3, beam=12, tried=32, algebra_terms=7))
     """Stage 1: monomials."""
     simple: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=4, beam=8, tried=24))
     """Stage 2: and functions of simple arguments."""
@@ -54,7 +52,7 @@ class SparseConfig:
         default_factory=lambda: PursuitConfig(terms=4, beam=10, tried=10, paired_states=2, function_pairs=60)
     )
     """Stage 4: the same, and two at once."""
-    long: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=7, beam=12, tried=32, swapped_states=3))
+    long: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=7, beam=12, tried=32))
     """Stage 5: monomials, for longer sums. They come last, as they approximate nearly everything."""
 
 

@@ -55,10 +55,6 @@ class PursuitConfig:
     any two families."""
     function_atoms: int = 800
     """The simplest tunable atoms, so many, that they are made of, and a quarter as many of the simplest fixed ones."""
-    swapped_states: int = 0
-    """States of each `deep` goal in which, at the end of a round, every atom in turn is exchanged for a better one."""
-    swaps: int = 2
-    """Most exchanges in a row."""
     algebra_terms: int = 0
     """Most terms of polynomials and their quotients that are found by linear algebra (see `sparse_polynomials`)."""
     tuning_steps: int = 6
@@ -125,38 +121,9 @@ class _Pursuit:
                 targets += [target] * len(parts[-1].kind)
         if not parts:
             return states[torch.zeros(0, dtype=torch.int64)]
-        best = self._best_of(parts, targets)
-        for _ in range(self.config.swaps):
-            before = best.error.sum()
-            best = self._swapped(best)
-            if best.error.sum() >= before:
-                break
-        return best
-
-    def _best_of(self, parts: list[Atoms], targets: list[int], *others: States) -> States:
-        """The best of sums of atoms, once they are solved and tuned, and of other states."""
         solved = self.sums.solve(torch.tensor(targets), close_up(joined(parts)))
-        states = States.cat([self.sums.tune(solved, self.config.tuning_steps, self.config.exact), *others])
-        return states[torch.cat([self._best(states, target) for target in range(len(self.goals))])]
-
-    def _swapped(self, states: States) -> States:
-        """The best states with and without one of their atoms exchanged: what was chosen first need not be the best once
-        others have come (Jain, Tewari & Dhillon 2011)."""
-        parts: list[Atoms] = []
-        targets: list[int] = []
-        for target, goal in enumerate(self.goals):
-            own = (states.target == target).nonzero()[: self.config.swapped_states if goal.deep else 0, 0]
-            own = own[states.error[own] > self.config.exact**2]
-            taken = states.atoms.kind[own, :, 0] != NOTHING
-            row, place = (taken & (taken.sum(1) > 1)[:, None]).nonzero(as_tuple=True)
-            if not len(row):
-                continue
-            others = torch.arange(taken.shape[1] - 1).expand(len(row), -1)
-            others = others + (others >= place[:, None]).long()
-            rest = states.atoms[own[row][:, None], others]
-            parts.append(self._extend(target, self.sums.solve(torch.full_like(row, target), rest)))
-            targets += [target] * len(parts[-1].kind)
-        return self._best_of(parts, targets, states) if parts else states
+        extended = self.sums.tune(solved, self.config.tuning_steps, exact)
+        return extended[torch.cat([self._best(extended, target) for target in range(len(self.goals))])]
 
     def _extensions(self, target: int, states: States, number: int) -> list[Atoms]:
         """What one goal's states become in round `number`."""
