@@ -7,7 +7,6 @@ Legend: n proposal, p point, v input variable, l token position.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import sympy
@@ -80,8 +79,9 @@ class FormulaPrior:
     Stands in for an `EMLInitialiser` of the weighted grammar.
     """
 
-    source = ("the training prior", "")
-    revision = None
+    def __init__(self) -> None:
+        self.source = ("the training prior", "")
+        self.revision: str | None = None
 
     def propose(
         self,
@@ -91,7 +91,7 @@ class FormulaPrior:
         *,
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
-        n_bags: int = 1,
+        n_bags: int = 4,
     ) -> Proposals:
         """`n` random formulas over the variables of x, of shape (p, v); everything else is ignored."""
         del y, temperature, n_bags
@@ -119,7 +119,7 @@ def _solver(
             problem.y,
             grammar=grammar,
             seconds=seconds,
-            initialisers={"weighted": cast(EMLInitialiser, FormulaPrior())} if prior else initialisers,
+            initialisers={"weighted": FormulaPrior()} if prior else initialisers,
             seed=seed,
             names=problem.names,
             weighted=config,

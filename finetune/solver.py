@@ -19,7 +19,7 @@ from emlinit.finetune.law import Law
 from emlinit.finetune.levenberg_marquardt import FitConfig, fit_constants
 from emlinit.finetune.preparation import Problem, in_known_units, prepare, restore_units
 from emlinit.finetune.snapping import likely_savings, snap
-from emlinit.finetune.weighted_search import WeightedSearchConfig, search_weighted, simple_laws
+from emlinit.finetune.weighted_search import StructureProposer, WeightedSearchConfig, search_weighted, simple_laws
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import MAX_VARIABLES, from_text
 from emlinit.generator.program import Programs, programs_from_tokens
@@ -67,7 +67,7 @@ class Solution:
     seconds: float
     """Wall-clock time used."""
     checkpoint: tuple[str, str] | None
-    """Source and sha256 of the initialiser that the law came from; None if none was needed."""
+    """Source and sha256 of the initialiser that took part in the search for the law; None if none was asked."""
     notes: tuple[str, ...] = field(default=())
     """Remarks for the user, one line each."""
     revision: str | None = None
@@ -92,7 +92,7 @@ def solve(
     *,
     grammar: str = "auto",
     seconds: int | float = 20,
-    initialisers: Mapping[str, EMLInitialiser],
+    initialisers: Mapping[str, EMLInitialiser | StructureProposer],
     seed: int = 0,
     names: Sequence[str] | None = None,
     progress: Callable[[float, str], None] | None = None,
@@ -133,19 +133,19 @@ def solve(
     report("reading the table of small functions (built the first time)")
     table = load_search_table(own_x.shape[1])
     laws: list[Law] = []
-    found_in: list[str] = []
+    found_by: list[tuple[str, bool]] = []  # grammar, and whether its initialiser was asked
     # Each its own: how far the clock lets one search go must not change what the next one draws.
     generators = {name: torch.Generator().manual_seed(seed) for name in wanted}
     pools = {name: CandidatePool(len(problem.train)) for name in wanted}
     prepared = {"exact": problem, "weighted": in_known_units(problem)}
 
-    def read(name: str) -> bool:
+    def read(name: str, *, learned: bool = True) -> bool:
         """Candidates as formulas; whether one of them is exact."""
         report("reading the candidates as formulas")
         programs = _finalists(pools[name], prepared[name], own_x, y, weighted=name == "weighted")
         new = _read(programs, own_names, own_x, y, began + seconds)
         laws.extend(new)
-        found_in.extend([name] * len(new))
+        found_by.extend([(name, learned)] * len(new))
         return any(is_exact(law, own_x, y) for law in new)
 
     options = weighted or WeightedSearchConfig()
@@ -166,8 +166,10 @@ def solve(
         )
 
     def search_identities(until: float) -> None:
+        initialiser = initialisers["exact"]
+        assert isinstance(initialiser, EMLInitialiser)
         search_exact(
-            initialisers["exact"],
+            initialiser,
             problem.x[problem.search],
             problem.y[problem.search],
             pools["exact"],
@@ -187,7 +189,7 @@ def solve(
     else:
         # What needs no network first: it takes a second or two, and is often all there is to find.
         search_laws(0, deadline)
-        if pools["weighted"].best_loss > SURELY_EXACT or not read("weighted"):
+        if pools["weighted"].best_loss > SURELY_EXACT or not read("weighted", learned=False):
             search_identities(time.monotonic() + EXACT_SHARE * (deadline - time.monotonic()))
             # An identity fits to rounding or is none: there is nothing to choose among the others.
             if pools["exact"].best_loss > EXACT_LOSS or not read("exact"):
@@ -196,7 +198,7 @@ def solve(
     train, validation = problem.train.numpy(), problem.validation.numpy()
     front, chosen = choose(laws, own_x, y, train, validation)
     law = chosen.law
-    grammar_found = found_in[next(i for i, candidate in enumerate(laws) if candidate is law)]
+    grammar_found, learned = found_by[next(i for i, candidate in enumerate(laws) if candidate is law)]
     figures = [metrics(law, own_x[rows], y[rows]) for rows in (train, validation)]
     exact = is_exact(law, own_x, y)
     if not exact and len(train) < len(y):
@@ -211,9 +213,9 @@ def solve(
         train={key: figures[0][key] for key in ("r2", "rmse")},
         validation={key: figures[1][key] for key in ("r2", "rmse")},
         seconds=time.monotonic() - began,
-        checkpoint=initialisers[grammar_found].source,
+        checkpoint=initialisers[grammar_found].source if learned else None,
         notes=_notes(problem, names, len(y)),
-        revision=initialisers[grammar_found].revision,
+        revision=initialisers[grammar_found].revision if learned else None,
     )
 
 

@@ -12,6 +12,7 @@ Legend: b candidate, p point, v input variable.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from emlinit.finetune.sparse_laws import SparseConfig, propose_sparse
 from emlinit.generator.function_table import FunctionTable
 from emlinit.generator.grammar import from_text, pad_sequences
 from emlinit.generator.program import Programs, programs_from_tokens
-from emlinit.model.initialiser import EMLInitialiser
+from emlinit.model.propose import Proposals
 
 _NEARLY_EXACT = 1e-8  # loss of a sum that a few more steps may make exact
 
@@ -58,6 +59,28 @@ class WeightedSearchConfig(SearchConfig):
     """Candidates of the lookup that are fitted again."""
 
 
+@runtime_checkable
+class StructureProposer(Protocol):
+    """What the rounds ask: the initialiser of the weighted grammar, or a prior that does not look at the data."""
+
+    source: tuple[str, str]
+    """Where it is from, and a checksum."""
+    revision: str | None
+    """Commit hash of what comes from the Hub."""
+
+    def propose(
+        self,
+        x: Tensor,
+        y: Tensor,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        n_bags: int = 4,
+    ) -> Proposals:
+        """See `EMLInitialiser.propose`."""
+
+
 def simple_laws(n_variables: int) -> Programs:
     """What is always tried: a constant, a line in all variables, and in each one proportionality, a line, a power law."""
     texts = ["c:1.0", "+ c:0.5 " + "".join(f"+ w:1.0 x{i} " for i in range(1, n_variables)) + f"w:1.0 x{n_variables}"]
@@ -68,7 +91,7 @@ def simple_laws(n_variables: int) -> Programs:
 
 
 def search_weighted(
-    initialiser: EMLInitialiser,
+    initialiser: StructureProposer,
     x: Tensor,
     y: Tensor,
     pool: CandidatePool,

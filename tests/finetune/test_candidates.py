@@ -2,7 +2,7 @@
 
 import torch
 
-from emlinit.finetune.candidates import CAPACITY, CandidatePool, description_cost
+from emlinit.finetune.candidates import CAPACITY, CandidatePool, description_cost, description_nats
 from emlinit.generator.grammar import from_text, pad_sequences
 from emlinit.generator.program import Programs, programs_from_tokens
 
@@ -37,3 +37,18 @@ def test_repetitions_and_the_hopeless_are_forgotten() -> None:
     pool.add(many, torch.linspace(10, 20, 500, dtype=torch.float64))
     assert CAPACITY <= len(pool) <= CAPACITY + 2
     assert pool.best_loss == 1.0
+
+
+def test_a_short_description_stays_among_many_better_fits() -> None:
+    pool = CandidatePool(100)
+    short = _programs("+ c:0.5 w:2.0 x1")
+    pool.add(short, torch.tensor([1.5e-4], dtype=torch.float64))
+    # As cheap, and a little better: they share the front and the smallest losses, with one constant more each.
+    long = programs_from_tokens(*(t[None].expand(500, -1) for t in from_text("+ c:0.5 + w:2.0 x1 w:3.0 x2")), 2)
+    pool.add(long, torch.linspace(1.40e-4, 1.45e-4, 500, dtype=torch.float64))
+    better = _programs("+ c:0.1 eml 1 x1")
+    pool.add(better, torch.tensor([1.0e-4], dtype=torch.float64))
+    assert pool.programs is not None
+    assert 1.5e-4 in pool.loss.tolist()
+    nats = description_nats(pool.programs, pool.loss, 100)
+    assert pool.shortest(len(pool)).tolist() == nats.argsort(stable=True).tolist()

@@ -93,10 +93,10 @@ def test_files_of_lines_do_not_overwrite_each_other(tmp_path: Path) -> None:
     assert not list((tmp_path / "empty").iterdir())
 
 
-def test_the_solver_is_run_and_scored() -> None:
-    settings = Settings(("nguyen",), ("emlinit",), seconds=2.0, limit=2)
-    outcomes = run_law_suites(settings, io.StringIO())
-    assert [o.problem for o in outcomes] == ["nguyen-1", "nguyen-2"]
+def test_the_solver_its_parts_and_the_control_are_run_and_scored() -> None:
+    methods = ("emlinit", "no-network", "network", "prior")
+    outcomes = run_law_suites(Settings(("nguyen",), methods, seconds=2.0, limit=1), io.StringIO())
+    assert [(o.problem, o.method) for o in outcomes] == [("nguyen-1", name) for name in methods]
     for outcome in outcomes:
         assert outcome.formula
         assert outcome.r2 is not None

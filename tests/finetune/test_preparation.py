@@ -67,6 +67,33 @@ def test_of_many_rows_samples_are_fitted_and_searched() -> None:
         assert float(problem.x[part].mean()) == pytest.approx(1.5, abs=0.03)
 
 
+def _search_rows(*columns: np.ndarray) -> np.ndarray:
+    x = np.stack(columns, 1).astype(float)
+    problem = prepare(x, np.arange(len(x), dtype=float), np.random.default_rng(0), rescale=False)
+    assert set(problem.search.tolist()) <= set(problem.train.tolist())
+    assert len(problem.train) + (len(problem.validation) if len(x) >= MIN_ROWS_TO_HOLD_OUT else 0) == len(x)
+    return x[problem.search.numpy()]
+
+
+def test_rows_with_zeros_are_fitted_but_structures_are_searched_without_them() -> None:
+    first, second = (axis.ravel() for axis in np.meshgrid(np.arange(6), np.arange(6)))
+    found = _search_rows(first, second)
+    assert (found != 0).all()
+    assert len(found) > 10
+
+
+def test_zeros_stay_where_too_little_would_be_left() -> None:
+    level = np.arange(40) % 2
+    assert set(_search_rows(level, np.arange(1, 41))[:, 0]) == {0.0, 1.0}  # of two values none may go
+    assert set(_search_rows(np.arange(40) % 3, np.arange(1, 41))[:, 0]) == {0.0, 1.0, 2.0}
+    mostly = np.where(np.arange(40) % 4 == 0, np.arange(40), 0)
+    assert (_search_rows(mostly, np.arange(1, 41))[:, 0] == 0).any()
+    # A column whose zeros cannot be spared does not keep those of another.
+    found = _search_rows(level, np.arange(40))
+    assert set(found[:, 0]) == {0.0, 1.0}
+    assert (found[:, 1] != 0).all()
+
+
 def test_the_variables_that_matter_are_chosen() -> None:
     rng = np.random.default_rng(0)
     x = rng.uniform(0.5, 3, (300, 12))

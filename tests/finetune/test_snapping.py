@@ -7,7 +7,7 @@ import torch
 
 from emlinit.finetune.levenberg_marquardt import fit_constants
 from emlinit.finetune.simple_values import free_cost, integer_cost, simple_values
-from emlinit.finetune.snapping import snap
+from emlinit.finetune.snapping import likely_savings, snap
 from emlinit.finetune.tidy import drop_dead_nodes, fold_constants
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.grammar import from_text, to_text
@@ -158,3 +158,15 @@ def test_integers_cost_what_the_universal_code_says() -> None:
     assert costs == sorted(costs)
     assert 0.6 < sum(math.exp(-cost) for cost in costs) < 1.0  # a code: no more than 1 in all, slowly reached
     assert all(cost > math.log(n) + 1.0 for n, cost in enumerate(costs, 1))
+
+
+def test_what_will_snap_is_known_before_it_is_snapped() -> None:
+    x = points()
+    noise = 0.01 * torch.randn(len(x), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    savings = []
+    for a, b in ((2.0, 3.0), (2.0, 3.1372), (2.0443, 3.1372)):
+        y = a + b * x[:, 0] + noise
+        fit = fit_constants(program("+ c:1.0 w:1.0 x1"), x, y)
+        savings.append(float(likely_savings(fit.programs, x, y)))
+        assert int(snap(fit.programs, x, y).programs.n_free()) == len(savings) - 1
+    assert savings[0] > savings[1] > savings[2]

@@ -60,6 +60,7 @@ def test_what_needs_no_network_is_searched_first(initialisers: dict[str, EMLInit
     assert solution.grammar == "weighted"
     assert solution.law.formula in ("x1*log(x2)", "x1*ln(x2)")
     assert not any(remark.startswith("round") for remark in remarks)
+    assert solution.checkpoint is None
 
 
 def test_a_weighted_law_is_found_with_its_constants(initialisers: dict[str, EMLInitialiser]) -> None:
@@ -70,6 +71,16 @@ def test_a_weighted_law_is_found_with_its_constants(initialisers: dict[str, EMLI
     solution = solve(x, truth(x), grammar="weighted", seconds=60, initialisers=initialisers)
     _assert_identical(solution, truth, 1)
     assert solution.law.formula in ("2.5*exp(-0.7*x1) + 0.3", "0.3 + 2.5*exp(-0.7*x1)")
+
+
+def test_a_grid_that_holds_zeros(initialisers: dict[str, EMLInitialiser]) -> None:
+    """A power is taken through a logarithm, which has no value at 0; the law is that of all rows."""
+    first, second = (axis.ravel().astype(float) for axis in np.meshgrid(np.arange(5), np.arange(5)))
+    x = np.stack([first, second], 1)
+    y = 2 * first * second + first**2 - 1
+    solution = solve(x, y, seconds=60, initialisers=initialisers, names=["a", "b"])
+    assert solution.law.formula == "a**2 + 2*a*b - 1"
+    np.testing.assert_array_equal(solution.law.predict(x), y)
 
 
 def test_the_same_seed_gives_the_same_law(initialisers: dict[str, EMLInitialiser]) -> None:

@@ -55,6 +55,10 @@ LAWS: dict[str, tuple[int, Callable[..., Tensor]]] = {
     "cos(2.37 x1) + 0.4 x2": (2, lambda a, b: (2.37 * a).cos() + 0.4 * b),
     "-1.5 x1^3 x2^-2": (2, lambda a, b: -1.5 * a**3 / b**2),
     "(x1 + 0.2 x1 x3)^2": (3, lambda a, b, c: (a + 0.2 * a * c) ** 2),
+    "3 exp(-1.7 x1) + 1.2 exp(-0.17 x1)": (1, lambda a: 3 * (-1.7 * a).exp() + 1.2 * (-0.17 * a).exp()),
+    "2 exp(-0.8 x1) + 1.7 ln(x2 + 0.4) + 0.3": (2, lambda a, b: 2 * (-0.8 * a).exp() + 1.7 * (b + 0.4).log() + 0.3),
+    "exp(3 - 2.5/(x1 + 5.3))": (1, lambda a: (3 - 2.5 / (a + 5.3)).exp()),
+    "4/x1^12 - 4/x1^6": (1, lambda a: 4 / a**12 - 4 / a**6),
     "3 exp(-1.2 x1) + 0.2": (1, lambda a: 3 * (-1.2 * a).exp() + 0.2),
 }
 
@@ -64,6 +68,21 @@ def test_a_law_is_found(name: str) -> None:
     n_variables, law = LAWS[name]
     x = _points(n_variables)
     assert _error(x, law(*x.unbind(1))) < 1e-11
+
+
+def test_two_oscillations_are_two_nodes_with_a_frequency_each() -> None:
+    t = torch.linspace(0.1, 10, 100, dtype=torch.float64)
+    y = 3 * (2.2 * t + 1).sin() - 1.2 * (0.7 * t + 0.3).sin() + 0.1
+    exact = []
+    for programs in propose_sparse(t[:, None], y):
+        fit = fit_constants(programs, t[:, None], y, config=FitConfig(steps=10))
+        exact += [
+            (int(nodes), int(free))
+            for nodes, free in zip(programs.n_nodes[fit.mse < 1e-20], programs.n_free()[fit.mse < 1e-20], strict=True)
+        ]
+        if exact:
+            break
+    assert min(exact) == (2, 7)  # two amplitudes, frequencies and phases, and the constant
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])

@@ -10,7 +10,7 @@ from torch import Tensor
 from emlinit.finetune.sparse_atoms import COS, EXP, NOTHING, ONE, SIN, Basis
 from emlinit.finetune.sparse_dictionary import Dictionary, Grids, make_dictionary
 from emlinit.finetune.sparse_pursuit import PursuitConfig, pursue
-from emlinit.finetune.sparse_states import Goal, States
+from emlinit.finetune.sparse_states import Goal, States, Sums
 
 EXACT = PursuitConfig().exact ** 2
 
@@ -141,7 +141,31 @@ def test_a_frequency_is_tuned() -> None:
     atoms = states.atoms[row]
     waves = ((atoms.kind[:, 0] == SIN) | (atoms.kind[:, 0] == COS)) & atoms.tunable[:, 0]
     assert int(waves.sum()) == 2
+    assert len(set(atoms.theta[waves][:, 0].tolist())) == 1  # one angle, one θ
     assert torch.allclose(atoms.theta[waves][:, 0], torch.tensor(2.37, dtype=torch.float64), rtol=1e-8)
+
+
+def test_sums_lead_back_to_the_noisy_law_that_they_hold() -> None:
+    found = 0
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.rand(160, 2, generator=generator, dtype=torch.float64)
+        a, b = x.unbind(1)
+        law = 1 + a - b**2 + 3 * a * b + a**3
+        y = law + 0.01 * law.std() * torch.randn(160, generator=generator, dtype=torch.float64)
+        dictionary = make_dictionary(x)
+        monomials = dictionary.part(dictionary.is_monomial)
+        sums = Sums(monomials.basis, [_goal(y)])
+        rounds = pursue(monomials, [_goal(y)], PursuitConfig(terms=3))
+        pruned = [sums.pruned(states, 4, EXACT**0.5) for states in rounds]
+        for states in pruned:
+            assert torch.allclose(states.error, sums.solve(states.target, states.atoms).error)
+            for row in range(len(states.target)):
+                kept = states.atoms.kind[row, :, 0] != NOTHING
+                powers = {tuple(power) for power in states.atoms.power[row][kept].tolist()}
+                found += powers == {(0.0, 0.0), (1.0, 0.0), (0.0, 2.0), (1.0, 1.0), (3.0, 0.0)}
+        assert len(sums.pruned(rounds[0][torch.zeros(0, dtype=torch.int64)], 4, 0.0).target) == 0
+    assert found >= 3
 
 
 def test_a_rate_is_tuned() -> None:
