@@ -59,6 +59,8 @@ class _Move:
     value: float
     gain: float
     """Nats saved if the fit does not suffer."""
+    node: int | None = None
+    """Node of a plain exponential whose exponent's constant is moved: its readers' factors make up for it."""
 
 
 def snap(
@@ -163,7 +165,7 @@ def _moves(
     for owner, slot in (loose & (shifts != 0)).nonzero().tolist():  # w·exp(p ln u) rather than w'·exp(-p·eml(1, u))
         place, shift = n_weight + 2 * slot, float(shifts[owner, slot])
         if not free[owner, place] and abs(float(values[owner, place]) + shift) > 1e-12 * abs(shift):
-            moves.append((_Move(owner, place, -shift, 1.0), 1))
+            moves.append((_Move(owner, place, -shift, 1.0, slot // 2), 1))
     return moves
 
 
@@ -229,6 +231,10 @@ def _fit_moves(
     flat, free = flatten(moved).clone(), _free(moved).clone()
     for row, trial in enumerate(trials):
         for move in trial:
+            if move.node is not None:
+                reads = moved.source[row] == moved.n_variables + 1 + move.node
+                factor = math.exp(float(flat[row, move.place]) - move.value)
+                flat[row, : moved.weight[0].numel()].view(*moved.weight.shape[1:])[reads] *= factor
             flat[row, move.place], free[row, move.place] = move.value, False
     moved = unflatten(moved, flat)
     n_weight = moved.weight[0].numel()

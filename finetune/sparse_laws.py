@@ -17,9 +17,10 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from emlinit.finetune.sparse_atoms import NOTHING, SIN, Basis
-from emlinit.finetune.sparse_dictionary import make_dictionary
+from emlinit.finetune.sparse_dictionary import Dictionary, make_dictionary
+from emlinit.finetune.sparse_polynomials import polynomial_terms, polynomials_of_few_terms
 from emlinit.finetune.sparse_pursuit import PursuitConfig, pursue
-from emlinit.finetune.sparse_states import Goal, States, Sums, partners
+from emlinit.finetune.sparse_states import Goal, States, Sums, joined, partners
 from emlinit.finetune.tidy import fix_simple_exponents
 from emlinit.generator.builder import Builder
 from emlinit.generator.compile_weighted import program_from_slot
@@ -90,9 +91,21 @@ def propose_sparse(
             return
         sums = Sums(dictionary.basis, wanted)
         found += [sums.pruned(states, config.pruned, pursuit.exact) for states in found]
+        if pursuit.algebra_terms:
+            found += _polynomials(dictionary, sums, min(pursuit.algebra_terms, _affordable(config.long, len(y)).terms))
         programs = _programs(found, wanted, dictionary.basis, config, x.shape[1])
         if programs is not None:
             yield programs
+
+
+def _polynomials(dictionary: Dictionary, sums: Sums, terms: int) -> list[States]:
+    """Polynomials of few terms for the deep goals."""
+    polynomial, found = polynomial_terms(dictionary.atoms), []
+    for number, goal in enumerate(sums.goals):
+        parts = polynomials_of_few_terms(polynomial, dictionary.basis, goal, terms) if goal.deep else []
+        if parts:
+            found.append(sums.solve(torch.full((len(parts),), number), joined([atoms[None] for atoms in parts])))
+    return found
 
 
 def _affordable(config: PursuitConfig, n_points: int) -> PursuitConfig:

@@ -10,6 +10,7 @@ from emlinit.finetune.sparse_states import Goal, orthonormal
 
 _POINTS_PER_TERM = 2  # at least so many for each term to begin with
 _DEGREES = ((1, 1), (2, 1), (1, 2), (2, 2), (3, 1), (3, 2), (2, 3), (3, 3))  # of p and q
+_NOISY_DEGREES, _PURE_DEGREE = (2, 3, 4, 5), 6
 _VANISHES = 1e-11  # a singular value, relative to the largest
 
 
@@ -46,6 +47,17 @@ def eliminate(polynomial: Atoms, basis: Basis, goal: Goal, terms: int) -> list[A
         if n_left <= terms:
             found.append(kept)
     return found
+
+
+def polynomials_of_few_terms(polynomial: Atoms, basis: Basis, goal: Goal, terms: int) -> list[Atoms]:
+    """Sums of monomials that `eliminate` finds if it starts from polynomials of a low degree, and from those without mixed
+    terms: of noisy data each further term makes it less sure which ones to leave out.
+
+    Args and returns as for `eliminate`.
+    """
+    degree, is_pure = polynomial.power.sum(1), (polynomial.power != 0).sum(1) <= 1
+    starts = [degree <= most for most in _NOISY_DEGREES] + [is_pure & (degree <= _PURE_DEGREE)]
+    return [atoms for start in starts for atoms in eliminate(polynomial[start], basis, goal, terms)]
 
 
 def quotients(polynomial: Atoms, basis: Basis, goal: Goal, terms: int) -> list[Atoms]:
