@@ -52,23 +52,24 @@ class Problem:
     """Data units of y per unit of the search."""
 
 
-def prepare(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, rescale: bool) -> Problem:
-    """Draw the rows to train on and to hold out, choose variables if there are too many, and (with `rescale`) choose units.
+def prepare(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Problem:
+    """Draw the rows to train on and to hold out, and choose variables if there are too many; in the data's units.
 
     Args:
         x: points, float64 of shape (p, v), finite.
         y: targets, float64 of shape (p,), finite.
         rng: draws the rows.
-        rescale: bring sizes that the initialiser never met into the range that it knows.
     """
     columns = choose_variables(x, y)
     n = len(y)
     order = rng.permutation(n)
     n_held = round(VALIDATION_SHARE * n) if n >= MIN_ROWS_TO_HOLD_OUT else 0
-    held_out, others = order[:n_held], order[n_held:]
-    train, search = np.sort(others[:TRAIN_ROWS]), np.sort(_without_zeros(x[:, columns], others)[:SEARCH_ROWS])
+    if np.ptp(y[order[n_held:]]) == 0:  # what varies must not be held out
+        n_held = 0
+    held_out, others = order[:n_held], _differing_first(order[n_held:], y)
+    train, search = np.sort(others[:TRAIN_ROWS]), np.sort(_without_zeros(x[:, columns], y, others)[:SEARCH_ROWS])
     validation = np.sort(held_out[: round(VALIDATION_SHARE * TRAIN_ROWS)]) if n_held else train
-    problem = Problem(
+    return Problem(
         torch.from_numpy(x[:, columns]),
         torch.from_numpy(y.copy()),
         torch.from_numpy(train),
@@ -78,26 +79,33 @@ def prepare(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, rescale: 
         torch.ones(len(columns), dtype=torch.float64),
         1.0,
     )
-    return in_known_units(problem) if rescale else problem
 
 
-def _without_zeros(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The rows at which no variable is 0, as far as enough are left and each variable keeps several values.
+def _differing_first(rows: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The same rows, with one first at which y differs from the next: so it does in any sample from the head."""
+    different = np.flatnonzero(y[rows] != y[rows[0]])
+    first = different[0] if len(different) else 0
+    return np.concatenate([rows[first : first + 1], rows[:first], rows[first + 1 :]])
+
+
+def _without_zeros(x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The rows at which no variable is 0, as far as enough are left and each variable, and y, keeps several values.
 
     A program takes powers through logarithms, so x² has no value at 0 there; the formula that is read from it has one,
     and is fitted and judged on all rows.
     """
-    kept, n_values = rows, [min(_ENOUGH_VALUES, len(np.unique(column))) for column in x[rows].T]
+    table = np.column_stack([x, y])
+    kept, n_values = rows, [min(_ENOUGH_VALUES, len(np.unique(column))) for column in table[rows].T]
     for zero in sorted((x[rows] == 0).T, key=np.count_nonzero):
         left = np.intersect1d(kept, rows[~zero])
         enough = len(left) >= min(_ENOUGH_ROWS, len(rows) / 2)
-        if enough and all(len(np.unique(x[left, i])) >= n for i, n in enumerate(n_values)):
+        if enough and all(len(np.unique(table[left, i])) >= n for i, n in enumerate(n_values)):
             kept = left
     return rows[np.isin(rows, kept)]
 
 
 def in_known_units(problem: Problem) -> Problem:
-    """The same rows and columns of a problem in the data's units, in units that the initialiser knows."""
+    """A problem in the data's units, in units that bring sizes which the initialiser never met into the range it knows."""
     x, y = problem.x.numpy(), problem.y.numpy()
     x_unit = np.array([_unit(np.abs(column).max(), _SEEN_X) for column in x.T])
     y_unit = _unit(float(np.abs(y).max()) * float(np.sqrt(np.mean((y / np.abs(y).max()) ** 2))), _SEEN_Y)

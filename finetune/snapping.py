@@ -1,7 +1,7 @@
 """Snapping: terms that do nothing go, and constants become the simple numbers they are, as far as the data agree.
 
-Every free constant is offered 0 and the simple numbers within its error; each offer is tried with all other constants
-fitted again, all offers of all candidates in one batch. An offer is worth
+Every free constant is offered 0 and the simple numbers within its error; each offer that may pay is tried with all other
+constants fitted again, all offers of all candidates in one batch. An offer is worth
 
     (nats of the free constant - nats of the simple one) - points/2 · ln(mse after / mse before),
 
@@ -30,7 +30,7 @@ from emlinit.finetune.standard_errors import standard_errors
 from emlinit.finetune.tidy import drop_dead_nodes, fold_constants, logarithm_shifts, scaled_exponentials
 from emlinit.generator.program import Programs
 
-_PRICE_TAKEN = 0.5  # share of the expected price of an offer that must be worth it for the offer to be tried
+_PRICE_TAKEN = 0.5  # offers are tried if their gain is more than this share of their expected price
 
 
 @dataclass(frozen=True)

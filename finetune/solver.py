@@ -126,9 +126,12 @@ def solve(
     missing = [name for name in wanted if name not in initialisers]
     if missing:
         raise UserError(f"no initialiser for the {missing[0]} grammar was given; there are: {', '.join(initialisers)}")
+    of_exact = initialisers.get("exact")
+    if "exact" in wanted and not isinstance(of_exact, EMLInitialiser):
+        raise UserError(f"the exact grammar needs an EMLInitialiser, got {type(of_exact).__name__}")
     deadline = began + seconds - max(_FINISH_LEAST, _FINISH_SHARE * seconds)
     report = _reporter(progress, began, seconds)
-    problem = prepare(x, y, np.random.default_rng(seed), rescale=False)
+    problem = prepare(x, y, np.random.default_rng(seed))
     own_x, own_names = x[:, problem.columns], [names[i] for i in problem.columns]
     report("reading the table of small functions (built the first time)")
     table = load_search_table(own_x.shape[1])
@@ -150,9 +153,10 @@ def solve(
 
     options = weighted or WeightedSearchConfig()
 
-    def search_laws(max_rounds: int, until: float, config: WeightedSearchConfig = options) -> None:
+    def search_laws(max_rounds: int, until: float, config: WeightedSearchConfig = options) -> bool:
+        """Whether the initialiser was asked."""
         rescaled = prepared["weighted"]
-        search_weighted(
+        rounds = search_weighted(
             initialisers["weighted"],
             rescaled.x[rescaled.search],
             rescaled.y[rescaled.search],
@@ -164,12 +168,12 @@ def solve(
             table=table,
             config=config,
         )
+        return rounds > 0
 
     def search_identities(until: float) -> None:
-        initialiser = initialisers["exact"]
-        assert isinstance(initialiser, EMLInitialiser)
+        assert isinstance(of_exact, EMLInitialiser)  # seen to above
         search_exact(
-            initialiser,
+            of_exact,
             problem.x[problem.search],
             problem.y[problem.search],
             pools["exact"],
@@ -184,8 +188,7 @@ def solve(
         search_identities(deadline)
         read("exact")
     elif grammar == "weighted":
-        search_laws(max_rounds, deadline)
-        read("weighted")
+        read("weighted", learned=search_laws(max_rounds, deadline))
     else:
         # What needs no network first: it takes a second or two, and is often all there is to find.
         search_laws(0, deadline)
@@ -193,8 +196,8 @@ def solve(
             search_identities(time.monotonic() + EXACT_SHARE * (deadline - time.monotonic()))
             # An identity fits to rounding or is none: there is nothing to choose among the others.
             if pools["exact"].best_loss > EXACT_LOSS or not read("exact"):
-                search_laws(max_rounds, deadline, replace(options, lookup=False, sparse=False))
-                read("weighted")
+                learned = search_laws(max_rounds, deadline, replace(options, lookup=False, sparse=False))
+                read("weighted", learned=learned)
     train, validation = problem.train.numpy(), problem.validation.numpy()
     front, chosen = choose(laws, own_x, y, train, validation)
     law = chosen.law
@@ -249,13 +252,15 @@ def _finalists(
         return None
     front = pool.front()
     chosen = [pool.shortest(_SHORTEST), front[:_CHEAPEST], front[-_MOST_ACCURATE:]]
+    n_free = pool.programs.n_free()
     if weighted:
         short = pool.shortest(_SHORT)
-        few_rows = problem.search[:_SNAP_ROWS]
-        savings = likely_savings(pool.programs[short], problem.x[few_rows], problem.y[few_rows])
+        short = short[n_free[short] <= _SNAP_CONSTANTS]
+        sample = problem.search[:: max(1, math.ceil(len(problem.search) / _SNAP_ROWS))]
+        savings = likely_savings(pool.programs[short], problem.x[sample], problem.y[sample])
         chosen.append(short[(pool.nats[short] - savings).argsort(stable=True)[:_SHORTEST_SNAPPED]])
     rows = torch.unique(torch.cat(chosen))  # cheapest first
-    rows = rows[pool.programs.n_free()[rows] <= _MOST_CONSTANTS]
+    rows = rows[n_free[rows] <= _MOST_CONSTANTS]
     found = pool.programs[rows[_first_few_of_each(pool.loss[rows], 1)]]
     if weighted:
         # The simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed.

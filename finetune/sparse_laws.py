@@ -74,6 +74,8 @@ def propose_sparse(
     """
     config = config or SparseConfig()
     x, y = x[: config.points], y[: config.points]
+    if bool((y == y[0]).all()):
+        return  # of the rows drawn, none is one of the few at which the target differs
     goals = goals_for(y)
     dictionary = make_dictionary(x)
     fixed = ~dictionary.atoms.tunable.any(1)
@@ -86,6 +88,8 @@ def propose_sparse(
         (everything, few, config.tuned_pairs),
         (dictionary.is_monomial, [goal for goal in goals if goal.deep], config.long),
     ):
+        if not wanted:
+            continue
         found = pursue(dictionary.part(rows), wanted, _affordable(pursuit, len(y)), deadline=deadline)
         if not found:
             return
@@ -141,7 +145,8 @@ def _harmless(goal: Goal) -> bool:
     weighted = goal.weight * goal.value
     if not bool(goal.value.isfinite().all() & weighted.isfinite().all()):
         return False
-    return float(goal.value.abs().max()) <= _LARGEST * float(goal.value.abs().median())
+    # y itself may well be 0 at most points.
+    return goal.kind == "y" or float(goal.value.abs().max()) <= _LARGEST * float(goal.value.abs().median())
 
 
 def _programs(

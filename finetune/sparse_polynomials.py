@@ -81,7 +81,8 @@ def quotients(polynomial: Atoms, basis: Basis, goal: Goal, terms: int) -> list[A
             continue
         columns = torch.cat([values[p], values[q] * t])
         norms = torch.linalg.vector_norm(columns, dim=1)
-        _, size, rows = torch.linalg.svd((columns / norms[:, None]).mT, full_matrices=False)
+        columns = columns / torch.where(norms > 0, norms, 1.0)[:, None]
+        _, size, rows = torch.linalg.svd(columns.mT, full_matrices=False)
         if not bool(size[-1] < _VANISHES * size[0]):
             continue
         share = rows[-1].abs()

@@ -197,7 +197,8 @@ class _Pursuit:
         chosen = torch.cat([tunable[: config.function_atoms], fixed[: config.function_atoms // 4]])
         fixed_pair = ~(self.tunable[chosen][:, None] | self.tunable[chosen])
         family = self.family[chosen]
-        family_of_pair = (family[:, None] * len(self.value) + family).flatten()
+        first_family, second_family = torch.minimum(family[:, None], family), torch.maximum(family[:, None], family)
+        family_of_pair = (first_family * len(self.value) + second_family).flatten()
         w = self.weights[target]
         goal, value = w * self.targets[target], self.value[chosen] * w
         parts = []
@@ -206,6 +207,7 @@ class _Pursuit:
             gain = _gain_of_pairs(*self._beside(state, goal, value))
             gain[fixed_pair] = 0.0
             best = gain.flatten().topk(min(_PAIRS_RANKED, gain.numel())).indices
+            best = best[gain.flatten()[best] > 0]
             families, place = torch.unique(family_of_pair[best], return_inverse=True)
             first_place = torch.full_like(families, len(best)).scatter_reduce_(
                 0, place, torch.arange(len(best)), "amin"

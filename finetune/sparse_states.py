@@ -57,16 +57,11 @@ class States:
 
     @staticmethod
     def cat(parts: "Sequence[States]") -> "States":
-        """States one below the other, of sums that may differ in length."""
-        atoms = joined([part.atoms for part in parts])
-        width = atoms.kind.shape[1]
-        coefficient = [
-            torch.nn.functional.pad(part.coefficient, (0, width - part.coefficient.shape[1])) for part in parts
-        ]
+        """States one below the other, of sums of as many places."""
         return States(
             torch.cat([part.target for part in parts]),
-            atoms,
-            torch.cat(coefficient),
+            Atoms.cat([part.atoms for part in parts]),
+            torch.cat([part.coefficient for part in parts]),
             torch.cat([part.error for part in parts]),
         )
 
@@ -142,7 +137,10 @@ class Sums:
             left = kept.any(1)
             targets.append(states.target[left])
             parts.append(states.atoms.only(kept)[left])
-        return self.solve(torch.cat(targets), close_up(Atoms.cat(parts))) if len(parts) > 1 else states[:0]
+        if len(parts) == 1:
+            return states[:0]
+        solved = self.solve(torch.cat(targets), close_up(Atoms.cat(parts)))
+        return solved[solved.error.isfinite()]
 
     def tune(self, states: States, steps: int, exact: float) -> States:
         """Gauss-Newton in θ from each state, never to a worse one; sine and cosine of one angle keep the same θ."""

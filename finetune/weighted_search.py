@@ -102,8 +102,9 @@ def search_weighted(
     progress: Callable[[str], None],
     config: WeightedSearchConfig | None = None,
     table: FunctionTable | None = None,
-) -> None:
-    """Fill `pool` with fitted candidates; losses are mean squared errors relative to the variance of y.
+) -> int:
+    """Fill `pool` with fitted candidates; losses are mean squared errors relative to the variance of y. Returns
+    the number of rounds, so whether the initialiser was asked.
 
     Args:
         initialiser: of the weighted grammar.
@@ -159,6 +160,7 @@ def search_weighted(
         round_number += 1
         longest = max(longest, time.monotonic() - began)
         progress(f"round {round_number}: best relative error {pool.best_loss**0.5:.2g}")
+    return round_number
 
 
 def _look_up(

@@ -2,7 +2,7 @@
 
 import torch
 
-from emlinit.finetune.candidates import CAPACITY, CandidatePool, description_cost, description_nats
+from emlinit.finetune.candidates import CAPACITY, CandidatePool, description_cost
 from emlinit.generator.grammar import from_text, pad_sequences
 from emlinit.generator.program import Programs, programs_from_tokens
 
@@ -41,14 +41,15 @@ def test_repetitions_and_the_hopeless_are_forgotten() -> None:
 
 def test_a_short_description_stays_among_many_better_fits() -> None:
     pool = CandidatePool(100)
-    short = _programs("+ c:0.5 w:2.0 x1")
-    pool.add(short, torch.tensor([1.5e-4], dtype=torch.float64))
-    # As cheap, and a little better: they share the front and the smallest losses, with one constant more each.
-    long = programs_from_tokens(*(t[None].expand(500, -1) for t in from_text("+ c:0.5 + w:2.0 x1 w:3.0 x2")), 2)
-    pool.add(long, torch.linspace(1.40e-4, 1.45e-4, 500, dtype=torch.float64))
-    better = _programs("+ c:0.1 eml 1 x1")
-    pool.add(better, torch.tensor([1.0e-4], dtype=torch.float64))
+    short, long = "+ c:0.5 w:2.0 x1", "+ c:0.5 + w:2.0 x1 w:3.0 x2"
+    loss = 1.0e-4
+    pool.add(_programs(short), torch.tensor([loss], dtype=torch.float64))
+    # Cheaper than it and a little better, without a constant: it is not on the front.
+    pool.add(_programs("x1"), torch.tensor([0.99 * loss], dtype=torch.float64))
+    many = programs_from_tokens(*(t[None].expand(500, -1) for t in from_text(long)), 2)
+    pool.add(many, torch.linspace(0.95, 0.96, 500, dtype=torch.float64) * loss)
     assert pool.programs is not None
-    assert 1.5e-4 in pool.loss.tolist()
-    nats = description_nats(pool.programs, pool.loss, 100)
-    assert pool.shortest(len(pool)).tolist() == nats.argsort(stable=True).tolist()
+    row = pool.loss.tolist().index(loss)
+    assert row not in pool.front().tolist()
+    assert row not in pool.best(CAPACITY).tolist()
+    assert row in pool.shortest(2).tolist()

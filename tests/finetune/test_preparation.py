@@ -9,6 +9,7 @@ from emlinit.finetune.preparation import (
     SEARCH_ROWS,
     TRAIN_ROWS,
     choose_variables,
+    in_known_units,
     prepare,
     restore_units,
 )
@@ -24,7 +25,7 @@ def test_programs_in_search_units_are_the_same_laws_in_data_units() -> None:
     programs = programs_from_tokens(*add_constants(trees, mask, generator), 2)
     rng = np.random.default_rng(0)
     x = rng.uniform(1, 2, (30, 2)) * [1e-6, 1e5]
-    problem = prepare(x, rng.uniform(1, 2, 30) * 1e-9, rng, rescale=True)
+    problem = in_known_units(prepare(x, rng.uniform(1, 2, 30) * 1e-9, rng))
     assert 1 <= float(problem.x.max()) < 10
     assert 1 <= float(problem.y.max()) < 20
     inside = evaluate(programs, problem.x, rtol=None)
@@ -38,19 +39,19 @@ def test_programs_in_search_units_are_the_same_laws_in_data_units() -> None:
 def test_known_sizes_are_left_alone() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.uniform(0.5, 5, (40, 1)), rng.uniform(-3, 3, 40)
-    problem = prepare(x, y, rng, rescale=True)
+    problem = in_known_units(prepare(x, y, rng))
     assert torch.equal(problem.x, torch.from_numpy(x))
     assert problem.y_unit == 1.0
 
 
 def test_rows_are_split_without_overlap_or_not_at_all() -> None:
     rng = np.random.default_rng(0)
-    many = prepare(rng.uniform(size=(50, 1)), rng.uniform(size=50), rng, rescale=False)
+    many = prepare(rng.uniform(size=(50, 1)), rng.uniform(size=50), rng)
     assert sorted(torch.cat([many.train, many.validation]).tolist()) == list(range(50))
     assert len(many.validation) == 10
     assert torch.equal(many.search, many.train)
     few = MIN_ROWS_TO_HOLD_OUT - 1
-    small = prepare(rng.uniform(size=(few, 1)), rng.uniform(size=few), rng, rescale=False)
+    small = prepare(rng.uniform(size=(few, 1)), rng.uniform(size=few), rng)
     assert torch.equal(small.train, small.validation)
     assert len(small.train) == few
 
@@ -58,7 +59,7 @@ def test_rows_are_split_without_overlap_or_not_at_all() -> None:
 def test_of_many_rows_samples_are_fitted_and_searched() -> None:
     rng = np.random.default_rng(0)
     grid = np.linspace(1, 2, 3 * TRAIN_ROWS)
-    problem = prepare(grid[:, None], grid, rng, rescale=False)
+    problem = prepare(grid[:, None], grid, rng)
     rows = [set(part.tolist()) for part in (problem.search, problem.train, problem.validation)]
     assert [len(part) for part in rows] == [SEARCH_ROWS, TRAIN_ROWS, TRAIN_ROWS // 5]
     assert rows[0] <= rows[1]
@@ -69,7 +70,7 @@ def test_of_many_rows_samples_are_fitted_and_searched() -> None:
 
 def _search_rows(*columns: np.ndarray) -> np.ndarray:
     x = np.stack(columns, 1).astype(float)
-    problem = prepare(x, np.arange(len(x), dtype=float), np.random.default_rng(0), rescale=False)
+    problem = prepare(x, np.arange(len(x), dtype=float), np.random.default_rng(0))
     assert set(problem.search.tolist()) <= set(problem.train.tolist())
     assert len(problem.train) + (len(problem.validation) if len(x) >= MIN_ROWS_TO_HOLD_OUT else 0) == len(x)
     return x[problem.search.numpy()]
@@ -80,6 +81,12 @@ def test_rows_with_zeros_are_fitted_but_structures_are_searched_without_them() -
     found = _search_rows(first, second)
     assert (found != 0).all()
     assert len(found) > 10
+
+
+def test_zeros_stay_where_the_target_would_become_constant() -> None:
+    x = np.arange(50.0)
+    problem = prepare(x[:, None], (x > 0).astype(float), np.random.default_rng(0))
+    assert len(torch.unique(problem.y[problem.train])) == len(torch.unique(problem.y[problem.search]))
 
 
 def test_zeros_stay_where_too_little_would_be_left() -> None:

@@ -147,23 +147,25 @@ def test_a_frequency_is_tuned() -> None:
 
 def test_sums_lead_back_to_the_noisy_law_that_they_hold() -> None:
     found = 0
-    for seed in range(4):
+    wanted = {(0.0, 0.0), (1.0, 0.0), (0.0, 2.0), (1.0, 1.0), (3.0, 0.0)}
+    for seed in range(6):
         generator = torch.Generator().manual_seed(seed)
         x = torch.rand(160, 2, generator=generator, dtype=torch.float64)
         a, b = x.unbind(1)
         law = 1 + a - b**2 + 3 * a * b + a**3
-        y = law + 0.01 * law.std() * torch.randn(160, generator=generator, dtype=torch.float64)
+        y = law + 0.003 * law.std() * torch.randn(160, generator=generator, dtype=torch.float64)
         dictionary = make_dictionary(x)
         monomials = dictionary.part(dictionary.is_monomial)
         sums = Sums(monomials.basis, [_goal(y)])
         rounds = pursue(monomials, [_goal(y)], PursuitConfig(terms=3))
         pruned = [sums.pruned(states, 4, EXACT**0.5) for states in rounds]
+        sets = []
         for states in pruned:
             assert torch.allclose(states.error, sums.solve(states.target, states.atoms).error)
             for row in range(len(states.target)):
                 kept = states.atoms.kind[row, :, 0] != NOTHING
-                powers = {tuple(power) for power in states.atoms.power[row][kept].tolist()}
-                found += powers == {(0.0, 0.0), (1.0, 0.0), (0.0, 2.0), (1.0, 1.0), (3.0, 0.0)}
+                sets.append({tuple(power) for power in states.atoms.power[row][kept].tolist()})
+        found += wanted in sets
         assert len(sums.pruned(rounds[0][torch.zeros(0, dtype=torch.int64)], 4, 0.0).target) == 0
     assert found >= 3
 
