@@ -35,7 +35,7 @@ EXACT_LOSS = 1e-15
 SURELY_EXACT = 1e-27
 """Loss of a law with constants at which `auto` looks no further."""
 _FINISH_SHARE, _FINISH_LEAST = 0.25, 1.0  # of the time, and in seconds: for reading candidates as formulas
-_SECONDS_PER_ROUND = 5.0  # more than a round takes: rounds, not the clock, should end the search, so that it repeats
+_SECONDS_PER_ROUND = 5.0  # more than a round takes: on a free machine few rounds, not the clock, should end the search
 # Candidates that are read as formulas: the shortest descriptions of the data, and from either end of the front.
 _SHORTEST, _CHEAPEST, _MOST_ACCURATE = 7, 3, 1
 _SHORTEST_SNAPPED, _SHORT = 7, 48  # and those that are likely to be the shortest once snapped, among so many
