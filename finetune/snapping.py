@@ -16,7 +16,7 @@ Legend: b batch (candidate), m all real numbers of a program, slots and terms as
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -111,25 +111,46 @@ def likely_savings(programs: Programs, x: Float64[Tensor, "p v"], y: Float64[Ten
         y: targets.
     """
     errors = torch.cat([error.flatten(1) for error in standard_errors(programs, x, y)], 1)
+    savings = torch.zeros(len(programs), dtype=torch.float64)
+    for constant in _offers(programs, errors):
+        if math.isfinite(constant.error):
+            cost = free_cost(constant.value, constant.error)
+            worth = (
+                cost - nats - 0.5 * ((number - offset - constant.value) / constant.error) ** 2
+                for offset, number, nats in constant.offers
+            )
+            savings[constant.owner] += max(0.0, *worth)
+    return savings
+
+
+@dataclass(frozen=True)
+class _Constant:
+    """A free constant and what is offered in its place."""
+
+    owner: int
+    place: int
+    """Position in the flat row of all real numbers."""
+    value: float
+    error: float
+    """Standard error; infinite where the data do not determine the constant."""
+    offers: list[tuple[float, float, float]]
+    """Offset, simple number, nats: the constant would be the number less the offset."""
+
+
+def _offers(programs: Programs, errors: Float64[Tensor, "b m"]) -> Iterator[_Constant]:
+    """All free constants with their offers."""
     values, free = flatten(programs), _free(programs)
     n_weight, shifts = programs.weight[0].numel(), logarithm_shifts(programs)
-    savings = torch.zeros(len(programs), dtype=torch.float64)
     for owner, place in free.nonzero().tolist():
-        value, error = float(values[owner, place]), float(errors[owner, place])
-        if not 0 < error < math.inf:
-            continue
-        is_real_bias = place >= n_weight and (place - n_weight) % 2 == 0
-        shift = float(shifts[owner, _slot_of(programs, place)]) if is_real_bias else 0.0
-        cost = free_cost(value, error)
-        savings[owner] += max(
-            0.0,
-            *(
-                cost - nats - 0.5 * ((number - value - offset) / error) ** 2
-                for offset in {0.0, shift}
-                for number, nats in simple_values(value + offset, error)
-            ),
-        )
-    return savings
+        value = float(values[owner, place])
+        # a fit to rounding reports no error at all; no digit beyond float64's is ever paid for
+        error = max(float(errors[owner, place]), 1e-13 * max(abs(value), 1e-3))
+        is_constant = place >= n_weight and (place - n_weight) % 2 == 0
+        shift = float(shifts[owner, _slot_of(programs, place)]) if is_constant else 0.0
+        offers = [(0.0, number, nats) for number, nats in simple_values(value, error)]
+        if shift:
+            offers += [(shift, number, nats - 1.0) for number, nats in simple_values(value + shift, error)]
+        yield _Constant(owner, place, value, error, offers)
 
 
 def _moves(
@@ -144,24 +165,17 @@ def _moves(
     n_weight = programs.weight[0].numel()
     shifts, loose = logarithm_shifts(programs), scaled_exponentials(programs)
     moves = []
-    for owner, place in free.nonzero().tolist():
-        value, error = float(values[owner, place]), float(errors[owner, place])
-        # a fit to rounding reports no error at all; no digit beyond float64's is ever paid for
-        error = max(error, 1e-13 * max(abs(value), 1e-3))
-        cost, slot = free_cost(value, error), _slot_of(programs, place)
-        is_constant = place >= n_weight and (place - n_weight) % 2 == 0
-        shift = float(shifts[owner, slot]) if is_constant else 0.0
-        offers = [(0.0, number, nats) for number, nats in simple_values(value, error)]
-        if shift:
-            offers += [(shift, number, nats - 1.0) for number, nats in simple_values(value + shift, error)]
-        is_readout = slot == programs.source.shape[1] - 1
+    for constant in _offers(programs, errors):
+        value, error = constant.value, constant.error
+        cost = free_cost(value, error)
+        is_readout = _slot_of(programs, constant.place) == programs.source.shape[1] - 1
         turn = (2 if is_readout else 0) if math.isfinite(error) else 1
-        for offset, number, nats in offers:
+        for offset, number, nats in constant.offers:
             gain = cost - nats + (config.removal_bonus if number == 0.0 else -config.least_gain)
             # With the others fitted again an offer at z standard errors costs z²/2, as far as the law is linear in them.
             price = ((number - offset - value) / error) ** 2 / 2 if math.isfinite(error) else 0.0
             if gain > _PRICE_TAKEN * price:
-                moves.append((_Move(owner, place, number - offset, gain), turn))
+                moves.append((_Move(constant.owner, constant.place, number - offset, gain), turn))
     for owner, slot in (loose & (shifts != 0)).nonzero().tolist():  # w·exp(p ln u) rather than w'·exp(-p·eml(1, u))
         place, shift = n_weight + 2 * slot, float(shifts[owner, slot])
         if not free[owner, place] and abs(float(values[owner, place]) + shift) > 1e-12 * abs(shift):

@@ -29,8 +29,8 @@ examples:
 
 The table may be separated by commas, semicolons or tabs, with or without a header (columns are then x1, x2, ..., y).
 Rows with missing, NaN or infinite cells are dropped and counted. The search stops early when a law is exact. The same
-seed on the same machine gives the same law, as long as --seconds do not cut the search short (an exact law is found again
-in any case). Fitted constants come with their standard errors, unless the law is exact.
+seed on the same machine gives the same law, as long as --seconds do not cut the search short. Fitted constants come
+with their standard errors, unless the law is exact.
 Exit code: 0 solved, 2 the input has to be mended (one line says how)."""
 
 
