@@ -256,9 +256,10 @@ def _finalists(
     if weighted:
         short = pool.shortest(_SHORT)
         short = short[n_free[short] <= _SNAP_CONSTANTS]
-        sample = problem.search[:: max(1, math.ceil(len(problem.search) / _SNAP_ROWS))]
-        savings = likely_savings(pool.programs[short], problem.x[sample], problem.y[sample])
-        chosen.append(short[(pool.nats[short] - savings).argsort(stable=True)[:_SHORTEST_SNAPPED]])
+        if len(short):
+            sample = problem.search[:: max(1, math.ceil(len(problem.search) / _SNAP_ROWS))]
+            savings = likely_savings(pool.programs[short], problem.x[sample], problem.y[sample])
+            chosen.append(short[(pool.nats[short] - savings).argsort(stable=True)[:_SHORTEST_SNAPPED]])
     rows = torch.unique(torch.cat(chosen))  # cheapest first
     rows = rows[n_free[rows] <= _MOST_CONSTANTS]
     found = pool.programs[rows[_first_few_of_each(pool.loss[rows], 1)]]
