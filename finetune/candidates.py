@@ -6,12 +6,24 @@ Legend: b candidate.
 
 import math
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from emlinit.generator.program import Programs
+from emlinit.model.propose import Proposals
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """What the rounds of a search ask: the initialiser, or a prior that does not look at the data."""
+
+    def propose(
+        self, x: Tensor, y: Tensor, n: int, *, generator: torch.Generator | None, temperature: float, n_bags: int
+    ) -> Proposals:
+        """See `EMLInitialiser.propose`."""
 
 
 @dataclass(frozen=True)

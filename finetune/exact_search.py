@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from emlinit.finetune.candidates import CandidatePool, SearchConfig
+from emlinit.finetune.candidates import CandidatePool, Sampler, SearchConfig
 from emlinit.finetune.gumbel import GumbelConfig, train_gumbel_hard
 from emlinit.finetune.matching import Matcher
 from emlinit.finetune.meeting import MeetingSearch
@@ -66,13 +66,8 @@ class ExactSearchConfig(SearchConfig):
 
 
 @runtime_checkable
-class Sampler(Proposer, Protocol):
-    """What the search asks: the initialiser, or a prior that does not look at the data."""
-
-    def propose(
-        self, x: Tensor, y: Tensor, n: int, *, generator: torch.Generator | None, temperature: float, n_bags: int
-    ) -> Proposals:
-        """See `EMLInitialiser.propose`."""
+class PeelingSampler(Sampler, Proposer, Protocol):
+    """A sampler that peeling can ask, too."""
 
 
 def relative_loss(programs: Programs, x: Tensor, y: Tensor) -> Tensor:
@@ -125,7 +120,7 @@ class Judge:
 
 
 def search_exact(
-    sampler: Sampler,
+    sampler: PeelingSampler,
     x: Tensor,
     y: Tensor,
     pool: CandidatePool,
@@ -158,7 +153,7 @@ def search_exact(
 
 
 def _search(
-    sampler: Sampler,
+    sampler: PeelingSampler,
     judge: Judge,
     matcher: Matcher,
     meeting: MeetingSearch | None,

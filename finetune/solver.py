@@ -8,18 +8,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
-from emlinit.finetune.candidates import CandidatePool, description_nats
+from emlinit.finetune.candidates import CandidatePool, Sampler, description_nats
 from emlinit.finetune.choice import FrontEntry, choose, is_exact, metrics
 from emlinit.finetune.exact_search import search_exact
 from emlinit.finetune.law import Law
 from emlinit.finetune.levenberg_marquardt import FitConfig, fit_constants
 from emlinit.finetune.preparation import Problem, in_known_units, prepare, restore_units
 from emlinit.finetune.snapping import likely_savings, snap
-from emlinit.finetune.weighted_search import StructureProposer, WeightedSearchConfig, search_weighted, simple_laws
+from emlinit.finetune.weighted_search import WeightedSearchConfig, search_weighted, simple_laws
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import MAX_VARIABLES, from_text
 from emlinit.generator.program import Programs, programs_from_tokens
@@ -32,8 +33,6 @@ EXACT_SHARE = 0.3
 """Share of the time left after the search without a network that `auto` gives to the exact grammar."""
 EXACT_LOSS = 1e-15
 """Loss up to which `auto` takes a tree without constants for a candidate."""
-SURELY_EXACT = 1e-27
-"""Loss of a law with constants at which `auto` looks no further."""
 _FINISH_SHARE, _FINISH_LEAST = 0.25, 1.0  # of the time, and in seconds: for reading candidates as formulas
 _SECONDS_PER_ROUND = 5.0  # more than a round takes: on a free machine few rounds, not the clock, should end the search
 # Candidates that are read as formulas: the shortest descriptions of the data, and from either end of the front.
@@ -46,6 +45,16 @@ _SIMPLEST = 3  # best of the simplest laws, read in any case
 _MOST_CONSTANTS = 24  # of a law that is read: what has more says nothing, and simplifying it takes seconds
 _SNAP_CONSTANTS = 12  # most constants of a law that is snapped
 _SNAP_ROWS = 1000  # rows that decide which constants are simple
+
+
+@runtime_checkable
+class NamedSampler(Sampler, Protocol):
+    """A sampler that says where it is from, as an `EMLInitialiser` does."""
+
+    source: tuple[str, str]
+    """Its name and a checksum."""
+    revision: str | None
+    """Commit hash of what comes from the Hub."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +101,7 @@ def solve(
     *,
     grammar: str = "auto",
     seconds: int | float = 20,
-    initialisers: Mapping[str, EMLInitialiser | StructureProposer],
+    initialisers: Mapping[str, EMLInitialiser | NamedSampler],
     seed: int = 0,
     names: Sequence[str] | None = None,
     progress: Callable[[float, str], None] | None = None,
@@ -192,7 +201,7 @@ def solve(
     else:
         # What needs no network first: it takes a second or two, and is often all there is to find.
         search_laws(0, deadline)
-        if pools["weighted"].best_loss > SURELY_EXACT or not read("weighted", learned=False):
+        if pools["weighted"].best_loss > options.surely_exact_loss or not read("weighted", learned=False):
             search_identities(time.monotonic() + EXACT_SHARE * (deadline - time.monotonic()))
             # An identity fits to rounding or is none: there is nothing to choose among the others.
             if pools["exact"].best_loss > EXACT_LOSS or not read("exact"):

@@ -12,19 +12,17 @@ Legend: b candidate, p point, v input variable.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from emlinit.finetune.affine_lookup import AffineLookupConfig, propose_affine
-from emlinit.finetune.candidates import CandidatePool, SearchConfig
+from emlinit.finetune.candidates import CandidatePool, Sampler, SearchConfig
 from emlinit.finetune.levenberg_marquardt import Fit, FitConfig, fit_constants
 from emlinit.finetune.sparse_laws import SparseConfig, propose_sparse
 from emlinit.generator.function_table import FunctionTable
 from emlinit.generator.grammar import from_text, pad_sequences
 from emlinit.generator.program import Programs, programs_from_tokens
-from emlinit.model.propose import Proposals
 
 _NEARLY_EXACT = 1e-8  # loss of a sum that a few more steps may make exact
 
@@ -59,28 +57,6 @@ class WeightedSearchConfig(SearchConfig):
     """Candidates of the lookup that are fitted again."""
 
 
-@runtime_checkable
-class StructureProposer(Protocol):
-    """What the rounds ask: the initialiser of the weighted grammar, or a prior that does not look at the data."""
-
-    source: tuple[str, str]
-    """Where it is from, and a checksum."""
-    revision: str | None
-    """Commit hash of what comes from the Hub."""
-
-    def propose(
-        self,
-        x: Tensor,
-        y: Tensor,
-        n: int,
-        *,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-        n_bags: int = 4,
-    ) -> Proposals:
-        """See `EMLInitialiser.propose`."""
-
-
 def simple_laws(n_variables: int) -> Programs:
     """What is always tried: a constant, a line in all variables, and in each one proportionality, a line, a power law."""
     texts = ["c:1.0", "+ c:0.5 " + "".join(f"+ w:1.0 x{i} " for i in range(1, n_variables)) + f"w:1.0 x{n_variables}"]
@@ -91,7 +67,7 @@ def simple_laws(n_variables: int) -> Programs:
 
 
 def search_weighted(
-    initialiser: StructureProposer,
+    sampler: Sampler,
     x: Tensor,
     y: Tensor,
     pool: CandidatePool,
@@ -104,10 +80,10 @@ def search_weighted(
     table: FunctionTable | None = None,
 ) -> int:
     """Fill `pool` with fitted candidates; losses are mean squared errors relative to the variance of y. Returns
-    the number of rounds, so whether the initialiser was asked.
+    the number of rounds, so whether the sampler was asked.
 
     Args:
-        initialiser: of the weighted grammar.
+        sampler: of the weighted grammar.
         x: training points, float64 of shape (p, v).
         y: targets, float64 of shape (p,), not constant.
         pool: is added to.
@@ -138,7 +114,7 @@ def search_weighted(
         and pool.best_loss > config.exact_loss
     ):
         began = time.monotonic()
-        proposals = initialiser.propose(
+        proposals = sampler.propose(
             x,
             y,
             config.proposals,
