@@ -13,18 +13,18 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from emlinit.finetune.candidates import CandidatePool, Sampler, description_nats
-from emlinit.finetune.choice import FrontEntry, choose, is_exact, metrics
-from emlinit.finetune.exact_search import search_exact
-from emlinit.finetune.law import Law
-from emlinit.finetune.levenberg_marquardt import FitConfig, fit_constants
+from emlinit.finetune.fitting.levenberg_marquardt import FitConfig, fit_constants
+from emlinit.finetune.fitting.snapping import likely_savings, snap
+from emlinit.finetune.law.choice import FrontEntry, choose, is_exact, metrics
+from emlinit.finetune.law.law import Law
 from emlinit.finetune.preparation import Problem, in_known_units, prepare, restore_units
-from emlinit.finetune.snapping import likely_savings, snap
-from emlinit.finetune.weighted_search import WeightedSearchConfig, search_weighted, simple_laws
+from emlinit.finetune.search.candidates import CandidatePool, Sampler, description_nats
+from emlinit.finetune.search.exact import search_exact
+from emlinit.finetune.search.weighted import WeightedSearchConfig, search_weighted, simple_laws
 from emlinit.generator.errors import UserError
+from emlinit.generator.functions.cache import load_search_table
 from emlinit.generator.grammar import MAX_VARIABLES, from_text
 from emlinit.generator.program import Programs, programs_from_tokens
-from emlinit.generator.table_cache import load_search_table
 from emlinit.model.initialiser import EMLInitialiser
 
 MIN_ROWS = 3

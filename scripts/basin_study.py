@@ -63,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _study(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from emlinit.finetune import basin_report
-    from emlinit.finetune.basin import BasinConfig, basin_problems, basin_study
+    from emlinit.benchmarks.basin import report as basin_report
+    from emlinit.benchmarks.basin.study import BasinConfig, basin_problems, basin_study
     from emlinit.model.initialiser import EMLInitialiser
 
     if arguments.figure_from is not None:

@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from emlinit.generator.corpus.trees import trees_by_size
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.program import Programs, programs_from_tokens
-from emlinit.generator.sample_trees import trees_by_size
 from emlinit.scripts.arguments import Parser, run
 
 

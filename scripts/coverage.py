@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
-from emlinit.finetune.coverage import Coverage, coverage
-from emlinit.finetune.law_suites import LAW_SUITES, load_law_suite
+from emlinit.benchmarks.laws.coverage import Coverage, coverage
+from emlinit.benchmarks.laws.suites import LAW_SUITES, load_law_suite
 from emlinit.generator.errors import UserError
 from emlinit.scripts.arguments import Parser, run
 

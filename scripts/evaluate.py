@@ -46,9 +46,9 @@ _SUITE, _EXACT_METHODS, _LAW_METHODS = "paper", "learned,random", "emlinit"
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line of `evaluate`."""
-    from emlinit.finetune.law_methods import LAW_METHODS
-    from emlinit.finetune.law_suites import LAW_SUITES
-    from emlinit.finetune.methods import METHODS
+    from emlinit.benchmarks.laws.methods import LAW_METHODS
+    from emlinit.benchmarks.laws.suites import LAW_SUITES
+    from emlinit.benchmarks.trees.methods import METHODS
 
     epilog = _EPILOG.format(
         methods="\n".join(f"  {name:19} {method.description}" for name, method in METHODS.items()),
@@ -113,8 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from emlinit.finetune import evaluation
-    from emlinit.finetune.suites import load_suite
+    from emlinit.benchmarks.trees import run as evaluation
+    from emlinit.benchmarks.trees.suites import load_suite
 
     problems, methods = load_suite(arguments.suite, arguments.limit), arguments.methods
     with tqdm(total=len(problems) * len(methods) * arguments.seeds, desc=arguments.suite, disable=None) as bar:
@@ -138,8 +138,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def _evaluate_laws(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from emlinit.finetune import law_evaluation
-    from emlinit.finetune.evaluation import write_results
+    from emlinit.benchmarks.laws import run as law_evaluation
+    from emlinit.benchmarks.trees.run import write_results
 
     settings = law_evaluation.Settings(
         suites=tuple(arguments.suite.split(",")),
@@ -168,7 +168,7 @@ def _evaluate_laws(arguments: argparse.Namespace) -> int:
 
 
 def _merge(arguments: argparse.Namespace) -> int:
-    from emlinit.finetune import law_evaluation
+    from emlinit.benchmarks.laws import run as law_evaluation
 
     outcomes = law_evaluation.read_outcomes(Path(name) for name in arguments.merge.split(","))
     if arguments.each:

@@ -28,8 +28,8 @@ import sys
 import tyro
 
 from emlinit.generator.errors import UserError
-from emlinit.model.pretrain import pretrain
-from emlinit.model.pretrain_config import PretrainConfig
+from emlinit.model.pretraining.config import PretrainConfig
+from emlinit.model.pretraining.run import pretrain
 from emlinit.scripts.arguments import EXIT_INTERRUPTED, print_error, run
 
 

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _publish(arguments: argparse.Namespace) -> int:
-    from emlinit.model.publication import publish
+    from emlinit.model.publishing.publication import publish
 
     done = publish(arguments.checkpoint, arguments.out, arguments.push)
     print(f"wrote {done.folder}: {', '.join(done.files)}")
@@ -78,7 +78,7 @@ def _publish(arguments: argparse.Namespace) -> int:
         print("add --push OWNER/NAME to upload it", file=sys.stderr)
         return 0
 
-    from emlinit.model.hub import push
+    from emlinit.model.weights.hub import push
 
     print(f"uploading to {arguments.push}", file=sys.stderr)
     try:

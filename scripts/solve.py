@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # Torch and sympy take seconds to import: they are loaded in `_solve`, after the input has been found to be in order.
-from emlinit.finetune.output_folder import check_output_folder
-from emlinit.finetune.tables import read_table, split_names
+from emlinit.finetune.files.output_folder import check_output_folder
+from emlinit.finetune.files.read_table import read_table, split_names
 from emlinit.generator.errors import UserError
 from emlinit.scripts.arguments import Parser, run
 
@@ -86,7 +86,7 @@ def _solve(arguments: argparse.Namespace) -> int:
 
     initialisers = load_initialisers(arguments.checkpoint, arguments.grammar, resolve_device(arguments.device))
 
-    from emlinit.finetune import report
+    from emlinit.finetune.files import report
     from emlinit.finetune.solver import solve
 
     for remark in (report.describe(table), *table.notes, f"seed {arguments.seed}"):

@@ -13,9 +13,9 @@ from emlinit.finetune.preparation import (
     prepare,
     restore_units,
 )
+from emlinit.generator.corpus.trees import add_constants, trees_by_size
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.program import programs_from_tokens
-from emlinit.generator.sample_trees import add_constants, trees_by_size
 
 
 def test_programs_in_search_units_are_the_same_laws_in_data_units() -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from emlinit.finetune.search.weighted import WeightedSearchConfig
 from emlinit.finetune.solver import Solution, solve
-from emlinit.finetune.weighted_search import WeightedSearchConfig
 from emlinit.generator.errors import UserError
 from emlinit.model import EMLInitialiser
 

@@ -4,11 +4,11 @@ import mpmath
 import pytest
 import torch
 
+from emlinit.generator.corpus.supports import random_supports
+from emlinit.generator.corpus.trees import add_constants, trees_by_size
 from emlinit.generator.evaluate import CEILING, evaluate
 from emlinit.generator.grammar import EML, ONE, PLUS, X1, C, J, W, from_text, pad_sequences
 from emlinit.generator.program import Programs, programs_from_tokens
-from emlinit.generator.sample_trees import add_constants, trees_by_size
-from emlinit.generator.supports import random_supports
 
 RTOL = 1e-10
 

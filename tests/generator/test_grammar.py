@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from emlinit.generator.corpus.trees import add_constants, trees_by_size
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import (
     EML,
@@ -19,7 +20,6 @@ from emlinit.generator.grammar import (
     subtree_lengths,
     to_text,
 )
-from emlinit.generator.sample_trees import add_constants, trees_by_size
 
 
 def _random_weighted(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

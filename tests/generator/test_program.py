@@ -2,10 +2,10 @@
 
 import torch
 
+from emlinit.generator.corpus.trees import add_constants, trees_by_size
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.grammar import PAD, from_text, pad_sequences, to_text
 from emlinit.generator.program import Programs, programs_from_tokens, tokens_from_program
-from emlinit.generator.sample_trees import add_constants, trees_by_size
 
 
 def _programs(n: int, seed: int) -> Programs:

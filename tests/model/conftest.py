@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 import torch
 
-from emlinit.generator.stream import Batch, ExampleStream, StreamConfig
+from emlinit.generator.corpus.stream import Batch, ExampleStream, StreamConfig
 from emlinit.model import EMLInitialiser, InitialiserConfig
 
 

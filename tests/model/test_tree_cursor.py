@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from emlinit.generator.corpus.stream import Batch
 from emlinit.generator.grammar import EML, PAD, PLUS, C, J, W, from_text
-from emlinit.generator.stream import Batch
 from emlinit.model import EMLInitialiser
 from emlinit.model.tree_cursor import (
     ATOM,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from emlinit.finetune.law_evaluation import LawOutcome
+from emlinit.benchmarks.laws.run import LawOutcome
 from emlinit.scripts.evaluate import main, parse
 
 OUTCOME = LawOutcome("nguyen", 0.0, "nguyen-1", "operon", 0, True, True, True, True, 0.5, 9, 1.5, 2.0, 1.9, "x1**3")

@@ -12,10 +12,10 @@ import torch
 from hub_server import HubServer
 from huggingface_hub import ModelCard
 
-from emlinit.generator.stream import StreamConfig
+from emlinit.generator.corpus.stream import StreamConfig
 from emlinit.model import EMLInitialiser, InitialiserConfig
-from emlinit.model.checkpoint import load_weights
-from emlinit.model.pretrain_config import PretrainConfig
+from emlinit.model.pretraining.config import PretrainConfig
+from emlinit.model.weights.checkpoint import load_weights
 from emlinit.scripts import cli, publish
 
 # What the Hub's client does where large files go by plain HTTP.

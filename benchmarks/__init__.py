@@ -1,0 +1,1 @@
+"""benchmarks: say here in one line what this room is for."""

@@ -1,0 +1,1 @@
+"""benchmarks/basin: say here in one line what this room is for."""

@@ -1,0 +1,1 @@
+"""benchmarks/laws: say here in one line what this room is for."""

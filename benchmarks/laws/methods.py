@@ -1,0 +1,162 @@
+"""The ways of searching for laws with constants that are compared: the solver, parts of it, controls, and rivals.
+
+Each gets the same points, the same time and one thread, and gives one formula.
+
+Legend: n proposal, p point, v input variable, l token position.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import sympy
+import torch
+from torch import Tensor
+
+from emlinit.benchmarks.laws.rivals import fit_gplearn, fit_operon, require
+from emlinit.benchmarks.laws.suites import LawProblem
+from emlinit.finetune.initialisers import load_initialisers
+from emlinit.finetune.search.weighted import WeightedSearchConfig
+from emlinit.finetune.solver import solve
+from emlinit.generator.corpus.formulas import FormulaConfig, sample_formula_programs
+from emlinit.generator.errors import UserError
+from emlinit.generator.formulas.parse import parse_formula
+from emlinit.generator.functions.cache import load_search_table
+from emlinit.generator.grammar import MAX_VARIABLES, X1, n_kinds
+from emlinit.generator.program import programs_from_tokens
+from emlinit.model.initialiser import EMLInitialiser
+from emlinit.model.propose import Proposals
+
+Initialisers = Mapping[str, EMLInitialiser]
+
+
+def prepare(methods: Iterable[str], widths: Iterable[int]) -> Initialisers:
+    """Load what the methods need before the clock starts: rivals, tables for these numbers of variables, learned starts.
+
+    Raises:
+        UserError: unknown method, or a rival that is not installed.
+    """
+    chosen = [method(name) for name in methods]
+    for module in filter(None, (one.module for one in chosen)):
+        require(module)
+    for width in sorted({min(width, MAX_VARIABLES) for width in widths}):
+        if any(one.tables for one in chosen):
+            load_search_table(width)
+    cpu = torch.device("cpu")
+    return {name: load_initialisers(None, name, cpu)[name] for one in chosen for name in one.grammars}
+
+
+def method(name: str) -> "LawMethod":
+    """The method of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in LAW_METHODS:
+        raise UserError(f"unknown method '{name}': use some of {', '.join(LAW_METHODS)}")
+    return LAW_METHODS[name]
+
+
+@dataclass(frozen=True)
+class LawMethod:
+    """A way of searching."""
+
+    description: str
+    """What it does, in a few words."""
+    find: Callable[[LawProblem, float, int, Initialisers], sympy.Expr | None]
+    """Problem, seconds, seed, learned starts -> a formula in the real symbols of the problem's names, or None."""
+    grammars: tuple[str, ...] = ()
+    """Grammars whose learned starts it needs."""
+    tables: bool = False
+    """Whether it reads tables of small functions."""
+    module: str = ""
+    """Module of a rival that has to be installed."""
+
+
+class FormulaPrior:
+    """The control of the learned start: formulas drawn as in pretraining, without a look at the data.
+
+    Stands in for an `EMLInitialiser` of the weighted grammar.
+    """
+
+    def __init__(self) -> None:
+        self.source = ("the training prior", "")
+        self.revision: str | None = None
+
+    def propose(
+        self,
+        x: Tensor,
+        y: Tensor,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        n_bags: int = 4,
+    ) -> Proposals:
+        """`n` random formulas over the variables of x, of shape (p, v); everything else is ignored."""
+        del y, temperature, n_bags
+        n_variables = x.shape[-1]
+        seed = int(torch.randint(2**31, (1,), generator=generator))
+        rng = np.random.default_rng(seed)
+        config = FormulaConfig(max_variables=min(n_variables, MAX_VARIABLES))
+        numbers, values = sample_formula_programs(n, rng, config)
+        # A formula of k variables reads x1..xk: any k of the columns, in any order.
+        columns = rng.permuted(np.tile(np.arange(n_variables), (n, 1)), axis=1)
+        renamed = X1 + np.take_along_axis(columns, (numbers - X1).clip(0, n_variables - 1), axis=1)
+        tokens = torch.from_numpy(np.where(numbers >= X1, renamed, numbers))
+        constants = torch.from_numpy(values)
+        kinds = torch.zeros(*tokens.shape, n_kinds(MAX_VARIABLES))
+        programs = programs_from_tokens(tokens, constants, n_variables)
+        return Proposals(tokens, constants, torch.zeros(n, dtype=torch.float64), kinds, programs)
+
+
+def _solver(
+    grammar: str, config: WeightedSearchConfig | None, prior: bool = False
+) -> Callable[[LawProblem, float, int, Initialisers], sympy.Expr | None]:
+    def find(problem: LawProblem, seconds: float, seed: int, initialisers: Initialisers) -> sympy.Expr | None:
+        solution = solve(
+            problem.x,
+            problem.y,
+            grammar=grammar,
+            seconds=seconds,
+            initialisers={"weighted": FormulaPrior()} if prior else initialisers,
+            seed=seed,
+            names=problem.names,
+            weighted=config,
+        )
+        law = solution.law
+        own = [sympy.Symbol(name, real=True) for name in law.names]
+        return law.expression.xreplace(dict(zip(law.symbols, own, strict=True)))
+
+    return find
+
+
+def _rival(
+    fit: Callable[[np.ndarray, np.ndarray, float, int], str | None],
+) -> Callable[[LawProblem, float, int, Initialisers], sympy.Expr | None]:
+    def find(problem: LawProblem, seconds: float, seed: int, initialisers: Initialisers) -> sympy.Expr | None:
+        del initialisers
+        text = fit(problem.x, problem.y, seconds, seed)
+        symbols = [sympy.Symbol(f"x{i + 1}", real=True) for i in range(problem.x.shape[1])]
+        formula = parse_formula(text, symbols) if text else None
+        own = [sympy.Symbol(name, real=True) for name in problem.names]
+        return formula and formula.xreplace(dict(zip(symbols, own, strict=True)))
+
+    return find
+
+
+_ALONE = WeightedSearchConfig(lookup=False, sparse=False)
+
+LAW_METHODS: dict[str, LawMethod] = {
+    "emlinit": LawMethod("the solver as it comes", _solver("auto", None), ("exact", "weighted"), True),
+    "no-network": LawMethod(
+        "its searches without the network",
+        _solver("weighted", WeightedSearchConfig(patience=0), prior=True),
+        tables=True,
+    ),
+    "network": LawMethod("the network alone", _solver("weighted", _ALONE), ("weighted",), True),
+    "prior": LawMethod("random formulas instead of the network", _solver("weighted", _ALONE, prior=True), tables=True),
+    "operon": LawMethod("Operon (pyoperon)", _rival(fit_operon), module="pyoperon.sklearn"),
+    "gplearn": LawMethod("gplearn", _rival(fit_gplearn), module="gplearn.genetic"),
+}
+"""By name, in the order of the printed table."""

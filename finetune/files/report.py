@@ -1,0 +1,135 @@
+"""What is said about a solution: the JSON record, the table of the Pareto front, and the files of an output folder."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emlinit.finetune.files.output_folder import write_folder
+from emlinit.finetune.files.read_table import Table
+from emlinit.finetune.law.standard_errors import LawConstant, constants_line, law_constants
+from emlinit.finetune.law.symbol_names import latex_escape, latex_name
+from emlinit.finetune.solver import Solution
+
+
+def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]:
+    """Everything a program needs to know about a solution, ready for JSON, keys always in this order.
+
+    `constants` holds the fitted numbers of the formula in its order; an error is null where the data do not determine the
+    number, or fit the law to machine precision (see `law_errors`).
+    """
+    law = solution.law
+    source, sha256 = solution.checkpoint if solution.checkpoint is not None else (None, None)
+    checkpoint = {"source": source, "sha256": sha256}
+    if solution.revision is not None:
+        checkpoint["revision"] = solution.revision
+    return {
+        "formula": law.formula,
+        "latex": law.latex(),
+        "eml": law.eml,
+        "grammar": solution.grammar,
+        "complexity": law.complexity,
+        "constants": [asdict(constant) for constant in law_constants(law, _columns(solution, table), table.y)],
+        "exact": bool(solution.exact),
+        "symbols": law.renamed,
+        "train": _metrics(solution.train),
+        "validation": _metrics(solution.validation),
+        "front": [
+            {"complexity": int(entry.complexity), "rmse": _finite(entry.rmse), "formula": entry.law.formula}
+            for entry in solution.front
+        ],
+        "rows_used": len(table.y),
+        "rows_dropped": table.rows_dropped,
+        "seconds": round(float(solution.seconds), 3),
+        "seed": seed,
+        "checkpoint": checkpoint,
+        "target": table.target,
+        "features": list(law.names),
+    }
+
+
+def to_json(record: Mapping[str, Any], *, indent: int | None = None) -> str:
+    """Strict JSON in ASCII on one line (or indented); never NaN or infinity."""
+    return json.dumps(record, allow_nan=False, indent=indent)
+
+
+def front_table(solution: Solution, record: Mapping[str, Any]) -> str:
+    """The Pareto front, the chosen law marked by `*`; below it that law at full precision, and its constants with errors."""
+    rows = [("", "complexity", "rmse", "formula (constants to 6 digits)")]
+    for entry in solution.front:
+        mark = "*" if entry.law is solution.law else ""
+        rows.append((mark, str(entry.complexity), f"{entry.rmse:.4g}", entry.law.short_formula))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [
+        f"{mark:{widths[0]}} {complexity:>{widths[1]}}  {rmse:>{widths[2]}}  {formula}"
+        for mark, complexity, rmse, formula in rows
+    ]
+    lines += ["", f"{record['target']} = {solution.law.formula}"]
+    constants = _constants(record)
+    lines += [f"    {constants}"] if constants else []
+    lines += [f"    {symbol} stands for the column '{name}'" for name, symbol in solution.law.renamed.items()]
+    return "\n".join(lines)
+
+
+def write_outputs(folder: Path, solution: Solution, table: Table, record: Mapping[str, Any]) -> None:
+    """Write `result.json`, `law.tex`, `law.py`, `fit.png` and `front.png`, all of them or none.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    from emlinit.finetune.files.figures import save_fit, save_front  # matplotlib is slow to import and needed only here
+
+    law = solution.law
+    constants = _constants(record)
+    chosen = [index for index, entry in enumerate(solution.front) if entry.law is law]
+    writers: dict[str, Callable[[Path], object]] = {
+        "result.json": lambda path: path.write_text(to_json(record, indent=2) + "\n", encoding="utf-8"),
+        "law.tex": lambda path: path.write_text(_tex(solution, table.target, constants), encoding="utf-8"),
+        "law.py": lambda path: path.write_text(law.python_source(table.target, constants), encoding="utf-8"),
+        "fit.png": lambda path: save_fit(path, law, _columns(solution, table), table.y, table.target),
+        "front.png": lambda path: save_front(
+            path,
+            [entry.complexity for entry in solution.front],
+            [entry.rmse for entry in solution.front],
+            chosen[0] if chosen else -1,
+        ),
+    }
+    write_folder(folder, writers)
+
+
+def _tex(solution: Solution, target: str, constants: str) -> str:
+    law = solution.law
+    columns = "".join(f"%   {latex_name(name)}: {latex_escape(name)}\n" for name in law.names)
+    remark = f"% {constants[0].upper()}{constants[1:]}\n" if constants else ""
+    return (
+        "% A law found in data by emlinit; needs \\usepackage{amsmath}. Columns:\n"
+        f"{columns}{remark}\\begin{{equation}}\n  {latex_name(target)} = {law.latex()}\n\\end{{equation}}\n"
+    )
+
+
+def _columns(solution: Solution, table: Table) -> np.ndarray:
+    return table.x[:, [table.features.index(name) for name in solution.law.names]]
+
+
+def _constants(record: Mapping[str, Any]) -> str:
+    return constants_line(LawConstant(**constant) for constant in record["constants"])
+
+
+def _metrics(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _finite(values[name]) for name in ("r2", "rmse")}
+
+
+def _finite(value: float) -> float | None:
+    """The number, or None (JSON's null) where it is undefined, such as R2 of a constant target."""
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def describe(table: Table) -> str:
+    """One line on what was read."""
+    rows = np.shape(table.x)[0]
+    return f"read {rows} rows: {table.target} as a function of {', '.join(table.features)}"

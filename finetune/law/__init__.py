@@ -1,0 +1,1 @@
+"""finetune/law: say here in one line what this room is for."""

@@ -1,0 +1,1 @@
+"""finetune/search: say here in one line what this room is for."""

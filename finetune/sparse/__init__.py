@@ -1,0 +1,1 @@
+"""finetune/sparse: say here in one line what this room is for."""

@@ -1,0 +1,235 @@
+"""Laws that are a sparse sum of atoms, seen through an invertible g: g(y) = Σ a f(x), or a quotient of two such sums.
+
+For several g the sums are pursued (`sparse_pursuit`) in dictionaries of growing freedom, monomials first, and the best of
+every length become weighted programs, whose constants are then fitted to y itself. With weights |dy/dg| a sum that is good
+for g(y) is good for y, so that the g compete fairly. Close to this: the fast function extraction of McConaghy (2011), the
+sparse identification of Brunton, Proctor & Kutz (2016), and the inverted targets of Udrescu & Tegmark (2020).
+
+Legend: p point, v input variable, b candidate.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from emlinit.finetune.sparse.atoms import NOTHING, SIN, Basis
+from emlinit.finetune.sparse.dictionary import Dictionary, make_dictionary
+from emlinit.finetune.sparse.polynomials import polynomial_terms, polynomials_of_few_terms
+from emlinit.finetune.sparse.pursuit import PursuitConfig, pursue
+from emlinit.finetune.sparse.sums import Goal, States, Sums, joined, partners
+from emlinit.generator.builder import Builder
+from emlinit.generator.formulas.compile_weighted import program_from_slot
+from emlinit.generator.program import Programs
+from emlinit.generator.slots import Slot
+from emlinit.generator.tidy import fix_simple_exponents
+
+_LARGEST = 1e12  # of g(y) over its median size: beyond it the sums would be about one point
+_POINTS_PER_CONSTANT = 2  # at least so many, or else a sum interpolates
+_QUOTIENT = 1.5  # what a term of a denominator adds to the length of a sum
+_NEGLIGIBLE = 1e-9  # of g(y): terms that never reach this are left out of an exact sum
+
+
+@dataclass(frozen=True)
+class SparseConfig:
+    """How much is searched."""
+
+    points: int = 160
+    """Most rows at which sums are pursued."""
+    candidates: int = 5
+    """Candidates of each number of terms and stage."""
+    pruned: int = 4
+    """States of each goal and round from which one atom after the other is taken away."""
+    monomials: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=3, beam=12, tried=32, algebra_terms=7))
+    """Stage 1: monomials."""
+    simple: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=4, beam=8, tried=24))
+    """Stage 2: and functions of simple arguments."""
+    tuned: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=4, beam=6, tried=24, paired_states=0))
+    """Stage 3: and functions with rates, frequencies and shifts to be found, one after the other."""
+    tuned_pairs: PursuitConfig = field(
+        default_factory=lambda: PursuitConfig(terms=4, beam=10, tried=10, paired_states=2, function_pairs=60)
+    )
+    """Stage 4: the same, and two at once."""
+    long: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=7, beam=12, tried=32))
+    """Stage 5: monomials, for longer sums. They come last, as they approximate nearly everything."""
+
+
+def propose_sparse(
+    x: Float64[Tensor, "p v"],
+    y: Float64[Tensor, " p"],
+    config: SparseConfig | None = None,
+    *,
+    deadline: float = math.inf,
+) -> Iterator[Programs]:
+    """Weighted programs that a sparse search suggests, stage by stage, each stage's best first.
+
+    Args:
+        x: points, finite. The first `config.points` are used.
+        y: targets, finite, not constant.
+        config: how much is searched.
+        deadline: on the clock of `time.monotonic`; no round begins after it.
+    """
+    config = config or SparseConfig()
+    x, y = x[: config.points], y[: config.points]
+    if bool((y == y[0]).all()):
+        return  # of the rows drawn, none is one of the few at which the target differs
+    goals = goals_for(y)
+    dictionary = make_dictionary(x)
+    fixed = ~dictionary.atoms.tunable.any(1)
+    everything = torch.ones_like(fixed)
+    few = [goal for goal in goals if goal.kind in ("y", "ln", "inverse") and not goal.rational]
+    for rows, wanted, pursuit in (
+        (dictionary.is_monomial, goals, config.monomials),
+        (fixed, goals, config.simple),
+        (everything, few, config.tuned),
+        (everything, few, config.tuned_pairs),
+        (dictionary.is_monomial, [goal for goal in goals if goal.deep], config.long),
+    ):
+        if not wanted:
+            continue
+        found = pursue(dictionary.part(rows), wanted, _affordable(pursuit, len(y)), deadline=deadline)
+        if not found:
+            return
+        sums = Sums(dictionary.basis, wanted)
+        found += [sums.pruned(states, config.pruned, pursuit.exact) for states in found]
+        if pursuit.algebra_terms:
+            found += _polynomials(dictionary, sums, min(pursuit.algebra_terms, _affordable(config.long, len(y)).terms))
+        programs = _programs(found, wanted, dictionary.basis, config, x.shape[1])
+        if programs is not None:
+            yield programs
+
+
+def _polynomials(dictionary: Dictionary, sums: Sums, terms: int) -> list[States]:
+    """Polynomials of few terms for the deep goals."""
+    polynomial, found = polynomial_terms(dictionary.atoms), []
+    for number, goal in enumerate(sums.goals):
+        parts = polynomials_of_few_terms(polynomial, dictionary.basis, goal, terms) if goal.deep else []
+        if parts:
+            found.append(sums.solve(torch.full((len(parts),), number), joined([atoms[None] for atoms in parts])))
+    return found
+
+
+def _affordable(config: PursuitConfig, n_points: int) -> PursuitConfig:
+    """Fewer terms for few points: a third of the points at most may become coefficients."""
+    terms = max(1, min(config.terms, n_points // 6))
+    return replace(config, terms=terms, shallow_terms=min(config.shallow_terms, terms))
+
+
+def goals_for(y: Float64[Tensor, " p"]) -> list[Goal]:
+    """The g that are defined and harmless on all targets, y itself first."""
+    one = torch.ones_like(y)
+    goals = [Goal("y", y, one, deep=True), Goal("y", y, one, rational=True)]
+    if bool((y != 0).all()):
+        goals.append(Goal("inverse", 1 / y, y.square()))
+    if bool((y > 0).all()) or bool((y < 0).all()):
+        size, sign = y.abs(), math.copysign(1.0, float(y[0]))
+        goals += [
+            Goal("ln", size.log(), size, deep=True, sign=sign),
+            Goal("square", size.square(), 0.5 / size, sign=sign),
+            Goal("square", size.square(), 0.5 / size, rational=True, sign=sign),
+            Goal("inverse square", size**-2, size**3 / 2, sign=sign),
+            Goal("root", size.sqrt(), 2 * size.sqrt(), sign=sign),
+        ]
+    if float(y.abs().max()) <= math.pi / 2:
+        goals.append(Goal("sine", y.sin(), 1 / y.cos().clamp_min(1e-6)))
+    if float(y.max() - y.min()) < 30.0:
+        middle = float(y.median())
+        goals.append(Goal("exp", (y - middle).exp(), (middle - y).exp(), shift=middle))
+    return [goal for goal in goals if _harmless(goal)]
+
+
+def _harmless(goal: Goal) -> bool:
+    weighted = goal.weight * goal.value
+    if not bool(goal.value.isfinite().all() & weighted.isfinite().all()):
+        return False
+    # y itself may well be 0 at most points.
+    return goal.kind == "y" or float(goal.value.abs().max()) <= _LARGEST * float(goal.value.abs().median())
+
+
+def _programs(
+    found: list[States], goals: list[Goal], basis: Basis, config: SparseConfig, n_variables: int
+) -> Programs | None:
+    """The best states as programs: the shortest exact ones, or the best of each length."""
+    exact, most_constants = config.monomials.exact**2, max(2, len(goals[0].value) // _POINTS_PER_CONSTANT)
+    by_terms: dict[int, list[tuple[float, float, States, int, Tensor]]] = {}
+    exact_ones: list[tuple[float, float, States, int, Tensor]] = []
+    for states in found:
+        taken = _taken(states, basis, goals)
+        length = torch.where(taken, states.atoms.length + 1 + _QUOTIENT * states.atoms.on_target, 0.0).sum(1).tolist()
+        for row, (n_terms, error) in enumerate(zip(taken.sum(1).tolist(), states.error.tolist(), strict=True)):
+            if n_terms > most_constants:
+                continue
+            entry = (error, length[row], states, row, taken[row])
+            by_terms.setdefault(n_terms, []).append(entry)
+            if error <= exact:
+                exact_ones.append(entry)
+    chosen = sorted(exact_ones, key=lambda entry: entry[1])[: config.candidates]
+    if not chosen:
+        for n_terms in sorted(by_terms):
+            entries = sorted(by_terms[n_terms], key=lambda entry: entry[0])
+            new = [e for i, e in enumerate(entries) if not i or e[0] > (1 + 1e-6) * entries[i - 1][0]]
+            chosen += new[: config.candidates]
+    programs = []
+    for *_, states, row, own in chosen:
+        program = _program(states, row, own, goals[int(states.target[row])], basis, n_variables)
+        if program is not None and int(program.n_free()) <= most_constants:
+            programs.append(program)
+    return Programs.cat(programs) if programs else None
+
+
+def _taken(states: States, basis: Basis, goals: list[Goal]) -> Bool[Tensor, "s k"]:
+    """Atoms that are there and, in sums as good as exact, not negligible."""
+    reach = states.coefficient.abs() * basis.values(states.atoms).abs().amax(-1)
+    size = torch.stack([goal.value.abs().max() for goal in goals])[states.target][:, None]
+    reach = torch.where(states.atoms.on_target, reach, reach / size)
+    return (states.atoms.kind[..., 0] != NOTHING) & ((reach > _NEGLIGIBLE) | (states.error > 1e-18)[:, None])
+
+
+def _program(
+    states: States, row: int, taken: Bool[Tensor, " k"], goal: Goal, basis: Basis, n_variables: int
+) -> Programs | None:
+    """The atoms of one state that are taken as a program for y; None where a constant overflows."""
+    positive = [i + 1 for i in range(n_variables) if not bool(basis.negative[i].any())]
+    builder = Builder(n_variables, positive)
+    above: list[Slot] = []
+    below: list[Slot] = []
+    try:
+        partner = partners(states.atoms[row : row + 1].only(taken[None]))[0].tolist()
+        for k in taken.nonzero()[:, 0].tolist():
+            atom, coefficient = states.atoms[row, k], float(states.coefficient[row, k])
+            on_target = bool(atom.on_target)
+            if partner[k] < k:  # is in the sum already
+                continue
+            if partner[k] > k:  # a cos θu + b sin θu = c cos(θu + φ), with one θ
+                other = float(states.coefficient[row, partner[k]])
+                a, b = (other, coefficient) if int(atom.kind[0]) == SIN else (coefficient, other)
+                above.append(builder.scale(basis.wave_slot(atom, math.atan2(-b, a), builder), math.hypot(a, b)))
+                continue
+            part = builder.scale(basis.slot(atom, builder), -coefficient if on_target else coefficient)
+            (below if on_target else above).append(part)
+        value = builder.add(*above) if above else builder.constant(0.0)
+        if below:
+            value = builder.divide(value, builder.add(builder.constant(1.0), *below))
+        program = program_from_slot(builder.readout(_inverted(value, goal, builder)), n_variables)
+    except (ArithmeticError, ValueError):
+        return None
+    return fix_simple_exponents(program)
+
+
+def _inverted(value: Slot, goal: Goal, builder: Builder) -> Slot:
+    """y, given g(y)."""
+    if goal.kind == "y":
+        return value
+    if goal.kind == "inverse":
+        return builder.reciprocal(value)
+    if goal.kind == "ln":
+        return builder.scale(builder.exp(value), goal.sign)
+    if goal.kind == "sine":
+        return builder.asin(value)
+    if goal.kind == "exp":
+        return builder.add(builder.ln(value), builder.constant(goal.shift))
+    exponent = {"square": 0.5, "inverse square": -0.5, "root": 2.0}[goal.kind]
+    return builder.scale(builder.power(value, exponent), goal.sign)

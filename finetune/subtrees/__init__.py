@@ -1,0 +1,1 @@
+"""finetune/subtrees: say here in one line what this room is for."""

@@ -1,0 +1,1 @@
+"""generator/corpus: say here in one line what this room is for."""

@@ -1,0 +1,297 @@
+"""Frozen evaluation problems: random trees of exact depth 2..6, wide ones of 10 to 20 nodes in three variables, and random
+formulas with constants, with their points; made once and shipped.
+
+The trees never enter training: `frozen_keys` are the value keys that the stream leaves out. The formulas come from a stream
+of random numbers that training cannot ask for; their constants are real numbers, so that no formula is drawn twice. The
+files are `datasets` tables; the keys lie beside them in JSON, so that pretraining does not need `datasets`.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import sympy
+import torch
+from jaxtyping import Int64
+from sympy.printing.str import StrPrinter
+from torch import Tensor
+
+from emlinit.generator.corpus.canonical import Canonicaliser
+from emlinit.generator.corpus.formulas import FormulaConfig, sample_formula_programs
+from emlinit.generator.corpus.skeletons import Skeleton, skeleton
+from emlinit.generator.corpus.stream import EXCLUDE_FROM_SIZE, Batch, ExampleStream, StreamConfig
+from emlinit.generator.corpus.supports import random_supports
+from emlinit.generator.corpus.trees import trees_by_depth
+from emlinit.generator.errors import UserError
+from emlinit.generator.evaluate import evaluate
+from emlinit.generator.formulas.decompile import to_sympy
+from emlinit.generator.formulas.parse import parse_formula
+from emlinit.generator.functions.table import INVALID_KEY
+from emlinit.generator.grammar import X1, depth, size, to_text
+from emlinit.generator.program import Programs, programs_from_tokens
+
+DATA_DIR = Path(__file__).resolve().parent / "data"
+GRAMMAR_FILE = DATA_DIR / "grammar_exact.parquet"
+WIDE_FILE = DATA_DIR / "grammar_wide.parquet"
+FORMULAS_FILE = DATA_DIR / "formulas_weighted.parquet"
+KEYS_FILE = DATA_DIR / "frozen_keys.json"
+FROZEN_VARIABLES = 3
+WIDE_SIZES = ((10, 12), (13, 16), (17, 20))
+"""Nodes of the groups of the wide set."""
+FORMULA_SIZES = ((1, 3), (4, 6), (7, 10))
+"""Nodes of the groups of the frozen formulas."""
+HELD_OUT_SEED = 2**31 - 1
+"""Seed of the held-out minibatches; training must use another."""
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenProblem:
+    """One problem of a frozen set."""
+
+    text: str
+    """The tree, in prefix text form."""
+    depth: int
+    """Depth of the tree in eml nodes."""
+    x: np.ndarray
+    """Training points, float64 of shape (200, v)."""
+    y: np.ndarray
+    """Targets, float64 of shape (200,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenFormula:
+    """One problem of the frozen set of formulas with constants."""
+
+    name: str
+    """Nodes and number, such as "3-07"."""
+    text: str
+    """The program, in prefix text form."""
+    formula: str
+    """The same as a formula in x1, x2, ... that `parse_formula` reads, with constants at full precision."""
+    x: np.ndarray
+    """Training points, float64 of shape (200, v)."""
+    y: np.ndarray
+    """Targets without noise, float64 of shape (200,)."""
+
+
+def make_grammar_problems(per_depth: int, seed: int) -> tuple[list[FrozenProblem], Int64[Tensor, " k"]]:
+    """Distinct canonical trees of exact depth 2..6 in 1-3 variables that they all read, real and not constant on 200
+    points; and the value keys of those with at least `EXCLUDE_FROM_SIZE` nodes."""
+    maker = _Maker(seed)
+    for level in range(2, 7):
+
+        def draw(mask: Tensor, level: int = level) -> Tensor:
+            return trees_by_depth(level, mask, 0.3, maker.generator)
+
+        def fits(tokens: Tensor, level: int = level) -> Tensor:
+            return (depth(tokens) == level) & (size(tokens) <= 15)
+
+        maker.add(per_depth, draw, fits, n_variables=None)
+    return maker.problems, torch.tensor(sorted(maker.keys))
+
+
+def make_wide_problems(per_size: int, seed: int) -> tuple[list[FrozenProblem], Int64[Tensor, " k"]]:
+    """The same with trees of 10..20 nodes in three variables, as many of 10-12, 13-16 and 17-20 nodes."""
+    maker = _Maker(seed)
+    for low, high in WIDE_SIZES:
+
+        def draw(mask: Tensor) -> Tensor:
+            level = int(torch.randint(4, 8, (), generator=maker.generator))
+            return trees_by_depth(level, mask, 0.3, maker.generator)
+
+        def fits(tokens: Tensor, low: int = low, high: int = high) -> Tensor:
+            return (size(tokens) >= low) & (size(tokens) <= high)
+
+        maker.add(per_size, draw, fits, n_variables=3)
+    return maker.problems, torch.tensor(sorted(maker.keys))
+
+
+class _Maker:
+    """Draws frozen problems one group after the other, no function twice."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+        self.problems: list[FrozenProblem] = []
+        self.keys: list[int] = []
+        self._canonicaliser = Canonicaliser(FROZEN_VARIABLES)
+        self._seen: set[int] = set()
+
+    def add(
+        self,
+        n: int,
+        draw: Callable[[Tensor], Tensor],
+        fits: Callable[[Tensor], Tensor],
+        n_variables: int | None,
+    ) -> None:
+        """Add n problems whose canonical trees fit; trees are drawn for rows of masks of variables."""
+        found = 0
+        while found < n:
+            if n_variables is None:
+                count = torch.randint(1, FROZEN_VARIABLES + 1, (256, 1), generator=self.generator)
+            else:
+                count = torch.full((256, 1), n_variables)
+            mask = torch.arange(FROZEN_VARIABLES) < count
+            tokens, keys = self._canonicaliser(draw(mask))
+            reads = torch.stack([(tokens == X1 + i).any(-1) for i in range(FROZEN_VARIABLES)], -1)
+            good = fits(tokens) & (keys != INVALID_KEY) & (reads == mask).all(-1)
+            tokens, keys, count = tokens[good], keys[good], count[good]
+            if not len(tokens):
+                continue
+            x = random_supports(len(tokens), 400, FROZEN_VARIABLES, self.generator, tokens.device)
+            zeros = torch.zeros(tokens.shape, dtype=torch.float64)
+            result = evaluate(programs_from_tokens(tokens, zeros, FROZEN_VARIABLES), x, imag=True)
+            assert result.imag is not None
+            usable = result.valid & (result.imag.abs() <= 1e-9 * result.value.abs()) & (result.value.abs() <= 1e8)
+            for row in range(len(tokens)):
+                points = torch.nonzero(usable[row])[:200, 0]
+                y = result.value[row, points]
+                key = int(keys[row])
+                varies = len(points) == 200 and float(y.std()) > 1e-4 * float(y.abs().max())
+                if found == n or not varies or key in self._seen:
+                    continue
+                self._seen.add(key)
+                found += 1
+                if int(size(tokens[row : row + 1])) >= EXCLUDE_FROM_SIZE:
+                    self.keys.append(key)
+                text, level = to_text(tokens[row], zeros[row]), int(depth(tokens[row : row + 1]))
+                self.problems.append(FrozenProblem(text, level, x[row, points, : int(count[row])].numpy(), y.numpy()))
+
+
+def make_formula_problems(per_group: int) -> list[FrozenFormula]:
+    """Random formulas of the weighted corpus, as many of each group of `FORMULA_SIZES`, one of each group in turn.
+
+    They read 1-3 variables, have at least one constant that is no small integer, are certified at 200 points, vary there and
+    are no lines, and no two have the same skeleton.
+    """
+    rng = np.random.default_rng([HELD_OUT_SEED, 1, 0])  # rank 1 of the seed that training must not use
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    found: dict[tuple[int, int], list[FrozenFormula]] = {group: [] for group in FORMULA_SIZES}
+    seen: set[Skeleton] = set()
+    while any(len(group) < per_group for group in found.values()):
+        kinds, values = sample_formula_programs(256, rng, FormulaConfig(max_variables=FROZEN_VARIABLES))
+        tokens, constants = torch.from_numpy(kinds), torch.from_numpy(values)
+        programs = programs_from_tokens(tokens, constants, FROZEN_VARIABLES)
+        x = random_supports(len(tokens), 400, FROZEN_VARIABLES, generator, tokens.device)
+        result = evaluate(programs, x)
+        for row, n_nodes in enumerate(size(tokens).tolist()):
+            fitting = [members for (low, high), members in found.items() if low <= n_nodes <= high]
+            shape = skeleton(tokens[row].tolist())
+            points = torch.nonzero(result.valid[row])[:200, 0]
+            if not fitting or len(fitting[0]) == per_group or shape in seen or len(points) < 200:
+                continue
+            n_variables = int(tokens[row].max()) - X1 + 1
+            data, y = x[row, points, :n_variables].numpy(), result.value[row, points].numpy()
+            formula = _formula(programs_from_tokens(tokens[row, None], constants[row, None], n_variables), data, y)
+            if formula is not None:
+                seen.add(shape)
+                text, number = to_text(tokens[row], constants[row]), len(fitting[0]) + 1
+                fitting[0].append(FrozenFormula(f"{n_nodes}-{number:02}", text, formula, data, y))
+    return [problem for turn in zip(*found.values(), strict=True) for problem in turn]
+
+
+def _formula(program: Programs, x: np.ndarray, y: np.ndarray) -> str | None:
+    """The program as text that reads back to the same values; None if it is unfit for the frozen set."""
+    line = np.column_stack([np.ones(len(x)), x])
+    rest = y - line @ np.linalg.lstsq(line, y, rcond=None)[0]
+    largest = np.abs(y).max()
+    if y.std() < 1e-2 or largest > 1e6 or y.std() < 1e-2 * largest or rest.std() < 1e-2 * y.std():
+        return None
+    symbols = [sympy.Symbol(f"x{number}", real=True) for number in range(1, x.shape[1] + 1)]
+    expr = to_sympy(program, 0, symbols, points=x, simplify_seconds=5.0)
+    if not expr.atoms(sympy.Float) or expr.has(sympy.I, sympy.Function("re")) or expr.free_symbols != set(symbols):
+        return None
+    text = _FullPrecision().doprint(expr)
+    try:
+        value = real_values(parse_formula(text, symbols), symbols, x)
+    except UserError:  # a function that formulas from outside may not have
+        return None
+    return text if bool((np.abs(value - y) <= 1e-9 * largest).all()) else None
+
+
+def real_values(formula: sympy.Expr, symbols: Sequence[sympy.Symbol], x: np.ndarray) -> np.ndarray:
+    """Values of a formula at x of shape (p, v), in double precision and real arithmetic throughout; nan or infinite where
+    that is undefined."""
+    with np.errstate(all="ignore"):
+        value = sympy.lambdify(list(symbols), formula, "numpy")(*x.T)
+    return np.broadcast_to(np.asarray(value, dtype=np.float64), len(x)).copy()
+
+
+class _FullPrecision(StrPrinter):  # type: ignore[misc]
+    """Floats with all their digits; sympy prints 15."""
+
+    def _print_Float(self, expr: sympy.Float) -> str:
+        return repr(float(expr))
+
+
+def write_formula_problems(path: Path, problems: list[FrozenFormula]) -> None:
+    """Write a new frozen set of formulas; what is frozen is never made again.
+
+    Raises:
+        FileExistsError: there is such a set.
+    """
+    import datasets
+
+    if path.exists():
+        raise FileExistsError(f"'{path}' is frozen: make a new set under another name")
+    rows = [{**asdict(p), "x": p.x.tolist(), "y": p.y.tolist()} for p in problems]
+    datasets.Dataset.from_list(rows).to_parquet(str(path))
+
+
+def load_formula_problems() -> list[FrozenFormula]:
+    """The frozen formulas, 20 of each of `FORMULA_SIZES`, one of each in turn."""
+    import datasets
+
+    table = datasets.Dataset.from_parquet(str(FORMULAS_FILE), keep_in_memory=True)
+    return [FrozenFormula(**{**row, "x": np.array(row["x"]), "y": np.array(row["y"])}) for row in table]
+
+
+def write_frozen_problems(path: Path, problems: list[FrozenProblem], keys: Int64[Tensor, " k"]) -> None:
+    """Write a new frozen set and add its keys to those that training leaves out; what is frozen is never made again.
+
+    Raises:
+        FileExistsError: there is such a set.
+    """
+    import datasets
+
+    if path.exists():
+        raise FileExistsError(f"'{path}' is frozen: make a new set under another name")
+    stored = json.loads(KEYS_FILE.read_text()) if KEYS_FILE.exists() else {}
+    rows = [{"text": p.text, "depth": p.depth, "x": p.x.tolist(), "y": p.y.tolist()} for p in problems]
+    datasets.Dataset.from_list(rows).to_parquet(str(path))
+    KEYS_FILE.write_text(json.dumps({**stored, path.stem: keys.tolist()}) + "\n")
+
+
+def load_grammar_problems() -> list[FrozenProblem]:
+    """The frozen trees of exact depth 2..6, 100 each."""
+    return _load(GRAMMAR_FILE)
+
+
+def load_wide_problems() -> list[FrozenProblem]:
+    """The frozen trees of 10 to 20 nodes in three variables, 20 of each of `WIDE_SIZES`."""
+    return _load(WIDE_FILE)
+
+
+def _load(path: Path) -> list[FrozenProblem]:
+    import datasets
+
+    table = datasets.Dataset.from_parquet(str(path), keep_in_memory=True)
+    return [FrozenProblem(row["text"], row["depth"], np.array(row["x"]), np.array(row["y"])) for row in table]
+
+
+def frozen_keys() -> Int64[Tensor, " k"]:
+    """Value keys of the frozen functions that training must not see."""
+    stored = json.loads(KEYS_FILE.read_text())
+    return torch.tensor([*stored["grammar_exact"], *stored["grammar_wide"]], dtype=torch.int64)
+
+
+def held_out(config: StreamConfig) -> tuple[list[Batch], Int64[Tensor, " k"]]:
+    """The held-out minibatches of a corpus, one pool of its own seed, and (exact grammar) the keys of their functions of
+    `EXCLUDE_FROM_SIZE` nodes or more, to be left out of training together with `frozen_keys`."""
+    batches = ExampleStream(config, seed=HELD_OUT_SEED).make_pool(0)
+    if config.grammar != "exact":
+        return batches, torch.empty(0, dtype=torch.int64)
+    canonicaliser = Canonicaliser(config.max_variables)
+    keys = [canonicaliser.node_keys(batch.tokens)[size(batch.tokens) >= EXCLUDE_FROM_SIZE][:, 0] for batch in batches]
+    return batches, torch.unique(torch.cat(keys))

@@ -1,0 +1,1 @@
+"""generator/functions: say here in one line what this room is for."""

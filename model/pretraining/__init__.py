@@ -1,0 +1,1 @@
+"""model/pretraining: say here in one line what this room is for."""

@@ -1,0 +1,101 @@
+"""What a pretraining run is made of; the command line of scripts/pretrain.py is made from these fields."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from emlinit.generator.corpus.frozen import HELD_OUT_SEED
+from emlinit.generator.corpus.stream import StreamConfig
+from emlinit.generator.errors import UserError
+from emlinit.generator.grammar import MAX_VARIABLES
+from emlinit.model.initialiser import InitialiserConfig
+from emlinit.model.pretraining.optimisation import OptimiserConfig
+
+STATE_FILE = "state.safetensors"
+"""Where a run's folder keeps what resuming needs."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """A pretraining run. The grammar is the stream's."""
+
+    out: Path = Path("runs/exact")
+    """Folder of the run."""
+    minutes: float | None = None
+    """Budget in minutes of training time (resumed runs go on counting); the learning rate falls over it."""
+    steps: int | None = None
+    """Budget in steps; with both given the run ends at whichever comes first."""
+    seed: int = 0
+    """Decides the first weights and every example."""
+    init_from: str | None = None
+    """Checkpoint whose weights a new run starts from, as in `builtin:exact`; its architecture is used."""
+    resume: bool = False
+    """Go on with the run in `out`."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes CUDA if there is one."""
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Precision of the matrix products; auto takes bfloat16 on CUDA and on CPUs that have it."""
+    threads: int = 1
+    """CPU threads of each process; 0 leaves torch's choice."""
+    checkpoint_seconds: float = 120.0
+    """Interval between resumable states."""
+    log_seconds: float = 15.0
+    """Interval between lines of metrics.jsonl."""
+    held_out_seconds: float = 300.0
+    """Interval between held-out measurements, each of which also exports the averaged weights."""
+    held_out_batches: int = 16
+    """Held-out minibatches, at most one pool of the stream."""
+    tensorboard: bool = False
+    """Also write TensorBoard events to the run's folder (needs the `tensorboard` extra)."""
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    """The corpus."""
+    model: InitialiserConfig = field(default_factory=InitialiserConfig)
+    """The architecture; grammar and max_tokens are taken from the stream."""
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    """Optimiser and schedule."""
+
+
+def check(config: PretrainConfig) -> None:
+    """Refuse what cannot work before anything is built.
+
+    Raises:
+        UserError: says which option and what it should be.
+    """
+    if config.minutes is None and config.steps is None:
+        raise UserError("a run needs a budget: --minutes M, --steps N or both")
+    state = config.out / STATE_FILE
+    if config.resume and not state.is_file():
+        raise UserError(f"no training state at '{state}': start a new run or name the folder of an old one")
+    if not config.resume and state.exists():
+        raise UserError(f"'{config.out}' already holds a run: add --resume to go on, or name another --out")
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA device is available here: use --device cpu or auto")
+    stream, model, optimiser = config.stream, config.model, config.optimiser
+    ranges = {
+        "--minutes": (0, config.minutes or 0, math.inf),
+        "--steps": (0, config.steps or 0, math.inf),
+        "--seed": (0, config.seed, HELD_OUT_SEED - 1),  # that seed's pool is the held-out one
+        "--held-out-batches": (1, config.held_out_batches, math.inf),
+        "--stream.max-variables": (1, stream.max_variables, MAX_VARIABLES),
+        "--stream.max-nodes": (1, stream.max_nodes, math.inf),
+        "--stream.max-depth": (1, stream.max_depth, math.inf),
+        "--stream.max-tokens": (3, stream.max_tokens, math.inf),
+        "--stream.min-points": (2, stream.min_points, stream.max_points),
+        "--stream.batch-size": (1, stream.batch_size, math.inf),
+        "--stream.pool-batches": (1, stream.pool_batches, math.inf),
+        "--stream.formula-share": (0, stream.formula_share, 1),
+        "--stream.noise-share": (0, stream.noise_share, 1),
+        "--model.n-variables": (MAX_VARIABLES, model.n_variables, MAX_VARIABLES),
+        "--optimiser.ema-decay": (0, optimiser.ema_decay, 1),
+    }
+    for option, (low, value, high) in ranges.items():
+        if not low <= value <= high:
+            wanted = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+            raise UserError(f"{option} should be {wanted}, not {value}")
+    if model.grammar not in (InitialiserConfig.grammar, stream.grammar):
+        raise UserError(f"--model.grammar is taken from the stream: use --stream.grammar {model.grammar}")
+    if model.max_tokens not in (InitialiserConfig.max_tokens, stream.max_tokens):
+        raise UserError(f"--model.max-tokens is taken from the stream: use --stream.max-tokens {model.max_tokens}")

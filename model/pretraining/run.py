@@ -1,0 +1,310 @@
+"""The pretraining loop: an endless stream of fresh examples, no file read while it runs, resumable at any moment.
+
+A run lives in one folder:
+
+    state.safetensors    weights, average, optimiser, schedule and stream position; rewritten atomically every interval
+    metrics.jsonl        one line a log interval; held-out figures where they were taken
+    export/              `model.safetensors` and `config.json` of the averaged weights, for `EMLInitialiser.load`
+
+The stream's examples depend on seed, rank and position only and nothing else here draws random numbers, so a resumed
+run with a budget in steps equals an uninterrupted one bit for bit. Under torchrun each rank has its own stream.
+
+Legend: b batch, l token position.
+"""
+
+import dataclasses
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from emlinit.generator.corpus.frozen import frozen_keys, held_out
+from emlinit.generator.corpus.stream import Batch, ExampleStream
+from emlinit.generator.errors import UserError
+from emlinit.model.initialiser import EMLInitialiser, Scores, score
+from emlinit.model.pretraining.config import STATE_FILE, PretrainConfig, check
+from emlinit.model.pretraining.distributed import World, joined_world
+from emlinit.model.pretraining.metrics import METRICS_FILE, Window, append_line, drop_later_lines
+from emlinit.model.pretraining.optimisation import WeightAverage, build_optimiser, learning_rate_at
+from emlinit.model.pretraining.state import load_state, save_state
+from emlinit.model.weights.checkpoint import save_weights
+
+EXPORT_FOLDER = "export"
+
+
+def pretrain(config: PretrainConfig) -> dict[str, Any]:
+    """Train until the budget is used or the process is asked to stop (SIGINT, SIGTERM); returns the last metrics.
+
+    Raises:
+        UserError: an option out of its range, no budget, a folder that already holds a run (without `resume`) or holds
+            none (with it), or a run made with another configuration.
+    """
+    check(config)
+    if config.threads > 0:
+        torch.set_num_threads(config.threads)
+    with joined_world(config.device) as world:
+        run = PretrainingRun(config, world)
+        run.start()
+        return run.train()
+
+
+class PretrainingRun:
+    """One process's share of a run."""
+
+    def __init__(self, config: PretrainConfig, world: World) -> None:
+        """Build model, optimiser, stream and held-out set; touches no file."""
+        self.config, self.world = config, world
+        model, self.stages_before = first_model(config)
+        self.model = model.to(world.device)
+        self.parallel: torch.nn.Module = self.model
+        if world.size > 1:
+            self.parallel = DistributedDataParallel(self.model)
+        self.optimiser = build_optimiser(self.model, config.optimiser)
+        self.average = WeightAverage(self.model.named_parameters(), config.optimiser.ema_decay)
+        batches, excluded = held_out(config.stream)
+        self.held_out = [batch.to(world.device) for batch in batches[: config.held_out_batches]]
+        if config.stream.grammar == "exact":
+            excluded = torch.cat([excluded, frozen_keys()])
+        self.stream = ExampleStream(
+            config.stream, seed=config.seed, rank=world.rank, excluded_keys=excluded, device=world.device
+        )
+        self.autocast = wants_bfloat16(config.precision, world.device)
+        self.step, self.examples, self.skipped, self.seconds = 0, 0, 0, 0.0
+        self.last_metrics: dict[str, Any] = {}
+        self._stop = False
+
+    # ---- one step ----
+
+    def progress(self) -> float:
+        """Share of the budget used, 0..1, the same on all ranks."""
+        shares = [0.0]
+        if self.config.steps is not None:
+            shares.append(self.step / max(1, self.config.steps))
+        if self.config.minutes is not None:
+            shares.append(self.seconds / (60 * self.config.minutes) if self.config.minutes > 0 else 1.0)
+        return self.world.agree(min(1.0, max(shares)))
+
+    def train_step(self, batch: Batch, progress: float) -> tuple[Scores, Tensor]:
+        """One update; a gradient that is not finite is counted and skipped. Returns scores and gradient norm."""
+        self.parallel.train()
+        rate = learning_rate_at(self.step, progress, self.config.optimiser)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        scores = self._score(self.parallel, batch)
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(scores.loss)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.max_gradient_norm)
+        if bool(torch.isfinite(norm)):
+            self.optimiser.step()
+            self.average.update(self.model.named_parameters())
+        else:
+            self.skipped += 1
+        self.step += 1
+        self.examples += len(batch) * self.world.size
+        return scores, norm
+
+    def _score(self, model: torch.nn.Module, batch: Batch) -> Scores:
+        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.autocast):
+            log_probs, classes, grammatical = model(
+                batch.tokens, batch.constants, batch.x, batch.y, batch.variable_mask, batch.point_mask
+            )
+        return score(log_probs, classes, batch.tokens, grammatical)
+
+    # ---- the loop ----
+
+    def train(self) -> dict[str, Any]:
+        """Run until the budget is used or a signal comes; the state is saved either way."""
+        window = Window()
+        now = time.monotonic()
+        last_log = last_save = last_held_out = now
+        bar = tqdm(
+            disable=None if self.world.is_first else True, unit=" examples", initial=self.examples, file=sys.stderr
+        )
+        with bar, self._signals():
+            while (progress := self.progress()) < 1 and not self.world.largest(float(self._stop)):
+                begin = time.monotonic()
+                batch = next(self.stream)
+                window.stream_seconds += time.monotonic() - begin
+                scores, norm = self.train_step(batch, progress)
+                window.add(scores, norm, len(batch) * self.world.size)
+                bar.update(len(batch) * self.world.size)
+                self.seconds += time.monotonic() - now
+                now = time.monotonic()
+                if now - last_log >= self.config.log_seconds:
+                    self._log(window.metrics(now - last_log))
+                    bar.set_postfix(loss=f"{self.last_metrics['loss']:.3f}")
+                    window, last_log = Window(), now
+                if self.world.agree(now - last_held_out) >= self.config.held_out_seconds:
+                    self._log(self.measure())
+                    self.export()
+                    last_held_out = time.monotonic()
+                if self.world.agree(now - last_save) >= self.config.checkpoint_seconds:
+                    self.save()
+                    last_save = time.monotonic()
+            if window.n_batches:
+                self._log(window.metrics(time.monotonic() - last_log))
+            self.save()
+            self._log(self.measure())
+            self.export()
+        return self.last_metrics
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, Any]:
+        """Held-out loss and accuracies of the averaged weights."""
+        if not self.world.is_first:
+            return {}
+        trained = {name: parameter.detach().clone() for name, parameter in self.model.named_parameters()}
+        self._set_parameters(self.average.average)
+        self.model.eval()
+        total = torch.zeros(5, dtype=torch.float64)
+        for batch in self.held_out:
+            s = self._score(self.model, batch)
+            counts = [s.loss * s.n_tokens, s.n_tokens, s.n_right, s.n_sequences, s.n_sequences_right]
+            total += torch.stack([torch.as_tensor(c, dtype=torch.float64, device="cpu") for c in counts])
+        self._set_parameters(trained)
+        loss, n_tokens, right, n_sequences, sequences_right = total.tolist()
+        return {
+            "held_out_loss": loss / max(n_tokens, 1),
+            "held_out_sequence_loss": loss / max(n_sequences, 1),
+            "held_out_token_accuracy": right / max(n_tokens, 1),
+            "held_out_sequence_accuracy": sequences_right / max(n_sequences, 1),
+        }
+
+    @torch.no_grad()
+    def _set_parameters(self, values: dict[str, Tensor]) -> None:
+        for name, parameter in self.model.named_parameters():
+            parameter.copy_(values[name])
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM end the loop after the present step; a second one acts as usual."""
+
+        def stop(number: int, _frame: object) -> None:
+            self._stop = True
+            signal.signal(number, before[signal.Signals(number)])
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    # ---- files ----
+
+    def start(self) -> None:
+        """Make the run's folder, or go on with the run in it."""
+        if self.config.resume:
+            self._load(load_state(self.config.out / STATE_FILE))
+        elif self.world.is_first:
+            self.config.out.mkdir(parents=True, exist_ok=True)
+            (self.config.out / METRICS_FILE).unlink(missing_ok=True)
+
+    def save(self) -> None:
+        """Write the resumable state (rank 0; all ranks must call it)."""
+        streams = self.world.gather(self.stream.state_dict())
+        if not self.world.is_first:
+            return
+        state = {
+            "config": self._fixed_config(),
+            "world_size": self.world.size,
+            "counters": [self.step, self.examples, self.skipped, self.seconds],
+            "model": dict(self.model.named_parameters()),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "streams": streams,
+        }
+        save_state(state, self.config.out / STATE_FILE)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        for name, value in self._fixed_config().items():
+            if state["config"].get(name) != value:
+                raise UserError(f"the run in '{self.config.out}' has {name} {state['config'].get(name)}, not {value}")
+        if state["world_size"] != self.world.size:
+            raise UserError(
+                f"the run in '{self.config.out}' has {state['world_size']} processes, not {self.world.size}"
+            )
+        self._set_parameters(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.stream.load_state_dict(state["streams"][self.world.rank])
+        self.step, self.examples, self.skipped, self.seconds = state["counters"]
+        if self.world.is_first:
+            drop_later_lines(self.config.out, self.step)
+
+    def _fixed_config(self) -> dict[str, Any]:
+        """What must not change when a run is resumed: budget, intervals and place may."""
+        return {
+            "seed": self.config.seed,
+            "stream": dataclasses.asdict(self.config.stream),
+            "model": dataclasses.asdict(self.model.config),
+            "optimiser": dataclasses.asdict(self.config.optimiser),
+        }
+
+    def export(self) -> None:
+        """Write the averaged weights with everything that says how they came about (rank 0)."""
+        if not self.world.is_first:
+            return
+        about = {
+            "pretraining": {**dataclasses.asdict(self.config), "out": str(self.config.out)},
+            "reached": {**self._counters(), **self.last_held_out()},
+            "stages_before": self.stages_before,
+        }
+        architecture = dataclasses.asdict(self.model.config)
+        weights = self.average.average if self.config.optimiser.ema_decay > 0 else dict(self.model.named_parameters())
+        save_weights(self.config.out / EXPORT_FOLDER, weights, architecture, about)
+
+    def last_held_out(self) -> dict[str, Any]:
+        """The newest held-out figures."""
+        return {name: value for name, value in self.last_metrics.items() if name.startswith("held_out")}
+
+    def _counters(self) -> dict[str, Any]:
+        return {"step": self.step, "examples": self.examples, "skipped": self.skipped, "minutes": self.seconds / 60}
+
+    def _log(self, metrics: dict[str, Any]) -> None:
+        if not self.world.is_first:
+            return
+        self.last_metrics = {**self.last_metrics, **metrics}
+        line = {**self._counters(), **metrics, "learning_rate": self.optimiser.param_groups[0]["lr"]}
+        append_line(self.config.out, line, self.config.tensorboard)
+
+
+def first_model(config: PretrainConfig) -> tuple[EMLInitialiser, list[dict[str, Any]]]:
+    """The model that a run starts from, and the pretraining stages that its weights have behind them, oldest first.
+
+    Raises:
+        UserError: the checkpoint to start from cannot be read or is not for this corpus.
+    """
+    if config.init_from is None:
+        stream = config.stream
+        architecture = dataclasses.replace(config.model, grammar=stream.grammar, max_tokens=stream.max_tokens)
+        return EMLInitialiser(architecture, torch.Generator().manual_seed(config.seed)), []
+    model = EMLInitialiser.load(config.init_from)
+    for name in ("grammar", "max_tokens"):
+        wanted, has = getattr(config.stream, name), getattr(model.config, name)
+        if wanted != has:
+            option = f"--stream.{name.replace('_', '-')}"
+            raise UserError(
+                f"'{config.init_from}' was trained with {option} {has}: a run that starts from it needs the same"
+            )
+    last = {name: model.about[name] for name in ("pretraining", "reached") if name in model.about}
+    return model, [*model.about.get("stages_before", []), {**last, "sha256": model.source[1]}]
+
+
+def wants_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether to multiply in bfloat16: where asked, and by default where the hardware does so fast."""
+    if precision == "auto":
+        return torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_multiplies_bfloat16()
+    return precision == "bfloat16"
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(bool(check()) for check in checks if check is not None)

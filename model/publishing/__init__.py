@@ -1,0 +1,1 @@
+"""model/publishing: say here in one line what this room is for."""

@@ -1,0 +1,202 @@
+"""A checkpoint as a folder that is ready for the Hugging Face Hub.
+
+    model.safetensors    the weights, bit for bit
+    config.json          architecture and pretraining options
+    README.md            model card: the checkpoint's own if it has one, else one made from its configuration
+    held_out_loss.png    curve of the held-out loss, if the checkpoint has one
+    metrics.json         what the run reached, and the runs before it that its weights have behind them
+
+What is written is checked as strictly as any checkpoint that is loaded. Of absolute paths among the options, such as the
+folder of the run, only the last part is published.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard
+
+from emlinit.generator.errors import UserError
+from emlinit.model.initialiser import EMLInitialiser
+from emlinit.model.publishing.card import CARD_FILE, CURVE_FILE, METADATA, card_text
+from emlinit.model.weights.checkpoint import CONFIG_FILE, WEIGHTS_FILE, StoredWeights, load_weights
+
+FIGURES_FILE = "metrics.json"
+FIGURES_FORMAT = "emlinit-metrics"
+PUBLISHED = (CARD_FILE, CONFIG_FILE, FIGURES_FILE, WEIGHTS_FILE, CURVE_FILE)
+"""The files of a published folder; the last one is missing where the checkpoint has no curve."""
+
+_METRICS = {
+    "held_out_loss": ("loss", "held-out loss (nats a token)"),
+    "held_out_sequence_loss": ("loss", "held-out loss (nats a sequence)"),
+    "held_out_token_accuracy": ("accuracy", "held-out tokens right"),
+    "held_out_sequence_accuracy": ("accuracy", "held-out sequences right"),
+}
+_HEADING = "## From the Hub"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A folder that has been written."""
+
+    folder: Path
+    """Where it is."""
+    files: tuple[str, ...]
+    """Names of its files."""
+    grammar: str
+    """`exact` or `weighted`."""
+    n_parameters: int
+    """Weights in all."""
+    sha256: str
+    """Hash of the weights file, hexadecimal."""
+
+
+def publish(source: str, folder: Path, repository: str | None = None) -> Publication:
+    """Write the folder of a checkpoint; one that was published before is replaced.
+
+    Args:
+        source: any form that `load_weights` reads.
+        folder: a new or empty folder, or one made by this function.
+        repository: `OWNER/NAME` on the Hub for the card to name, if known.
+
+    Raises:
+        UserError: the checkpoint is not in order, or the folder holds other things or cannot be written.
+    """
+    _check(folder)
+    EMLInitialiser.load(source)  # the architecture can be built and takes exactly these weights
+    stored = load_weights(source)
+    paths = dict(_machine_paths(stored.about))
+    about = _replaced(stored.about, paths)
+    text = _card(stored, repository)
+    for path, name in paths.items():
+        text = text.replace(path, name)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".emlinit-", dir=folder.parent) as temporary:
+            fresh = Path(temporary)
+            shutil.copyfile(stored.folder / WEIGHTS_FILE, fresh / WEIGHTS_FILE)
+            (fresh / CONFIG_FILE).write_text(_json(about), encoding="utf-8")
+            (fresh / CARD_FILE).write_text(text, encoding="utf-8")
+            (fresh / FIGURES_FILE).write_text(_json(_figures(about, stored.sha256)), encoding="utf-8")
+            if (stored.folder / CURVE_FILE).is_file():
+                shutil.copyfile(stored.folder / CURVE_FILE, fresh / CURVE_FILE)
+            try:
+                load_weights(f"local-dir:{fresh}")
+            except UserError as problem:
+                raise UserError(f"checkpoint '{source}' changed while it was read: try again") from problem
+            folder.mkdir(exist_ok=True)
+            for name in PUBLISHED:
+                if (fresh / name).exists():
+                    os.replace(fresh / name, folder / name)
+                else:
+                    (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"'{folder}' cannot be written ({error.strerror or error}): name another folder") from error
+    return Publication(
+        folder,
+        tuple(name for name in PUBLISHED if (folder / name).exists()),
+        stored.architecture["grammar"],
+        sum(tensor.numel() for tensor in stored.tensors.values()),
+        stored.sha256,
+    )
+
+
+def _check(folder: Path) -> None:
+    """Refuse a folder that holds anything but what `publish` writes."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"'{folder}' is a file: name a folder, which is made if it does not exist")
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if not found:
+        return
+    try:
+        own = json.loads((folder / FIGURES_FILE).read_text(encoding="utf-8")).get("format") == FIGURES_FORMAT
+    except (OSError, ValueError, AttributeError):
+        own = False
+    if not own or found - set(PUBLISHED):
+        raise UserError(f"'{folder}' is not empty and holds other files than a published checkpoint: name a new folder")
+
+
+def _figures(about: Mapping[str, Any], sha256: str) -> dict[str, Any]:
+    return {
+        "format": FIGURES_FORMAT,
+        "grammar": about["architecture"]["grammar"],
+        "sha256": sha256,
+        "reached": about.get("reached", {}),
+        "stages_before": about.get("stages_before", []),
+    }
+
+
+def _card(stored: StoredWeights, repository: str | None) -> str:
+    """The model card with complete metadata."""
+    reached, source = stored.about.get("reached", {}), f"hf-hub:{repository or 'OWNER/NAME'}@REV"
+    given = stored.folder / CARD_FILE
+    try:
+        if given.is_file():
+            text = given.read_text(encoding="utf-8")
+        else:
+            held_out = [reached] if reached.keys() >= _METRICS.keys() else []
+            text = card_text(stored, source, held_out, has_curve=(stored.folder / CURVE_FILE).is_file())
+    except (KeyError, TypeError, AttributeError) as problem:
+        raise UserError(
+            f"no model card can be made of what '{stored.source}' says about its pretraining ({problem!r}): put a "
+            f"{CARD_FILE} beside its weights"
+        ) from problem
+    try:
+        card = ModelCard(text)
+    except Exception as problem:  # what the parsers of the Hub's client raise
+        reason = " ".join(str(problem).split())
+        raise UserError(f"the metadata at the top of '{given}' are not in order ({reason}): correct them") from problem
+    defaults = ModelCard(METADATA).data
+    for name in ("license", "library_name", "pipeline_tag", "tags"):
+        card.data[name] = card.data.get(name) or defaults[name]
+    grammar = stored.architecture["grammar"]
+    results = [
+        EvalResult(
+            task_type="tabular-regression",
+            task_name="symbolic regression",
+            dataset_type=f"emlinit-{grammar}-stream",
+            dataset_name=f"held-out minibatches of the {grammar} stream",
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(float(reached[figure]), 6),
+        )
+        for figure, (kind, name) in _METRICS.items()
+        if figure in reached
+    ]
+    if results:
+        card.data["model_name"], card.data["eval_results"] = f"emlinit-{grammar}", results
+    card.text = f"{card.text.partition(_HEADING)[0].rstrip()}\n\n{_HEADING}\n\n" + (
+        f'```python\nEMLInitialiser.load("{source}")\n```\n\n'
+        "REV is the hash of a commit of this repository: it pins these weights, and what has been loaded once needs no "
+        f"network\nafterwards. `python scripts/solve.py DATA.csv --checkpoint {source}` takes the same name.\n"
+        "`config.json` holds the architecture and all options, `metrics.json` the figures of this run and of those "
+        "before it.\n"
+    )
+    return str(card)
+
+
+def _machine_paths(about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Absolute paths among the options of all runs, and what to say instead: their last part."""
+    for stage in (about, *about.get("stages_before", [])):
+        options = stage.get("pretraining", {})
+        for value in (options.get("out"), options.get("init_from")):
+            scheme, colon, path = str(value).rpartition(":")
+            if Path(path).expanduser().is_absolute() and Path(path).name:
+                yield str(value), f"{scheme}{colon}{Path(path).name}"
+
+
+def _replaced(value: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _replaced(item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, names) for item in value]
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"

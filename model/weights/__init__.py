@@ -1,0 +1,1 @@
+"""model/weights: say here in one line what this room is for."""

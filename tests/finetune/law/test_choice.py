@@ -1,0 +1,68 @@
+"""The choice among laws: the exact one ends the front, noise is not fitted, and nothing absurd is shown beside the law."""
+
+import numpy as np
+
+from emlinit.finetune.law.choice import choose, is_exact, metrics, n_fitted
+from emlinit.finetune.law.law import Law
+from emlinit.generator.grammar import from_text
+from emlinit.generator.program import programs_from_tokens
+
+X = np.linspace(0.5, 4.0, 60)[:, None]
+ROWS = np.arange(60)
+SIGNAL = 2.37 * X[:, 0]
+
+
+def law(text: str) -> Law:
+    tokens, constants = from_text(text, 1)
+    return Law.from_program(programs_from_tokens(tokens[None], constants[None], 1), ["x"], X)
+
+
+def with_wiggles(share: float, *frequencies: float) -> Law:
+    """2.37 x and waves: each frequency makes the law longer."""
+    waves = "".join(f"+ w:{share!r} eml j:{frequency!r} x1 1 " for frequency in frequencies)
+    return law(f"{waves}w:2.37 x1")
+
+
+def test_numbers_equal_but_for_their_sign_are_one_constant() -> None:
+    saturation = law("+ c:238.9 w:-238.9 eml w:-0.55 x1 1")
+    assert saturation.formula == "238.9 - 238.9*exp(-0.55*x)"
+    assert n_fitted(saturation) == 2
+    assert n_fitted(law("w:2.0 x1")) == 0
+
+
+def test_an_exact_law_ends_the_front() -> None:
+    laws = [law("c:5.3"), law("w:2.37 x1"), with_wiggles(1e-14, 3.1)]
+    front, chosen = choose(laws, X, SIGNAL, ROWS[:40], ROWS[40:])
+    assert is_exact(chosen.law, X, SIGNAL)
+    assert [entry.law for entry in front] == laws[:2]
+    assert chosen is front[-1]
+
+
+def test_a_long_series_is_not_an_exact_law() -> None:
+    """Eleven fitted terms are a decay to 1e-10 or so; the decay itself is exact at the same error."""
+    y = 2.5 * np.exp(-0.7 * X[:, 0]) + 0.3
+    coefficients = np.polynomial.polynomial.polyfit(X[:, 0], y, 10)
+    # x**k = exp(-k (e - ln x)) exp(k e): the factor exp(k e) belongs to the coefficient.
+    powers = "".join(
+        f"+ w:{float(a * np.exp(k * np.e))!r} eml w:-{k}.0 eml 1 x1 1 " for k, a in enumerate(coefficients) if k > 1
+    )
+    series = law(f"{powers}+ c:{float(coefficients[0])!r} w:{float(coefficients[1])!r} x1")
+    decay = law("+ c:0.3 w:2.5 eml w:-0.7 x1 1")
+    assert metrics(series, X, y)["relative"] < 1e-9
+    assert n_fitted(series) == 11
+    assert not is_exact(series, X, y)
+    assert is_exact(decay, X, y + 1e-10 * np.cos(20 * X[:, 0]))
+
+
+def test_beyond_the_chosen_law_the_front_shows_little() -> None:
+    rng = np.random.default_rng(0)
+    # Ever longer laws that fit a little more of the noise, as a search finds them.
+    frequencies = [3.1, 5.3, 7.7, 11.9, 13.3, 17.1]
+    waves = np.cos(X * frequencies)
+    noise = rng.standard_normal(60)
+    noise -= waves @ np.linalg.lstsq(waves, noise, rcond=None)[0]
+    y = SIGNAL + 0.1 * noise + 0.01 * waves.sum(-1)
+    laws = [law("c:5.3"), law("w:2.37 x1"), *(with_wiggles(0.01, *frequencies[: k + 1]) for k in range(6))]
+    front, chosen = choose(laws, X, y, ROWS[:40], ROWS[40:])
+    assert chosen.law is laws[1]
+    assert [entry.law for entry in front] == laws[:3]  # one wave more is shown, two are too long

@@ -1,0 +1,211 @@
+"""The law is one object: on random laws, every view of it gives the same numbers."""
+
+import importlib.util
+import math
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import pytest
+import sympy
+import torch
+from torch import Tensor
+
+from emlinit.finetune.law.law import AGREEMENT, Law
+from emlinit.finetune.law.text import formula_latex, formula_text
+from emlinit.generator.corpus.formulas import sample_formula_programs
+from emlinit.generator.corpus.trees import add_constants, trees_by_size
+from emlinit.generator.evaluate import evaluate
+from emlinit.generator.grammar import MAX_VARIABLES, from_text
+from emlinit.generator.program import Programs, programs_from_tokens
+
+N_LAWS = 30
+CONDITIONED = 1e-13  # points at which the program's own rounding errors are below this share of its value
+NAMES = ("a", "T (K)", "E", "semi-major axis", "x_5")
+
+
+def program(text: str, n_variables: int) -> Programs:
+    tokens, constants = from_text(text, n_variables)
+    return programs_from_tokens(tokens[None], constants[None], n_variables)
+
+
+def random_formulas(seed: int) -> Programs:
+    tokens, constants = sample_formula_programs(4 * N_LAWS, np.random.default_rng(seed))
+    return programs_from_tokens(torch.from_numpy(tokens), torch.from_numpy(constants), MAX_VARIABLES)
+
+
+def random_trees(seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    size = torch.randint(1, 6, (4 * N_LAWS,), generator=generator)
+    return trees_by_size(size, torch.ones(4 * N_LAWS, 2, dtype=torch.bool), 0.4, generator)
+
+
+def exact_trees(seed: int) -> Programs:
+    tokens = random_trees(seed)
+    return programs_from_tokens(tokens, torch.zeros(tokens.shape, dtype=torch.float64), 2)
+
+
+def weighted_trees(seed: int) -> Programs:
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.ones(4 * N_LAWS, 2, dtype=torch.bool)
+    return programs_from_tokens(*add_constants(random_trees(seed), mask, generator), 2)
+
+
+FAMILIES: dict[str, Callable[[int], Programs]] = {
+    "formulas": random_formulas,
+    "exact trees": exact_trees,
+    "weighted trees": weighted_trees,
+}
+
+
+@lru_cache
+def random_laws(family: str, seed: int = 0) -> list[tuple[Law, np.ndarray, np.ndarray]]:
+    """Laws with points at which the program is well conditioned, and its values there."""
+    programs = FAMILIES[family](seed)
+    x = np.random.default_rng(seed).uniform(0.5, 3.0, (60, programs.n_variables))
+    result = evaluate(programs, torch.from_numpy(x), rtol=CONDITIONED)
+    usable = torch.nonzero(result.valid.sum(-1) >= 30)[:, 0].tolist()[:N_LAWS]
+    assert len(usable) == N_LAWS, "too few random programs are well conditioned for this test to say anything"
+    laws = []
+    for row in usable:
+        points = x[result.valid[row].numpy()]
+        law = Law.from_program(programs[row], NAMES[: programs.n_variables], points, simplify_seconds=0.05)
+        laws.append((law, points, result.value[row].numpy()[result.valid[row].numpy()]))
+    return laws
+
+
+def scale(y: np.ndarray) -> float:
+    return float(np.abs(y).max()) or 1.0
+
+
+def load_function(source: str, folder: Path) -> Callable[..., np.ndarray]:
+    path = folder / "law.py"
+    path.write_text(source, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("exported_law", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function: Callable[..., np.ndarray] = module.law
+    return function
+
+
+def at_high_precision(law: Law, point: np.ndarray) -> complex:
+    """The printed formula, read back as text by sympy's parser and evaluated by mpmath with 40 digits."""
+    symbols = {symbol.name: symbol for symbol in law.symbols}
+    expression = sympy.parse_expr(law.formula, local_dict=symbols)
+    values = [mpmath.mpf(float(value)) for value in point]
+    with mpmath.workdps(40):
+        return complex(sympy.lambdify(list(law.symbols), expression, "mpmath")(*values))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_view_of_a_random_law_agrees(family: str, tmp_path: Path) -> None:
+    for law, x, y in random_laws(family):
+        tolerance = AGREEMENT * scale(y)
+        predicted = law.predict(x)
+        np.testing.assert_allclose(predicted, y, rtol=0, atol=tolerance, err_msg=law.formula)
+
+        exported = load_function(law.python_source("y"), tmp_path)(*x.T)
+        np.testing.assert_allclose(exported, predicted, rtol=0, atol=tolerance, err_msg=law.formula)
+
+        tokens, constants = from_text(law.eml, len(law.names))
+        again = evaluate(
+            programs_from_tokens(tokens[None], constants[None], len(law.names)), torch.from_numpy(x), rtol=None
+        )
+        assert bool(again.valid.all())
+        np.testing.assert_allclose(again.value[0].numpy(), predicted, rtol=0, atol=tolerance, err_msg=law.eml)
+
+        for point, value in list(zip(x, predicted, strict=True))[:5]:
+            printed = at_high_precision(law, point)
+            assert abs(printed.real - value) <= tolerance, law.formula
+            assert abs(printed.imag) <= tolerance, law.formula
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_text_and_latex_hold_every_constant_to_the_last_bit(family: str) -> None:
+    n_numbers = 0
+    for law, _, _ in random_laws(family):
+        # Tables print a negative coefficient as a minus sign and a quotient for a negative power: compare magnitudes.
+        floats = sorted({abs(float(number)) for number in law.expression.atoms(sympy.Float)})
+        text = {float(word) for word in re.findall(r"(?<![\w.])\d+\.?\d*(?:e[+-]?\d+)?", law.formula)}
+        latex = {
+            float(f"{mantissa}e{exponent or 0}")
+            for mantissa, exponent in re.findall(r"(\d+\.\d+)(?: \\cdot 10\^\{(-?\d+)\})?", law.latex())
+        }
+        assert set(floats) <= text, law.formula
+        assert set(floats) <= latex, law.latex()
+        n_numbers += len(floats)
+    assert n_numbers > 15 or family == "exact trees"
+
+
+def test_predict_takes_the_real_part_on_the_principal_branch() -> None:
+    x = np.array([[-2.0], [-0.5], [0.5], [2.0]])
+    law = Law.from_program(program("eml 1 x1", 1), ["x"], x)
+    np.testing.assert_allclose(law.predict(x), math.e - np.log(np.abs(x[:, 0])), rtol=1e-15)
+    cosine = Law.from_program(program("w:2.5 eml + c:-1.0 j:1.5 x1 1", 1), ["x"], x)
+    np.testing.assert_allclose(cosine.predict(x), 2.5 * np.exp(-1) * np.cos(1.5 * x[:, 0]), rtol=1e-14)
+    assert not cosine.expression.has(sympy.I)
+
+
+def test_the_cut_belongs_to_plus_pi_whatever_the_sign_of_zero(tmp_path: Path) -> None:
+    """ln of a negative number that comes out of complex arithmetic has imaginary part +pi, as the evaluator has it."""
+    x = np.linspace(1.0, 3.0, 7)[:, None]
+    # Re(-j ln(-exp(x))) = pi: the argument of the logarithm is real and negative, its imaginary zero of either sign.
+    law = Law.from_program(program("+ j:-2.718281828459045 1 j:1.0 eml 1 w:-1.0 eml x1 1", 1), ["x"], x)
+    np.testing.assert_allclose(law.predict(x), np.full(7, np.pi), rtol=1e-14)
+    np.testing.assert_allclose(load_function(law.python_source(), tmp_path)(x[:, 0]), np.full(7, np.pi), rtol=1e-14)
+
+
+def test_a_form_that_differs_on_the_data_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.linspace(1.0, 3.0, 20)[:, None]
+    u = sympy.Symbol("x", real=True)
+
+    def slightly_wrong(*args: object, simplify_seconds: float, **kwargs: object) -> sympy.Expr:
+        return sympy.exp(u) if simplify_seconds == 0 else sympy.exp(u) * (1 + 1e-11)
+
+    monkeypatch.setattr("emlinit.finetune.law.law.to_sympy", slightly_wrong)
+    assert Law.from_program(program("eml x1 1", 1), ["x"], x).formula == "exp(x)"
+
+
+def test_constant_law_predicts_one_value_a_point(tmp_path: Path) -> None:
+    law = Law.from_program(program("c:4.25", 2), ["a", "b"], np.zeros((3, 2)))
+    np.testing.assert_array_equal(law.predict(np.zeros((3, 2))), [4.25, 4.25, 4.25])
+    function = load_function(law.python_source(), tmp_path)
+    np.testing.assert_array_equal(function(np.zeros(3), 1.0), [4.25, 4.25, 4.25])
+    assert law.latex() == "4.25"
+
+
+def test_column_names_are_text_in_every_export(tmp_path: Path) -> None:
+    names = ['"""\nimport os\nos.mkdir("x")#', "a b\\", "$x_1^2%&"]
+    x = np.random.default_rng(0).uniform(1, 2, (10, 3))
+    law = Law.from_program(program("+ x1 + w:2.0 x2 w:3.0 x3", 3), names, x)
+    function = load_function(law.python_source("y\n) = evil("), tmp_path)
+    np.testing.assert_allclose(function(*x.T), x @ [1.0, 2.0, 3.0], rtol=1e-15)
+    assert list(law.renamed) == names
+    assert r"\text{\$x\_1\textasciicircum{}2\%\&}" in law.latex()
+
+
+def test_symbols_of_the_formula_are_the_users_symbols() -> None:
+    x = np.linspace(1.0, 2.0, 5)[:, None]
+    law = Law.from_program(program("eml x1 1", 1), ["x"], x)
+    assert law.sympy().subs(sympy.Symbol("x"), 0) == 1
+    assert law.renamed == {}
+
+
+def test_numbers_stand_alone_in_latex() -> None:
+    x = sympy.Symbol("x")
+    assert formula_latex(sympy.Float(1.5e-10) * x, {}) == r"1.5 \cdot 10^{-10} x"
+    assert formula_latex(sympy.Float(1.5e-10) ** x, {}) == r"{\left(1.5 \cdot 10^{-10}\right)}^{x}"
+    assert formula_text(sympy.Float(0.1) + sympy.Float(0.2) * x) == "0.2*x + 0.1"
+
+
+def test_shape_of_the_input_is_checked() -> None:
+    law = Law.from_program(program("x1", 1), ["x"], np.ones((3, 1)))
+    with pytest.raises(ValueError, match=r"x must have shape \(points, 1\), got \(3,\)"):
+        law.predict(np.ones(3))
+    with pytest.raises(ValueError, match="a law needs one program and a name for each"):
+        Law.from_program(program("x1", 1), ["x", "y"])

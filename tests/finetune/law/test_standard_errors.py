@@ -1,0 +1,203 @@
+"""Standard errors of printed constants: they are curve_fit's, they cover the truth, and are silent where they must be."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sympy
+from scipy.optimize import curve_fit
+
+from emlinit.finetune.law.law import Law
+from emlinit.finetune.law.standard_errors import LawConstant, constants_line, law_constants
+from emlinit.finetune.law.symbol_names import symbols_for
+from emlinit.generator.formulas.compile_weighted import compile_weighted
+
+Formula = Callable[..., np.ndarray]
+NAMES = ("x1", "x2")
+X1, X2 = symbols_for(NAMES)
+C = sympy.symbols("c0:3")
+MEASURED = Path(__file__).resolve().parents[2] / "finetune" / "data" / "measured"
+PROGRAM = compile_weighted(X1 + X2, (X1, X2))
+"""Stands in for the laws' own: errors are those of the formula."""
+
+MODELS: dict[str, tuple[sympy.Expr, Formula, tuple[float, ...]]] = {
+    "linear": (C[0] * X1 + C[1], lambda x, a, b: a * x[0] + b, (1.7, -0.4)),
+    "power law": (C[0] * X1 ** C[1] * X2, lambda x, a, p: a * x[0] ** p * x[1], (3.1, 1.5)),
+    "exponential": (C[0] * sympy.exp(C[1] * X1) + C[2], lambda x, a, b, c: a * np.exp(b * x[0]) + c, (2.5, -0.7, 0.3)),
+    "sinusoid": (
+        C[0] * sympy.sin(C[1] * X1 + C[2]),
+        lambda x, a, w, f: a * np.sin(w * x[0] + f),
+        (1.2, 1.5, 0.4),
+    ),
+    "rational": (C[0] / (C[1] + X1) - X2 / 3, lambda x, a, b: a / (b + x[0]) - x[1] / 3, (3.7, 1.9)),
+}
+
+
+def law_of(form: sympy.Expr, constants: np.ndarray | tuple[float, ...], names: tuple[str, ...] = NAMES) -> Law:
+    expression = form.subs(dict(zip(C, map(sympy.Float, map(float, constants)), strict=False)))
+    return Law(PROGRAM, names, expression)
+
+
+def errors_by_value(law: Law, x: np.ndarray, y: np.ndarray) -> dict[float, float | None]:
+    return {constant.value: constant.standard_error for constant in law_constants(law, x, y)}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_errors_are_those_of_curve_fit(name: str) -> None:
+    form, formula, truth = MODELS[name]
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.2, 4, (60, 2))
+    y = formula(x.T, *truth) + 0.05 * rng.normal(size=60)
+    best, covariance = curve_fit(formula, x.T, y, truth, ftol=1e-14, xtol=1e-14)
+    found = errors_by_value(law_of(form, best), x, y)
+    assert len(found) == len(best)
+    for value, error in zip(best, np.sqrt(np.diag(covariance)), strict=True):
+        assert found[value] == pytest.approx(error, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-100, 1e-9, 1e9, 1e100])
+def test_units_change_only_the_errors_that_carry_them(scale: float) -> None:
+    form, formula, truth = MODELS["power law"]
+    rng = np.random.default_rng(1)
+    x = rng.uniform(0.2, 4, (40, 2))
+    y = formula(x.T, *truth) + 0.05 * rng.normal(size=40)
+    plain = errors_by_value(law_of(form, truth), x, y)
+    scaled = errors_by_value(law_of(form, (scale * truth[0], truth[1])), x, scale * y)
+    assert scaled[scale * truth[0]] == pytest.approx(scale * (plain[truth[0]] or 0.0))
+    assert scaled[truth[1]] == pytest.approx(plain[truth[1]])
+
+
+def test_two_standard_errors_cover_the_truth_in_19_of_20_draws() -> None:
+    form, formula, truth = MODELS["power law"]
+    x = np.random.default_rng(2).uniform(0.5, 4, (40, 2))
+    clean = formula(x.T, *truth)
+    covered = np.zeros(len(truth))
+    for draw in range(200):
+        y = clean + 0.3 * np.random.default_rng(draw).normal(size=40)
+        best, _ = curve_fit(formula, x.T, y, truth)
+        found = errors_by_value(law_of(form, best), x, y)
+        covered += [abs(value - true) <= 2 * (found[value] or 0.0) for value, true in zip(best, truth, strict=True)]
+    assert ((covered / 200 > 0.91) & (covered / 200 < 0.99)).all()  # 0.95 and two and a half times its own spread
+
+
+# National Institute of Standards and Technology, Statistical Reference Datasets, nonlinear regression: certified values.
+EXP_B = float(np.exp(2.6180768402))
+CERTIFIED: dict[str, tuple[Callable[..., sympy.Expr], dict[float, float]]] = {
+    "misra1a": (
+        lambda a, b: a * (1 - sympy.exp(-b * X1)),
+        {2.3894212918e02: 2.7070075241e00, 5.5015643181e-04: 7.2668688436e-06},
+    ),
+    "danwood": (lambda a, b: a * X1**b, {7.6886226176e-01: 1.8281973860e-02, 3.8604055871e00: 5.1726610913e-02}),
+    "chwirut2": (
+        lambda a, b, c: sympy.exp(-a * X1) / (b + c * X1),
+        {1.6657666537e-01: 3.8303286810e-02, 5.1653291286e-03: 6.6621605126e-04, 1.2150007096e-02: 1.5304234767e-03},
+    ),
+    "rat42": (
+        lambda a, b, c: (
+            a / (1 + b * sympy.exp(-c * X1))
+        ),  # certified with exp(b), which changes its error by that factor
+        {7.2462237576e01: 1.7340283401e00, EXP_B: EXP_B * 8.8295217536e-02, 6.7359200066e-02: 3.4465663377e-03},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CERTIFIED)
+def test_errors_are_the_certified_ones(name: str) -> None:
+    form, certified = CERTIFIED[name]
+    x, y = np.loadtxt(MEASURED / f"{name}.csv", delimiter=",", skiprows=1).T
+    expression = form(*map(sympy.Float, certified))
+    found = law_constants(Law(compile_weighted(X1, (X1,)), ("x1",), expression), x[:, None], y)
+    assert len(found) == len(certified)
+    for value, error in certified.items():
+        (constant,) = [constant for constant in found if abs(constant.value) == value]
+        assert constant.standard_error == pytest.approx(error, rel=1e-6)
+
+
+def test_rows_in_many_blocks_give_the_same_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    form, formula, truth = MODELS["exponential"]
+    rng = np.random.default_rng(3)
+    x = rng.uniform(0.2, 4, (500, 2))
+    law, y = law_of(form, truth), formula(x.T, *truth) + 0.05 * rng.normal(size=500)
+    whole = errors_by_value(law, x, y)
+    monkeypatch.setattr("emlinit.finetune.law.standard_errors._CHUNK_NUMBERS", 40)
+    assert errors_by_value(law, x, y) == pytest.approx(whole, rel=1e-9)
+
+
+def test_constants_that_trade_off_have_no_error_and_the_others_do() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.uniform(0.2, 4, (60, 2))
+    expression = sympy.Float(2.5) / (sympy.Float(0.7) * X1 + sympy.Float(0.25)) + sympy.Float(1.5) * X2
+    law = Law(PROGRAM, NAMES, expression)
+    y = law.predict(x) + 0.05 * rng.normal(size=60)
+    found = errors_by_value(law, x, y)
+    assert found == {2.5: None, 0.7: None, 0.25: None, 1.5: found[1.5]}
+    assert found[1.5] is not None
+    line = constants_line(law_constants(law, x, y))
+    assert line.count("not determined by the data") == 3
+    assert line.count("±") == 1
+
+
+def test_too_few_points_and_exact_laws_have_no_errors() -> None:
+    form, formula, truth = MODELS["exponential"]
+    rng = np.random.default_rng(5)
+    x = rng.uniform(0.2, 4, (60, 2))
+    law, clean = law_of(form, truth), formula(x.T, *truth)
+    noisy = clean + 0.05 * rng.normal(size=60)
+    assert set(errors_by_value(law, x[:3], noisy[:3]).values()) == {None}
+    assert None not in errors_by_value(law, x[:4], noisy[:4]).values()
+    assert errors_by_value(law, x, clean) == dict.fromkeys((2.5, -0.7, 0.3))
+    assert constants_line(law_constants(law, x, clean)) == ""
+
+
+def test_a_power_at_zero_and_undefined_rows_do_no_harm() -> None:
+    form = C[0] * X1 ** C[1]
+    rng = np.random.default_rng(6)
+    x = rng.uniform(0.2, 4, (60, 2))
+    law = law_of(form, (3.1, 1.5))
+    y = law.predict(x) + 0.05 * rng.normal(size=60)
+    with_zero = np.concatenate([x, [[0.0, 1.0]]]), np.append(y, 0.0)
+    known, also = errors_by_value(law, x, y), errors_by_value(law, *with_zero)
+    # One more residual of 0 and derivatives of 0: only the freedom grows, from 58 to 59.
+    assert also == pytest.approx({value: (error or 0.0) * (58 / 59) ** 0.5 for value, error in known.items()})
+    logarithm = law_of(C[0] / X1 + C[1], (3.1, 1.5))
+    y = logarithm.predict(x) + 0.05 * rng.normal(size=60)
+    assert errors_by_value(logarithm, np.concatenate([x, [[0.0, 1.0]]]), np.append(y, 0.0)) == pytest.approx(
+        errors_by_value(logarithm, x, y)
+    )
+
+
+def test_constants_stand_in_the_order_of_the_formula_with_its_signs_and_no_simple_numbers() -> None:
+    names = ("x_1.5", "v2")
+    x1, x2 = symbols_for(names)
+    expression = (
+        sympy.Float(-2.5e-7) * sympy.exp(-sympy.Float(0.7) * x1) + x2**2 / 3 + sympy.pi - sympy.Float(0.125) * x2
+    )
+    law = Law(PROGRAM, names, expression)
+    rng = np.random.default_rng(7)
+    x = rng.uniform(0.2, 4, (30, 2))
+    values = [constant.value for constant in law_constants(law, x, law.predict(x) + rng.normal(size=30))]
+    inverse = Law(PROGRAM, names, 4.5 / x1 ** sympy.Float(1.25))
+    assert inverse.formula == "4.5/x_1_5**1.25"
+    assert [constant.value for constant in law_constants(inverse, x, rng.normal(size=30))] == [4.5, 1.25]
+    places = [law.formula.index(repr(abs(value))) for value in values]
+    assert sorted(values) == [-0.7, -0.125, -2.5e-7]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (365.18812, 0.02312, "365.188 ± 0.023"),
+        (1.4998712, 0.0000412, "1.499871 ± 0.000041"),
+        (-0.69997, 0.0996, "-0.70 ± 0.10"),
+        (12345.6, 210.0, "12350 ± 210"),
+        (0.3, 12.34, "0 ± 12"),
+        (1.23456789e-9, 2.3e-13, "(1.23457 ± 0.00023)e-9"),
+        (6.02214e23, 1.2e20, "(6.0221 ± 0.0012)e23"),
+        (0.0, 1.0, "0.0 ± 1.0"),
+        (2.5, None, "2.5 (not determined by the data)"),
+    ],
+)
+def test_errors_are_written_to_two_digits(value: float, error: float | None, text: str) -> None:
+    assert str(LawConstant(value, error)) == text

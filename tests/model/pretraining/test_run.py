@@ -1,0 +1,362 @@
+"""Pretraining learns, and a run that was stopped, killed or spread over processes is the same run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from emlinit.generator.corpus.canonical import Canonicaliser
+from emlinit.generator.corpus.frozen import HELD_OUT_SEED, frozen_keys, held_out
+from emlinit.generator.corpus.stream import EXCLUDE_FROM_SIZE, Batch, ExampleStream, StreamConfig
+from emlinit.generator.errors import UserError
+from emlinit.generator.grammar import size
+from emlinit.model import EMLInitialiser, InitialiserConfig
+from emlinit.model.initialiser import score
+from emlinit.model.pretraining.config import PretrainConfig
+from emlinit.model.pretraining.distributed import World
+from emlinit.model.pretraining.metrics import drop_later_lines, read_lines
+from emlinit.model.pretraining.optimisation import OptimiserConfig, learning_rate_at
+from emlinit.model.pretraining.run import PretrainingRun, pretrain
+from emlinit.model.pretraining.state import load_state
+from emlinit.scripts import pretrain as command
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "scripts" / "pretrain.py"
+STEPS = 12
+NEVER = 1e9
+ALONE = World(rank=0, size=1, device=torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def _stream(grammar: Literal["exact", "weighted"]) -> StreamConfig:
+    return StreamConfig(
+        grammar=grammar,
+        max_variables=1,
+        max_nodes=6,
+        max_depth=4,
+        max_tokens=16,
+        max_points=12,
+        batch_size=16,
+        pool_batches=4,
+    )
+
+
+def _config(out: Path, **changes: Any) -> PretrainConfig:
+    """A run of seconds. bfloat16 would only add noise to what is compared here."""
+    config = PretrainConfig(
+        out=out,
+        steps=STEPS,
+        device="cpu",
+        precision="float32",
+        checkpoint_seconds=NEVER,
+        log_seconds=NEVER,
+        held_out_seconds=NEVER,
+        held_out_batches=2,
+        stream=_stream("exact"),
+        model=InitialiserConfig(
+            d_model=16, n_heads=2, n_encoder_blocks=1, n_inducing=4, n_latents=2, n_decoder_layers=1
+        ),
+        optimiser=OptimiserConfig(warmup_steps=4),
+    )
+    return replace(config, **changes)
+
+
+def _arguments(config: PretrainConfig) -> list[str]:
+    """The command line that gives a configuration."""
+    options = ["--precision", config.precision, "--device", config.device]
+    numbers = {
+        "out": config.out,
+        "steps": config.steps,
+        "checkpoint-seconds": config.checkpoint_seconds,
+        "log-seconds": config.log_seconds,
+        "held-out-seconds": config.held_out_seconds,
+        "held-out-batches": config.held_out_batches,
+        "optimiser.warmup-steps": config.optimiser.warmup_steps,
+    }
+    for prefix, part, left_out in (("stream", config.stream, ()), ("model", config.model, ("grammar", "max_tokens"))):
+        numbers |= {f"{prefix}.{name}".replace("_", "-"): v for name, v in vars(part).items() if name not in left_out}
+    return options + [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def _trained(out: Path) -> dict[str, Any]:
+    """A run's state without what measures time."""
+    state = load_state(out / "state.safetensors")
+    state["counters"] = state["counters"][:3]
+    return state
+
+
+def _equal(first: Any, second: Any) -> bool:
+    if isinstance(first, Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(_equal(first[key], second[key]) for key in first)
+    if isinstance(first, list):
+        return len(first) == len(second) and all(map(_equal, first, second))
+    return bool(first == second)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run of `STEPS` steps."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    pretrain(_config(out))
+    return out
+
+
+def test_the_same_seed_is_the_same_run(uninterrupted: Path, tmp_path: Path) -> None:
+    state = torch.get_rng_state()
+    pretrain(_config(tmp_path / "again"))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert _equal(_trained(tmp_path / "again"), _trained(uninterrupted))
+    exports = [(out / "export" / "model.safetensors").read_bytes() for out in (uninterrupted, tmp_path / "again")]
+    assert exports[0] == exports[1]
+    pretrain(_config(tmp_path / "other", seed=1))
+    assert not _equal(_trained(tmp_path / "other")["model"], _trained(uninterrupted)["model"])
+
+
+@pytest.mark.parametrize("muon", [True, False])
+def test_a_resumed_run_equals_an_uninterrupted_one(muon: bool, uninterrupted: Path, tmp_path: Path) -> None:
+    optimiser = OptimiserConfig(warmup_steps=4, muon=muon)
+    config = _config(tmp_path / "run", optimiser=optimiser)
+    if not muon:
+        uninterrupted = tmp_path / "whole"
+        pretrain(_config(uninterrupted, optimiser=optimiser))
+    run = PretrainingRun(config, ALONE)
+    run.start()
+    for _ in range(6):  # stops in the middle of a pool of 4 minibatches
+        run.train_step(next(run.stream), run.progress())
+    run.save()
+    run.train_step(next(run.stream), run.progress())  # after the last saved state: lost
+    pretrain(replace(config, resume=True))
+    assert _equal(_trained(tmp_path / "run"), _trained(uninterrupted))
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_goes_on(uninterrupted: Path, tmp_path: Path) -> None:
+    config = _config(tmp_path / "run", steps=100_000, checkpoint_seconds=0.0, log_seconds=0.0)
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), *_arguments(config)], env=_environment(), stderr=subprocess.PIPE, text=True
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    try:
+        deadline = time.monotonic() + 200
+        while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 3):
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    reached = load_state(tmp_path / "run" / "state.safetensors")["counters"][0]
+    assert reached >= 1
+    assert read_lines(tmp_path / "run")[-1]["step"] in (reached, reached + 1)  # no more than the last interval is lost
+    steps = reached + 3
+    # The schedule is the budget's, so the reference has the same two budgets.
+    pretrain(_config(tmp_path / "run", steps=steps, resume=True))
+    whole = PretrainingRun(_config(tmp_path / "whole", steps=100_000), ALONE)
+    for step in range(steps):
+        progress = (step / 100_000) if step < reached else step / steps
+        whole.train_step(next(whole.stream), progress)
+    whole.save()
+    assert _equal(_trained(tmp_path / "run"), _trained(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(tmp_path: Path) -> None:
+    config = _config(tmp_path / "run", steps=4)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT)]
+    done = subprocess.run(
+        [*torchrun, *_arguments(config)], env=_environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "held_out_loss" in json.loads(done.stdout)  # rank 0 alone speaks
+    state = load_state(tmp_path / "run" / "state.safetensors")
+    assert state["world_size"] == 2
+    assert state["counters"][:2] == [4, 4 * 2 * 16]
+    by_hand = _two_ranks_by_hand(config)
+    fresh = EMLInitialiser(by_hand.config, torch.Generator().manual_seed(0))
+    for (name, parameter), start in zip(by_hand.named_parameters(), fresh.parameters(), strict=True):
+        trained = state["model"][name]
+        moved = float((parameter - start).detach().abs().max())
+        assert moved > 0
+        assert float((trained - parameter).detach().abs().max()) < 0.01 * moved  # sums in another order
+    with pytest.raises(UserError, match="has 2 processes, not 1"):
+        pretrain(replace(config, resume=True))
+
+
+def _two_ranks_by_hand(config: PretrainConfig) -> EMLInitialiser:
+    """Both ranks' minibatches, their gradients averaged, one update a step."""
+    run = PretrainingRun(config, ALONE)
+    excluded = torch.cat([held_out(config.stream)[1], frozen_keys()])
+    streams = [ExampleStream(config.stream, seed=config.seed, rank=rank, excluded_keys=excluded) for rank in range(2)]
+    for step in range(config.steps or 0):
+        run.optimiser.zero_grad()
+        for stream in streams:
+            b = next(stream)
+            log_probs, classes, grammatical = run.model(b.tokens, b.constants, b.x, b.y, b.variable_mask, b.point_mask)
+            torch.autograd.backward(score(log_probs, classes, b.tokens, grammatical).loss / 2)
+        torch.nn.utils.clip_grad_norm_(run.model.parameters(), config.optimiser.max_gradient_norm)
+        for group in run.optimiser.param_groups:
+            group["lr"] = learning_rate_at(step, step / (config.steps or 1), config.optimiser)
+        run.optimiser.step()
+    return run.model
+
+
+def test_the_loss_falls(tmp_path: Path) -> None:
+    config = _config(tmp_path / "run", steps=40, log_seconds=0.0, stream=_stream("weighted"))
+    last = pretrain(replace(config, optimiser=OptimiserConfig(warmup_steps=4, learning_rate=0.01)))
+    lines = read_lines(tmp_path / "run")
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == 40
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+    assert lines[-1]["examples"] == 40 * 16
+    assert {name: value for name, value in lines[-1].items() if name.startswith("held_out")} == {
+        name: round(value, 6) for name, value in last.items() if name.startswith("held_out")
+    }
+    exported = EMLInitialiser.load(f"local-dir:{tmp_path / 'run' / 'export'}")
+    assert exported.config.grammar == "weighted"
+    assert exported.about["reached"]["held_out_loss"] == last["held_out_loss"] < losses[0]
+    assert exported.about["pretraining"]["stream"]["max_nodes"] == 6
+
+
+def _function_keys(batches: list[Batch], canonicaliser: Canonicaliser) -> set[int]:
+    """Keys of the functions with enough nodes to be kept apart."""
+    large = [batch.rows(torch.nonzero(size(batch.tokens) >= EXCLUDE_FROM_SIZE)[:, 0]) for batch in batches]
+    return {int(key) for batch in large for key in canonicaliser.node_keys(batch.tokens)[:, 0]}
+
+
+def test_held_out_functions_are_never_trained_on(tmp_path: Path) -> None:
+    config = _config(tmp_path, stream=replace(_stream("exact"), batch_size=64), held_out_batches=4)
+    run = PretrainingRun(config, ALONE)
+    canonicaliser = Canonicaliser(config.stream.max_variables)
+    kept_out = _function_keys(run.held_out, canonicaliser) | set(frozen_keys().tolist())
+    open_stream = ExampleStream(config.stream, seed=config.seed)
+    unfiltered = [batch for number in range(3) for batch in open_stream.make_pool(number)]
+    trained = [batch for number in range(3) for batch in run.stream.make_pool(number)]
+    assert len(kept_out & _function_keys(unfiltered, canonicaliser)) >= 5  # the filter has work to do
+    found = _function_keys(trained, canonicaliser)
+    assert len(found) > 20
+    assert not kept_out & found
+
+
+def test_a_run_that_is_asked_to_stop_saves_its_state(tmp_path: Path) -> None:
+    config = _config(tmp_path / "run", steps=100_000)
+    run = PretrainingRun(config, ALONE)
+    run.start()
+    ask = run.train_step
+
+    def step_and_ask(*arguments: Any) -> Any:
+        if run.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return ask(*arguments)
+
+    run.train_step = step_and_ask  # type: ignore[method-assign]
+    before = signal.getsignal(signal.SIGTERM)
+    run.train()
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert _trained(tmp_path / "run")["counters"][0] == 5
+    assert (tmp_path / "run" / "export" / "config.json").exists()
+
+
+def test_runs_are_not_mixed_up(uninterrupted: Path, tmp_path: Path) -> None:
+    before = (uninterrupted / "state.safetensors").read_bytes()
+    with pytest.raises(UserError, match="already holds a run: add --resume to go on, or name another --out"):
+        pretrain(_config(uninterrupted))
+    with pytest.raises(UserError, match=r"no training state at .*start a new run"):
+        pretrain(_config(tmp_path / "nothing", resume=True))
+    with pytest.raises(UserError, match="has seed 0, not 7"):
+        pretrain(_config(uninterrupted, resume=True, seed=7))
+    with pytest.raises(UserError, match=r"has stream .* not "):
+        pretrain(_config(uninterrupted, resume=True, stream=replace(_stream("exact"), noise_share=0.1)))
+    assert (uninterrupted / "state.safetensors").read_bytes() == before
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_run_starts_from_a_checkpoint_and_says_so(uninterrupted: Path, tmp_path: Path) -> None:
+    source = f"local-dir:{uninterrupted / 'export'}"
+    first = EMLInitialiser.load(source)
+    config = _config(tmp_path / "next", init_from=source, seed=3)
+    run = PretrainingRun(config, ALONE)
+    start = dict(first.named_parameters())
+    assert all(torch.equal(parameter, start[name]) for name, parameter in run.model.named_parameters())
+    pretrain(config)
+    second = EMLInitialiser.load(f"local-dir:{tmp_path / 'next' / 'export'}")
+    assert second.about["stages_before"] == [
+        {"pretraining": first.about["pretraining"], "reached": first.about["reached"], "sha256": first.source[1]}
+    ]
+    pretrain(replace(config, out=tmp_path / "third", init_from=f"local-dir:{tmp_path / 'next' / 'export'}"))
+    third = EMLInitialiser.load(f"local-dir:{tmp_path / 'third' / 'export'}")
+    assert [stage["sha256"] for stage in third.about["stages_before"]] == [first.source[1], second.source[1]]
+    longer = replace(_stream("exact"), max_tokens=_stream("exact").max_tokens + 2)
+    with pytest.raises(UserError, match=r"was trained with --stream.max-tokens \d+: a run that starts from it needs"):
+        pretrain(replace(config, out=tmp_path / "nothing", stream=longer))
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_metrics_of_lost_steps_are_dropped(tmp_path: Path) -> None:
+    lines = [json.dumps({"step": step, "loss": 1.0}) for step in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 4, "lo']))
+    drop_later_lines(tmp_path, 2)
+    assert [line["step"] for line in read_lines(tmp_path)] == [1, 2]
+    assert (tmp_path / "metrics.jsonl").read_text().splitlines() == lines[:2]
+    assert read_lines(tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "a run needs a budget: --minutes M, --steps N or both"),
+        (["--steps", "many"], "Error parsing --steps"),
+        (["--steps", "-1"], "--steps should be at least 0, not -1"),
+        (["--stepz", "5"], "Unrecognized options: --stepz"),
+        (["--steps", "5", "--device", "tpu"], "invalid choice 'tpu'"),
+        (["--steps", "5", "--stream.grammar", "loose"], "invalid choice 'loose'"),
+        (["--steps", "5", "--stream.max-variables", "9"], "--stream.max-variables should be from 1 to 5, not 9"),
+        (["--steps", "5", "--stream.min-points", "99"], "--stream.min-points should be from 2 to 96, not 99"),
+        (["--steps", "5", "--model.d-model", "33"], "n_heads 5 should divide d_model 33"),
+        (["--steps", "5", "--model.grammar", "weighted"], "use --stream.grammar weighted"),
+        (["--steps", "5", "--model.max-tokens", "32"], "use --stream.max-tokens 32"),
+        (["--steps", "5", "--seed", str(HELD_OUT_SEED)], "--seed should be from 0"),
+        (["--steps", "5", "--resume"], "no training state"),
+    ],
+)
+def test_bad_arguments_are_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["--out", str(tmp_path / "run"), *arguments]) == 2
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_names_every_group(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        command.main(["--help"])
+    assert leaving.value.code == 0
+    printed = capfd.readouterr().out
+    for option in ("--out", "--minutes", "--resume", "--stream.grammar", "--model.d-model", "--optimiser.muon"):
+        assert option in printed
+    assert "torchrun --nproc-per-node 2" in printed
