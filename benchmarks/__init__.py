@@ -1,1 +1,2 @@
-"""benchmarks: say here in one line what this room is for."""
+"""How good the program is: suites of problems with known answers, methods to compare, scores. No user of the
+library imports it."""

@@ -4,11 +4,9 @@ from functools import lru_cache
 
 import torch
 
+from emlinit.finetune.options import DEVICES, GRAMMARS
 from emlinit.generator.errors import UserError
 from emlinit.model.initialiser import EMLInitialiser
-
-GRAMMARS = ("auto", "exact", "weighted")
-"""What a user may ask for; `auto` tries both grammars."""
 
 
 def resolve_device(device: str) -> torch.device:
@@ -17,8 +15,8 @@ def resolve_device(device: str) -> torch.device:
     Raises:
         UserError: an unknown device, or CUDA where there is none.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"unknown device '{device}': use auto, cpu or cuda")
+    if device not in DEVICES:
+        raise UserError(f"unknown device '{device}': use one of {', '.join(DEVICES)}")
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device is available here: use --device cpu or auto")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

@@ -17,6 +17,7 @@ from emlinit.finetune.fitting.levenberg_marquardt import FitConfig, fit_constant
 from emlinit.finetune.fitting.snapping import likely_savings, snap
 from emlinit.finetune.law.choice import FrontEntry, choose, is_exact, metrics
 from emlinit.finetune.law.law import Law
+from emlinit.finetune.options import MIN_ROWS
 from emlinit.finetune.preparation import Problem, in_known_units, prepare, restore_units
 from emlinit.finetune.search.candidates import CandidatePool, Sampler, description_nats
 from emlinit.finetune.search.exact import search_exact
@@ -27,8 +28,6 @@ from emlinit.generator.grammar import MAX_VARIABLES, from_text
 from emlinit.generator.program import Programs, programs_from_tokens
 from emlinit.model.initialiser import EMLInitialiser
 
-MIN_ROWS = 3
-"""Fewest rows that a search makes sense for."""
 EXACT_SHARE = 0.3
 """Share of the time left after the search without a network that `auto` gives to the exact grammar."""
 EXACT_LOSS = 1e-15

@@ -17,6 +17,7 @@ from pathlib import Path
 # Torch and sympy take seconds to import: they are loaded in `_solve`, after the input has been found to be in order.
 from emlinit.finetune.files.output_folder import check_output_folder
 from emlinit.finetune.files.read_table import read_table, split_names
+from emlinit.finetune.options import DEVICES, GRAMMARS
 from emlinit.generator.errors import UserError
 from emlinit.scripts.arguments import Parser, run
 
@@ -44,7 +45,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     search = parser.add_argument_group("search")
     search.add_argument(
         "--grammar",
-        choices=("auto", "exact", "weighted"),
+        choices=GRAMMARS,
         default="auto",
         help="exact has no free constants, weighted fits them, auto tries both",
     )
@@ -55,7 +56,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="learned start: builtin:exact, builtin:weighted, local-dir:PATH or hf-hub:OWNER/NAME@REV "
         "(default: the shipped one of each grammar)",
     )
-    search.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the network runs")
+    search.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs")
     search.add_argument("--seed", metavar="N", type=_seed, default=0, help="source of all randomness")
     output = parser.add_argument_group("output")
     output.add_argument(

@@ -1,1 +1,1 @@
-"""benchmarks/basin: say here in one line what this room is for."""
+"""How often one run of Gumbel-hard training finds the identical function, by the start that it is given."""

@@ -19,7 +19,7 @@ from scipy.stats import binomtest
 
 from emlinit.benchmarks.basin.study import LEARNED, LIKELIEST, RANDOM, BasinConfig, BasinOutcome
 from emlinit.generator.errors import UserError
-from emlinit.model.pretraining.state import write_atomically
+from emlinit.generator.files import write_atomically
 
 PAPER_RUNS = {2: (32, 32), 3: (17, 64), 4: (15, 64), 5: (2, 128), 6: (0, 128)}
 """Depth -> runs that recovered the target and runs made, of the trainer of arXiv 2603.21852 from random starts."""

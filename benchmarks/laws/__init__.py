@@ -1,1 +1,2 @@
-"""benchmarks/laws: say here in one line what this room is for."""
+"""Suites of laws with constants and noise, the ways to search for them, rivals among them, and how a found law is
+scored."""

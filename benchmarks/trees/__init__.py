@@ -1,1 +1,1 @@
-"""benchmarks/trees: say here in one line what this room is for."""
+"""Suites of exact trees, the ways to search for them, and the runs that compare these."""

@@ -1,1 +1,1 @@
-"""finetune/files: say here in one line what this room is for."""
+"""What enters and leaves the program: tables, reports, figures, the folder of results."""

@@ -17,10 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from emlinit.finetune.options import MIN_ROWS
 from emlinit.generator.errors import UserError
-
-MIN_ROWS = 3
-"""Fewest rows of finite numbers from which a law is fitted."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)

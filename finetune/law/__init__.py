@@ -1,1 +1,1 @@
-"""finetune/law: say here in one line what this room is for."""
+"""The law: a formula with its views and exports, its standard errors, its price, and the choice among several."""

@@ -1,1 +1,1 @@
-"""finetune/routing: say here in one line what this room is for."""
+"""Routing as logits: which choices a slot has, networks that relax them, Gumbel-hard training, the elites."""

@@ -1,1 +1,1 @@
-"""finetune/search: say here in one line what this room is for."""
+"""The search: one strategy a grammar, and the pool of candidates that they fill."""

@@ -1,1 +1,1 @@
-"""finetune/sparse: say here in one line what this room is for."""
+"""Sparse sums of simple functions through invertible transforms of the target: laws that need no network."""

@@ -1,1 +1,1 @@
-"""finetune/subtrees: say here in one line what this room is for."""
+"""One open subtree: what it must be worth, and which known function is worth that."""

@@ -1,1 +1,1 @@
-"""generator/corpus: say here in one line what this room is for."""
+"""Random programs: samplers, supports, canonical forms, the endless stream, and the frozen sets."""

@@ -1,1 +1,1 @@
-"""generator/formulas: say here in one line what this room is for."""
+"""Formulas and programs: parsing, compiling into either grammar, reading back, simplifying."""

@@ -1,1 +1,1 @@
-"""generator/functions: say here in one line what this room is for."""
+"""All distinct small functions: their table, its cache, and looking up by values."""

@@ -1,1 +1,1 @@
-"""model/pretraining: say here in one line what this room is for."""
+"""Pretraining: the loop, its configuration, and a state that resumes bit for bit."""

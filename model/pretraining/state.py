@@ -6,8 +6,6 @@ renamed: a reader sees the old state or the new one, never half of one, whenever
 """
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from emlinit.generator.errors import UserError
+from emlinit.generator.files import write_atomically
 
 _KEY = "state"
 
@@ -49,20 +48,6 @@ def load_state(path: Path) -> Any:
         return _unpack(json.loads(metadata[_KEY]), tensors)
     except (SafetensorError, KeyError, ValueError) as problem:
         raise UserError(f"'{path}' is damaged or no training state ({problem}); remove it to start over") from problem
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file next to `path`, flush it to disk, then rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        temporary.chmod(0o644)  # safetensors makes private files
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:

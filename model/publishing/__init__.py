@@ -1,1 +1,1 @@
-"""model/publishing: say here in one line what this room is for."""
+"""Publishing: the model card and the checked folder for the Hub."""

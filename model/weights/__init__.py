@@ -1,1 +1,1 @@
-"""model/weights: say here in one line what this room is for."""
+"""Weights on disk and on the Hub: saving, checking, loading."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from emlinit.checkpoints import BUILTIN_DIR
 from emlinit.generator.errors import UserError
-from emlinit.model.pretraining.state import write_atomically
+from emlinit.generator.files import write_atomically
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -93,7 +93,7 @@ def find_checkpoint(source: str) -> Path:
             raise UserError(f"no folder '{name}': local-dir: needs a folder with {WEIGHTS_FILE} and {CONFIG_FILE}")
         return folder
     if scheme == "hf-hub" and name:
-        from emlinit.model import hub  # the Hub's client is slow to import and needed only here
+        from emlinit.model.weights import hub  # the Hub's client is slow to import and needed only here
 
         return hub.fetch(name, FILES)
     raise UserError(

@@ -17,7 +17,7 @@ Formula = Callable[..., np.ndarray]
 NAMES = ("x1", "x2")
 X1, X2 = symbols_for(NAMES)
 C = sympy.symbols("c0:3")
-MEASURED = Path(__file__).resolve().parents[2] / "finetune" / "data" / "measured"
+MEASURED = Path(__file__).resolve().parents[3] / "benchmarks" / "laws" / "data" / "measured"
 PROGRAM = compile_weighted(X1 + X2, (X1, X2))
 """Stands in for the laws' own: errors are those of the formula."""
 

@@ -30,7 +30,7 @@ from emlinit.model.pretraining.run import PretrainingRun, pretrain
 from emlinit.model.pretraining.state import load_state
 from emlinit.scripts import pretrain as command
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "scripts" / "pretrain.py"
 STEPS = 12
 NEVER = 1e9

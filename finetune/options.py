@@ -1,0 +1,8 @@
+"""What is chosen before any work: known to the command line and the table reader without loading torch."""
+
+GRAMMARS = ("auto", "exact", "weighted")
+"""Grammars that a user may ask for; `auto` tries both."""
+DEVICES = ("auto", "cpu", "cuda")
+"""Devices that the network may run on; `auto` is the first CUDA device if there is one, else the CPU."""
+MIN_ROWS = 3
+"""Fewest rows of finite numbers from which a law is fitted."""
