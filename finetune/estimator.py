@@ -14,10 +14,10 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from emlinit.finetune.options import MIN_ROWS
 from emlinit.finetune.initialisers import load_initialisers, resolve_device
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.standard_errors import law_constants
+from emlinit.finetune.options import MIN_ROWS
 from emlinit.finetune.solver import solve
 from emlinit.generator.errors import UserError
 

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 from emlinit.generator.corpus.stream import EXCLUDE_FROM_SIZE
 from emlinit.generator.errors import UserError
+from emlinit.generator.files import write_atomically
 from emlinit.model.pretraining.config import PretrainConfig
 from emlinit.model.pretraining.metrics import read_lines
-from emlinit.generator.files import write_atomically
 from emlinit.model.weights.checkpoint import StoredWeights, load_weights
 
 CARD_FILE = "README.md"

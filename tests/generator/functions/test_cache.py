@@ -249,7 +249,9 @@ def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 def _start(code: str) -> "subprocess.Popen[str]":
     """A process that runs a line with the cache of this one, every table being worth keeping."""
-    setup = "import os, time; from emlinit.generator.functions import cache as table_cache; table_cache._WORTH_KEEPING = 0"
+    setup = (
+        "import os, time; from emlinit.generator.functions import cache as table_cache; table_cache._WORTH_KEEPING = 0"
+    )
     program = f"{setup}\nfrom emlinit.generator.functions.cache import load_table\n{code}\n"
     return subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
