@@ -11,36 +11,16 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from emlinit.benchmarks.priors import FlatPrior
 from emlinit.finetune.routing.gumbel import GumbelConfig, train_gumbel_hard
 from emlinit.finetune.routing.topology import full_tree
-from emlinit.finetune.search.candidates import CandidatePool
-from emlinit.finetune.search.exact import ExactSearchConfig, Judge, relative_loss, search_exact
+from emlinit.finetune.search.exact import ExactSearchConfig, ExactTrees, Judge, relative_loss
+from emlinit.finetune.search.stages import Task, run_stages
 from emlinit.finetune.subtrees.meeting import MeetingSearch
 from emlinit.generator.functions.cache import load_search_table
 from emlinit.generator.functions.inversion import ROOT
 from emlinit.generator.functions.lookup import Lookup, choose_points
-from emlinit.model.initialiser import EMLInitialiser
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """One search: data, a budget, and where the answers go."""
-
-    x: Tensor
-    """Points, float64 of shape (p, v)."""
-    y: Tensor
-    """Targets, float64 of shape (p,)."""
-    pool: CandidatePool
-    """Takes the candidates."""
-    deadline: float
-    """On the clock of `time.monotonic`."""
-    generator: torch.Generator
-    """For everything random."""
-    initialiser: EMLInitialiser | None
-    """The learned start; None where it is not needed."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +40,10 @@ _SAMPLING = ExactSearchConfig(recombine=False, peel=False, gumbel=False)
 
 def _search(config: ExactSearchConfig, *, flat: bool = False, table: bool = False) -> Callable[[Task], None]:
     def search(task: Task) -> None:
-        sampler = FlatPrior(task.generator) if flat else task.initialiser
+        sampler = FlatPrior(task.generator) if flat else task.sampler
         assert sampler is not None, "this method needs an initialiser"
-        search_exact(
-            sampler,
-            task.x,
-            task.y,
-            task.pool,
-            deadline=task.deadline,
-            generator=task.generator,
-            progress=lambda _: None,
-            table=load_search_table(task.x.shape[1]) if table else None,
-            config=config,
-        )
+        functions = load_search_table(task.x.shape[1]) if table else None
+        run_stages([ExactTrees(config)], replace(task, sampler=sampler, table=functions))
 
     return search
 
@@ -83,8 +54,8 @@ def search_random(task: Task) -> None:
     The depth is not known, as it is not to the learned start, so every depth gets the same number of steps a round.
     """
     config, x, y = ExactSearchConfig(), task.x, task.y
-    screen = torch.randperm(len(y), generator=task.generator)[: config.screen_points]
-    while time.monotonic() < task.deadline:
+    screen = task.shuffled[: config.screen_points]
+    while not task.time_is_up:
         for levels in range(2, config.max_depth + 1):
             seconds = task.deadline - time.monotonic()
             if seconds <= 0:
@@ -105,7 +76,8 @@ def search_exhaustive(task: Task) -> None:
         lookup = Lookup.of_table(table, task.x[point_set])
         found = lookup.find(ROOT, task.y[point_set].to(torch.complex128)[None])
         if bool(found[0] >= 0) and judge.trees(table.tokens_of(found)):
-            return
+            break
+    _keep(judge, task)
 
 
 def search_meeting(task: Task) -> None:
@@ -115,12 +87,16 @@ def search_meeting(task: Task) -> None:
     if not judge.trees(leaves):
         with closing(MeetingSearch(table, task.x[rows], task.y[rows])) as meeting:
             meeting.run(judge.trees, task.deadline)
+    _keep(judge, task)
 
 
 def _judge(task: Task) -> Judge:
-    generator = torch.Generator().manual_seed(0)
-    config = ExactSearchConfig()
-    return Judge(task.x, task.y, task.pool, deadline=task.deadline, generator=generator, config=config)
+    return Judge(replace(task, generator=torch.Generator().manual_seed(0)), ExactSearchConfig())
+
+
+def _keep(judge: Judge, task: Task) -> None:
+    for found in judge.take():
+        task.pool.add(found.programs, found.loss)
 
 
 _GUMBEL = replace(_SAMPLING, gumbel=True)

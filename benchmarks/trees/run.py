@@ -18,9 +18,10 @@ from typing import Any
 
 import torch
 
-from emlinit.benchmarks.trees.methods import METHODS, Task
+from emlinit.benchmarks.trees.methods import METHODS
 from emlinit.benchmarks.trees.suites import SuiteProblem, is_recovered
 from emlinit.finetune.search.candidates import CandidatePool
+from emlinit.finetune.search.stages import Task
 from emlinit.generator.functions.cache import load_search_table
 from emlinit.model.initialiser import EMLInitialiser
 

@@ -69,7 +69,7 @@ def description_length(
     return torch.where(mse.isfinite(), length, torch.inf)
 
 
-def choose(
+def shortest_description(
     complexity: Int64[Tensor, " e"],
     n_free: Int64[Tensor, " e"],
     train_mse: Float64[Tensor, " e"],

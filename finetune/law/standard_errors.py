@@ -19,7 +19,7 @@ import numpy as np
 import sympy
 
 from emlinit.finetune.law import lowering as export_numpy
-from emlinit.finetune.law.choice import EXACT_ERROR, metrics
+from emlinit.finetune.law.finding import EXACT_ERROR, errors_of, residuals
 from emlinit.finetune.law.law import Law
 
 _DEPENDENT = 1e-10  # singular values below this share of the largest (of unit columns) say that constants trade off
@@ -63,10 +63,9 @@ def law_constants(law: Law, x: np.ndarray, y: np.ndarray) -> tuple[LawConstant, 
     """
     shown = _as_printed(law)
     errors: np.ndarray | None = None
-    if shown and metrics(law, x, y)["relative"] > EXACT_ERROR:
-        errors = _standard_errors(
-            law, [abs(value) for value in shown], np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-        )
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if shown and errors_of(residuals(law, x, y), y).relative > EXACT_ERROR:
+        errors = _standard_errors(law, [abs(value) for value in shown], x, y)
     return tuple(
         LawConstant(value, None if errors is None or not np.isfinite(errors[i]) else float(errors[i]))
         for i, value in enumerate(shown)

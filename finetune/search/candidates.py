@@ -5,44 +5,12 @@ Legend: b candidate.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from emlinit.generator.program import Programs
-from emlinit.model.propose import Proposals
-
-
-@runtime_checkable
-class Sampler(Protocol):
-    """What the rounds of a search ask: the initialiser, or a prior that does not look at the data."""
-
-    def propose(
-        self, x: Tensor, y: Tensor, n: int, *, generator: torch.Generator | None, temperature: float, n_bags: int
-    ) -> Proposals:
-        """See `EMLInitialiser.propose`."""
-
-
-@dataclass(frozen=True)
-class SearchConfig:
-    """What the searches of both grammars share."""
-
-    proposals: int
-    """Candidates of a round."""
-    bags: int = 4
-    """Bags of points that a round's candidates are read from."""
-    temperatures: tuple[float, ...] = (1.0, 1.0, 1.3, 1.3, 1.5)
-    """Sampling temperature of the rounds; the last one stays."""
-    exact_loss: float = 1e-18
-    """Mean squared error relative to the variance of y up to which a candidate is exact."""
-
-    def temperature(self, round_number: int) -> float:
-        """Sampling temperature of a round (0, 1, ...)."""
-        return self.temperatures[min(round_number, len(self.temperatures) - 1)]
-
 
 _ROUNDING = 1e-28  # losses below it are all as good
 CAPACITY = 96

@@ -1,4 +1,4 @@
-"""Search in the exact grammar: sampling from the initialiser, peeling, and Gumbel-hard training from its routing logits.
+"""The stage of the exact grammar: sampling from the initialiser, peeling, and Gumbel-hard training from its routing logits.
 
 Sampling asks whether the network knows the tree; peeling asks it again, one level deeper each time; training starts where
 both fail, from the logits of the best guesses. What any of them has right in part is completed exactly by a `Matcher`.
@@ -8,10 +8,10 @@ Legend: b candidate, p point, v input variable, r restart, s slot, c choice.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Generator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -19,13 +19,12 @@ from torch import Tensor
 from emlinit.finetune.routing.gumbel import GumbelConfig, train_gumbel_hard
 from emlinit.finetune.routing.start_logits import start_logits
 from emlinit.finetune.routing.topology import full_tree
-from emlinit.finetune.search.candidates import CandidatePool, Sampler, SearchConfig
+from emlinit.finetune.search.stages import Candidates, Need, Sampler, SearchConfig, Task
 from emlinit.finetune.subtrees.matching import Matcher
 from emlinit.finetune.subtrees.meeting import MeetingSearch
 from emlinit.finetune.subtrees.peeling import PeelConfig, Peeling, Proposer
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.functions.inversion import EPS
-from emlinit.generator.functions.table import FunctionTable
 from emlinit.generator.grammar import ONE, X1, depth
 from emlinit.generator.program import Programs, programs_from_tokens, tokens_from_program
 from emlinit.model.propose import Proposals
@@ -78,23 +77,16 @@ def relative_loss(programs: Programs, x: Tensor, y: Tensor) -> Tensor:
 
 
 class Judge:
-    """Scores trees on the data, keeps the best, and says when the search is over."""
+    """Scores trees on the data, holds what is worth passing on, and says when the search is over."""
 
-    def __init__(
-        self,
-        x: Tensor,
-        y: Tensor,
-        pool: CandidatePool,
-        *,
-        deadline: float,
-        generator: torch.Generator,
-        config: ExactSearchConfig,
-    ) -> None:
-        """See `search_exact`."""
-        self.x, self.y, self.pool, self.deadline, self.config = x, y, pool, deadline, config
-        self.screen = torch.randperm(len(y), generator=generator)[: config.screen_points]
-        self.leaves = torch.tensor([ONE, *range(X1, X1 + x.shape[1])])[:, None]
+    def __init__(self, task: Task, config: ExactSearchConfig) -> None:
+        """Begin with what the task's pool holds."""
+        self.x, self.y, self.deadline, self.config = task.x, task.y, task.deadline, config
+        self.screen = task.shuffled[: config.screen_points]
+        self.best_loss = task.pool.best_loss
+        self.leaves = torch.tensor([ONE, *range(X1, X1 + task.x.shape[1])])[:, None]
         """The smallest trees, tokens of shape (v + 1, 1)."""
+        self._found: list[Candidates] = []
 
     def trees(self, tokens: Tensor) -> bool:
         """Score whole trees given as tokens of shape (b, l); whether the search is over."""
@@ -109,98 +101,106 @@ class Judge:
         promising = torch.nonzero(loss <= self.config.exact_loss)[:, 0]
         if len(promising):
             loss[promising] = relative_loss(programs[promising], self.x, self.y)
-        self.pool.add(programs, loss)
+        self._found.append(Candidates(programs, loss))
+        self.best_loss = min([self.best_loss, *loss[loss.isfinite()].tolist()])
         return self.over()
 
     def over(self) -> bool:
         """Whether a tree is exact beyond doubt, or the time is up."""
-        if self.pool.best_loss <= self.config.exact_loss:
+        if self.best_loss <= self.config.exact_loss:
             self.deadline = min(self.deadline, time.monotonic() + self.config.doubt_seconds)
-        return self.pool.best_loss <= self.config.certain_loss or time.monotonic() >= self.deadline
+        return self.best_loss <= self.config.certain_loss or time.monotonic() >= self.deadline
+
+    def take(self) -> list[Candidates]:
+        """What was scored since this was last called."""
+        found, self._found = self._found, []
+        return found
 
 
-def search_exact(
-    sampler: PeelingSampler,
-    x: Tensor,
-    y: Tensor,
-    pool: CandidatePool,
-    *,
-    deadline: float,
-    generator: torch.Generator,
-    progress: Callable[[str], None],
-    table: FunctionTable | None = None,
-    config: ExactSearchConfig | None = None,
-) -> None:
-    """Fill `pool` with exact trees; losses are mean squared errors relative to the variance of y.
+@dataclass(frozen=True)
+class ExactTrees:
+    """Trees without free constants: looked up, met in the middle, proposed, peeled, trained, completed from one another."""
 
-    Args:
-        sampler: the initialiser of the exact grammar.
-        x: training points, float64 of shape (p, v).
-        y: targets, float64 of shape (p,), not constant.
-        pool: is added to.
-        deadline: on the clock of `time.monotonic`; the search ends earlier when a tree is exact.
-        generator: for everything random.
-        progress: takes a remark after each round.
-        table: all small functions, to look up; None searches without.
-        config: options.
-    """
-    config = config or ExactSearchConfig()
-    judge = Judge(x, y, pool, deadline=deadline, generator=generator, config=config)
-    judge.trees(judge.leaves)  # so that there is an answer, however short the time
-    matcher = Matcher(x, y, table=table, recombine=config.recombine)
-    with nullcontext() if table is None else closing(MeetingSearch(table, x[matcher.rows], y[matcher.rows])) as meeting:
-        _search(sampler, judge, matcher, meeting, generator=generator, progress=progress)
+    config: ExactSearchConfig = field(default_factory=ExactSearchConfig)
+    name = "exact trees"
+    needs: ClassVar[frozenset[Need]] = frozenset({"network"})
+
+    def done(self, task: Task) -> bool:
+        """Whether a tree is exact beyond doubt."""
+        return task.pool.best_loss <= self.config.certain_loss
+
+    def run(self, task: Task) -> Generator[Candidates]:
+        """Look up and meet in the middle first, then go through rounds until a tree is exact or the time is up."""
+        judge = Judge(task, self.config)
+        judge.trees(judge.leaves)  # so that there is an answer, however short the time
+        yield from judge.take()
+        matcher = Matcher(task.x, task.y, table=task.table, recombine=self.config.recombine)
+        rows, table = matcher.rows, task.table
+        with nullcontext() if table is None else closing(MeetingSearch(table, task.x[rows], task.y[rows])) as meeting:
+            for _ in _ExactSearch(task, judge, matcher, meeting).steps():
+                yield from judge.take()
+            yield from judge.take()
 
 
-def _search(
-    sampler: PeelingSampler,
-    judge: Judge,
-    matcher: Matcher,
-    meeting: MeetingSearch | None,
-    *,
-    generator: torch.Generator,
-    progress: Callable[[str], None],
-) -> None:
-    """The rounds of `search_exact`."""
-    x, y, config = judge.x, judge.y, judge.config
+@dataclass(frozen=True, eq=False)
+class _ExactSearch:
+    """The parts of one search, which learn from one another."""
 
-    def match(tokens: Tensor) -> bool:
-        matcher.learn(tokens)
-        found = matcher.candidates(y.to(torch.complex128), EPS * y.abs(), tokens)
-        over = [judge.trees(trees) for trees in found]  # all of them: the simplest of the exact ones is wanted
+    task: Task
+    judge: Judge
+    matcher: Matcher
+    meeting: MeetingSearch | None
+
+    def match(self, tokens: Tensor) -> bool:
+        """Complete trees with parts of one another and of the table; whether the search is over."""
+        y = self.judge.y
+        self.matcher.learn(tokens)
+        found = self.matcher.candidates(y.to(torch.complex128), EPS * y.abs(), tokens)
+        over = [self.judge.trees(trees) for trees in found]  # all of them: the simplest of the exact ones is wanted
         return any(over)
 
-    def meet(seconds: float) -> bool:
-        return meeting is not None and meeting.run(judge.trees, min(judge.deadline, time.monotonic() + seconds))
+    def meet(self, seconds: float) -> bool:
+        """Go on meeting in the middle for a while; whether the search is over."""
+        until = min(self.judge.deadline, time.monotonic() + seconds)
+        return self.meeting is not None and self.meeting.run(self.judge.trees, until)
 
-    if match(judge.leaves) or meet(config.meeting_seconds):
-        return
-    peeling = Peeling(sampler, x, y, matcher, generator=generator, config=config.peeling)
-    round_number = 0
-    while not judge.over():
-        began = time.monotonic()
-        proposals = sampler.propose(
-            x,
-            y,
-            config.proposals,
-            generator=generator,
-            temperature=config.temperature(round_number),
-            n_bags=config.bags,
-        )
-        if judge.programs(proposals.programs) or match(proposals.tokens):
+    def steps(self) -> Generator[None]:
+        """Go through the search; each step leaves what it found with the judge."""
+        task, judge, config, sampler = self.task, self.judge, self.judge.config, self.task.sampler
+        assert isinstance(sampler, PeelingSampler)
+        if self.match(judge.leaves) or self.meet(config.meeting_seconds):
             return
-        if config.peel:
-            peeling.add(proposals)
-            if peeling.run(judge.trees, max_states=config.states, deadline=judge.deadline):
+        yield
+        peeling = Peeling(sampler, task.x, task.y, self.matcher, generator=task.generator, config=config.peeling)
+        number = 0
+        while not judge.over() and (task.max_rounds is None or number < task.max_rounds):
+            began = time.monotonic()
+            proposals = sampler.propose(
+                task.x,
+                task.y,
+                config.proposals,
+                generator=task.generator,
+                temperature=config.temperature(number),
+                n_bags=config.bags,
+            )
+            if judge.programs(proposals.programs) or self.match(proposals.tokens):
                 return
-        if config.gumbel:
-            trained = train(proposals, judge, generator=generator)
-            if judge.over() or match(trained):
+            yield
+            if config.peel:
+                peeling.add(proposals)
+                if peeling.run(judge.trees, max_states=config.states, deadline=judge.deadline):
+                    return
+                yield
+            if config.gumbel:
+                trained = train(proposals, judge, generator=task.generator)
+                if judge.over() or self.match(trained):
+                    return
+                yield
+            if self.meet(time.monotonic() - began):  # as long as the rest of the round
                 return
-        if meet(time.monotonic() - began):  # as long as the rest of the round
-            return
-        round_number += 1
-        progress(f"round {round_number}: best relative error {judge.pool.best_loss**0.5:.2g}")
+            yield
+            number += 1
+            task.report(f"round {number}")
 
 
 def train(proposals: Proposals, judge: Judge, *, generator: torch.Generator) -> Tensor:

@@ -1,16 +1,13 @@
-"""Search in the weighted grammar: structures from the initialiser, constants by batched Levenberg-Marquardt.
+"""The stages of the search in the weighted grammar: structures from somewhere, constants by batched Levenberg-Marquardt.
 
-First come sparse sums of simple functions (`sparse_laws`) and what a table of small functions suggests (`affine_lookup`),
-if there is one: neither needs the network. Then a round proposes
-candidates from fresh bags of points, fits all their constants at once on a sample of the rows, and refits the most
-promising on all of them. Rounds go on, warmer each time, until a law is exact, several rounds in a row bring nothing new,
-or the time is up.
+First come the simplest laws, sparse sums of simple functions and what a table of small functions suggests: none of them
+needs the network. Then its rounds. Each stage stands aside once a law is exact or the time is up.
 
 Legend: b candidate, p point, v input variable.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 import torch
@@ -18,13 +15,20 @@ from torch import Tensor
 
 from emlinit.finetune.fitting.levenberg_marquardt import Fit, FitConfig, fit_constants
 from emlinit.finetune.search.affine import AffineLookupConfig, propose_affine
-from emlinit.finetune.search.candidates import CandidatePool, Sampler, SearchConfig
+from emlinit.finetune.search.candidates import CandidatePool
+from emlinit.finetune.search.stages import Candidates, Need, SearchConfig, Stage, Task
 from emlinit.finetune.sparse.laws import SparseConfig, propose_sparse
-from emlinit.generator.functions.table import FunctionTable
 from emlinit.generator.grammar import from_text, pad_sequences
 from emlinit.generator.program import Programs, programs_from_tokens
 
 _NEARLY_EXACT = 1e-8  # loss of a sum that a few more steps may make exact
+_STALE = 0.99  # of the best loss: a round that does not get below it has brought nothing new
+_FULL_FIT = FitConfig(steps=40)  # of a few good structures
+_TOUCH_UP = FitConfig(steps=3)  # of sums that are fitted for y already, or nearly so, for another g(y)
+_POLISH = FitConfig(steps=10)  # of what a few steps more may make exact
+_LOOKUP_SCREEN = FitConfig(steps=8)  # of a thousand suggestions, on few rows
+_ROUND_SCREEN = FitConfig(steps=12, restarts=2, survivors=1, screen_steps=5)  # of all proposals of a round, on few rows
+_ROUND_FIT = FitConfig(steps=40, restarts=3, survivors=2)  # of the best of them
 
 
 @dataclass(frozen=True)
@@ -66,145 +70,137 @@ def simple_laws(n_variables: int) -> Programs:
     return programs_from_tokens(tokens, constants, n_variables)
 
 
-def search_weighted(
-    sampler: Sampler,
-    x: Tensor,
-    y: Tensor,
-    pool: CandidatePool,
-    *,
-    deadline: float,
-    max_rounds: int,
-    generator: torch.Generator,
-    progress: Callable[[str], None],
-    config: WeightedSearchConfig | None = None,
-    table: FunctionTable | None = None,
-) -> int:
-    """Fill `pool` with fitted candidates; losses are mean squared errors relative to the variance of y. Returns
-    the number of rounds, so whether the sampler was asked.
+@dataclass(frozen=True)
+class _WeightedStage:
+    """What the stages share: the configuration, and fitting on a sample of the task's rows."""
 
-    Args:
-        sampler: of the weighted grammar.
-        x: training points, float64 of shape (p, v).
-        y: targets, float64 of shape (p,), not constant.
-        pool: is added to.
-        deadline: on the clock of `time.monotonic`; a round that has begun is finished, and none begins that would end later
-            than this if it took as long as the longest before.
-        max_rounds: most rounds.
-        generator: for everything random.
-        progress: takes a remark after each round.
-        config: options.
-        table: functions to look up, in as many variables as `x` has columns or fewer; None for none.
-    """
-    config = config or WeightedSearchConfig()
-    scale = float(y.var(correction=0))
-    rows = torch.randperm(len(y), generator=generator)
-    screen, many = rows[: config.screen_points], rows[: config.fit_points]
-    _fit_and_add(pool, simple_laws(x.shape[1]), x[many], y[many], scale, config, FitConfig(steps=40))
-    if config.sparse and time.monotonic() < deadline and pool.best_loss > config.surely_exact_loss:
-        _pursue(x, y, rows, pool, scale, config, deadline, progress)
-    if table is not None and config.lookup and time.monotonic() < deadline and pool.best_loss > config.exact_loss:
-        _look_up(table, x[many], y[many], pool, scale, config, deadline)
-        progress(f"lookup: best relative error {pool.best_loss**0.5:.2g}")
-    stale = round_number = 0
-    longest = 0.0
-    while (
-        round_number < max_rounds
-        and time.monotonic() + longest < deadline
-        and stale < config.patience
-        and pool.best_loss > config.exact_loss
-    ):
-        began = time.monotonic()
-        proposals = sampler.propose(
-            x,
-            y,
-            config.proposals,
-            generator=generator,
-            temperature=config.temperature(round_number),
-            n_bags=config.bags,
-        )
-        before = pool.best_loss
-        quick = FitConfig(steps=12, restarts=2, survivors=1, screen_steps=5)
-        fit = fit_constants(proposals.programs, x[screen], y[screen], config=quick, generator=generator)
-        loss = _relative_loss(fit, scale, config)
-        best = loss.argsort(stable=True)[: config.refit]
-        best = best[torch.isfinite(loss[best])]
-        if len(best):
-            chosen = fit.programs[best]
-            longer = FitConfig(steps=40, restarts=3, survivors=2)
-            _fit_and_add(pool, chosen, x[many], y[many], scale, config, longer, generator)
-        stale = 0 if pool.best_loss < 0.99 * before else stale + 1
-        round_number += 1
-        longest = max(longest, time.monotonic() - began)
-        progress(f"round {round_number}: best relative error {pool.best_loss**0.5:.2g}")
-    return round_number
+    config: WeightedSearchConfig
+
+    def done(self, task: Task) -> bool:
+        """Whether a law is exact, or the time is up."""
+        return task.time_is_up or task.pool.best_loss <= self.config.exact_loss
+
+    def fit(
+        self, task: Task, programs: Programs, n_rows: int, config: FitConfig, generator: torch.Generator | None = None
+    ) -> Candidates:
+        """Programs with their constants fitted to the first `n_rows` shuffled rows."""
+        rows = task.shuffled[:n_rows]
+        fit = fit_constants(programs, task.x[rows], task.y[rows], config=config, generator=generator)
+        return Candidates(fit.programs, self._relative_loss(fit, float(task.y.var(correction=0))))
+
+    def _relative_loss(self, fit: Fit, variance: float) -> Tensor:
+        return torch.where(fit.valid_share >= self.config.min_valid_share, fit.mse / variance, torch.inf)
 
 
-def _look_up(
-    table: FunctionTable,
-    x: Tensor,
-    y: Tensor,
-    pool: CandidatePool,
-    scale: float,
-    config: WeightedSearchConfig,
-    deadline: float,
-) -> None:
-    """Fit what the table suggests, and refit what is good for its cost, then what is good at all.
+class SimplestLaws(_WeightedStage):
+    """What is always tried, so that there is an answer however short the time (see `simple_laws`)."""
 
-    Nothing here is random, so the rounds are the same with and without a table.
-    """
-    programs = propose_affine(table, x, y, config.lookup_config)
-    if not len(programs) or time.monotonic() >= deadline:
-        return
-    few = slice(0, config.screen_points)
-    fit = fit_constants(programs, x[few], y[few], config=FitConfig(steps=8))
-    screened = CandidatePool(len(y))
-    screened.add(fit.programs, _relative_loss(fit, scale, config))
-    if screened.programs is None or time.monotonic() >= deadline:
-        return
-    order = torch.cat([screened.front(), screened.best(len(screened))]).tolist()
-    chosen = torch.tensor(list(dict.fromkeys(order))[: config.lookup_refit])
-    _fit_and_add(pool, screened.programs[chosen], x, y, scale, config, FitConfig(steps=40))
+    name = "simplest laws"
+    needs: frozenset[Need] = frozenset()
+
+    def done(self, task: Task) -> bool:
+        """Never: it takes no time."""
+        return False
+
+    def run(self, task: Task) -> Generator[Candidates]:
+        """Fit them once."""
+        yield self.fit(task, simple_laws(task.x.shape[1]), self.config.fit_points, _FULL_FIT)
 
 
-def _pursue(
-    x: Tensor,
-    y: Tensor,
-    rows: Tensor,
-    pool: CandidatePool,
-    scale: float,
-    config: WeightedSearchConfig,
-    deadline: float,
-    progress: Callable[[str], None],
-) -> None:
-    """Fit the sparse sums, stage by stage, until one is exact."""
-    few = rows[: config.sparse_config.points]
-    many = rows[: config.fit_points]
-    for programs in propose_sparse(x[few], y[few], config.sparse_config, deadline=deadline):
-        # Sums for y itself are fitted already; those for another g(y) are nearly so.
-        fit = fit_constants(programs, x[many], y[many], config=FitConfig(steps=3))
-        loss = _relative_loss(fit, scale, config)
-        pool.add(fit.programs, loss)
-        near = (loss < _NEARLY_EXACT).nonzero()[:, 0]
-        if len(near):
-            _fit_and_add(pool, fit.programs[near], x[many], y[many], scale, config, FitConfig(steps=10))
-        progress(f"sparse sums: best relative error {pool.best_loss**0.5:.2g}")
-        if pool.best_loss <= config.surely_exact_loss or time.monotonic() >= deadline:
-            return
+class SparseSums(_WeightedStage):
+    """Sparse sums of simple functions through invertible transforms of y (see `sparse.laws`)."""
+
+    name = "sparse sums"
+    needs: frozenset[Need] = frozenset()
+
+    def done(self, task: Task) -> bool:
+        """Whether a law is exact beyond doubt, since long sums come near to that, or the time is up."""
+        return task.time_is_up or task.pool.best_loss <= self.config.surely_exact_loss
+
+    def run(self, task: Task) -> Generator[Candidates]:
+        """Fit the sums to y itself, family after family, and once more those that are nearly exact."""
+        n_rows, few = self.config.fit_points, task.shuffled[: self.config.sparse_config.points]
+        for programs in propose_sparse(task.x[few], task.y[few], self.config.sparse_config, deadline=task.deadline):
+            fitted = self.fit(task, programs, n_rows, _TOUCH_UP)
+            yield fitted
+            near = (fitted.loss < _NEARLY_EXACT).nonzero()[:, 0]
+            if len(near):
+                yield self.fit(task, fitted.programs[near], n_rows, _POLISH)
+            task.report(self.name)
+            if self.done(task):
+                return
 
 
-def _relative_loss(fit: Fit, scale: float, config: WeightedSearchConfig) -> Tensor:
-    return torch.where(fit.valid_share >= config.min_valid_share, fit.mse / scale, torch.inf)
+class AffineLookup(_WeightedStage):
+    """Laws whose g(y) is a line in one or two functions of a table (see `affine`)."""
+
+    name = "lookup"
+    needs: frozenset[Need] = frozenset({"table"})
+
+    def run(self, task: Task) -> Generator[Candidates]:
+        """Fit what the table suggests on few rows, and on more what is good for its cost, then what is good at all.
+
+        Nothing here is random, so the rounds that follow are the same with and without a table.
+        """
+        assert task.table is not None
+        rows = task.shuffled[: self.config.fit_points]
+        programs = propose_affine(task.table, task.x[rows], task.y[rows], self.config.lookup_config)
+        if len(programs) and not task.time_is_up:
+            screened = CandidatePool(len(rows))
+            found = self.fit(task, programs, min(self.config.screen_points, self.config.fit_points), _LOOKUP_SCREEN)
+            screened.add(found.programs, found.loss)
+            if screened.programs is not None and not task.time_is_up:
+                order = torch.cat([screened.front(), screened.best(len(screened))]).tolist()
+                chosen = torch.tensor(list(dict.fromkeys(order))[: self.config.lookup_refit])
+                yield self.fit(task, screened.programs[chosen], self.config.fit_points, _FULL_FIT)
+        task.report(self.name)
 
 
-def _fit_and_add(
-    pool: CandidatePool,
-    programs: Programs,
-    x: Tensor,
-    y: Tensor,
-    scale: float,
-    config: WeightedSearchConfig,
-    fit_config: FitConfig,
-    generator: torch.Generator | None = None,
-) -> None:
-    fit = fit_constants(programs, x, y, config=fit_config, generator=generator)
-    pool.add(fit.programs, _relative_loss(fit, scale, config))
+class NetworkRounds(_WeightedStage):
+    """Candidates of the initialiser, warmer each round, until several rounds in a row bring nothing new."""
+
+    name = "network"
+    needs: frozenset[Need] = frozenset({"network"})
+
+    def run(self, task: Task) -> Generator[Candidates]:
+        """A round proposes from fresh bags of points, fits all constants at once on a sample of the rows, and the most
+        promising again on more of them. None begins that would end after the deadline if it took as long as the longest."""
+        assert task.sampler is not None
+        config, stale, number, longest = self.config, 0, 0, 0.0
+        while (
+            (task.max_rounds is None or number < task.max_rounds)
+            and time.monotonic() + longest < task.deadline
+            and stale < config.patience
+            and task.pool.best_loss > config.exact_loss
+        ):
+            began, before = time.monotonic(), task.pool.best_loss
+            proposals = task.sampler.propose(
+                task.x,
+                task.y,
+                config.proposals,
+                generator=task.generator,
+                temperature=config.temperature(number),
+                n_bags=config.bags,
+            )
+            quick = self.fit(task, proposals.programs, config.screen_points, _ROUND_SCREEN, task.generator)
+            best = quick.loss.argsort(stable=True)[: config.refit]
+            best = best[torch.isfinite(quick.loss[best])]
+            chosen = quick.programs[best]
+            if len(chosen):
+                yield self.fit(task, chosen, config.fit_points, _ROUND_FIT, task.generator)
+            else:
+                yield Candidates(chosen, quick.loss[best])
+            stale = 0 if task.pool.best_loss < _STALE * before else stale + 1
+            number += 1
+            longest = max(longest, time.monotonic() - began)
+            task.report(f"round {number}")
+
+
+def weighted_stages(config: WeightedSearchConfig) -> list[Stage]:
+    """The stages of the weighted grammar in their order; a task without a sampler has no rounds."""
+    stages: list[Stage] = [SimplestLaws(config)]
+    if config.sparse:
+        stages.append(SparseSums(config))
+    if config.lookup:
+        stages.append(AffineLookup(config))
+    return [*stages, NetworkRounds(config)]

@@ -13,7 +13,7 @@ from emlinit.finetune.files.figures import save_fit
 from emlinit.finetune.files.output_folder import check_output_folder, write_folder
 from emlinit.finetune.files.read_table import Table
 from emlinit.finetune.files.report import front_table, result_record, to_json, write_outputs
-from emlinit.finetune.law.choice import FrontEntry
+from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.solver import Solution
 from emlinit.generator.errors import UserError
@@ -49,9 +49,7 @@ def solved() -> tuple[Solution, Table]:
     x = np.random.default_rng(0).uniform(1, 2, (12, 2))
     simple, best = law("w:1.5 x1", x), law("+ c:0.123456789012345 + w:1.5 x1 w:-2e-07 x2", x)
     y = best.predict(x)
-    front = [
-        FrontEntry(law.complexity, float(np.sqrt(np.mean((law.predict(x) - y) ** 2))), law) for law in (simple, best)
-    ]
+    front = [Finding.of(law, x, y, grammar="weighted") for law in (simple, best)]
     figures = {"r2": float("nan"), "rmse": 0.0}
     solution = Solution(
         best, front, True, "weighted", {"r2": 1.0, "rmse": 0.0}, figures, 1.23456, ("builtin:weighted", "ab")

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from emlinit.finetune.law.choice import choose, is_exact, metrics, n_fitted
+from emlinit.finetune.law.choice import choose
+from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.law import Law
 from emlinit.generator.grammar import from_text
 from emlinit.generator.program import programs_from_tokens
@@ -17,6 +18,10 @@ def law(text: str) -> Law:
     return Law.from_program(programs_from_tokens(tokens[None], constants[None], 1), ["x"], X)
 
 
+def beside(law: Law, y: np.ndarray) -> Finding:
+    return Finding.of(law, X, y, grammar="weighted")
+
+
 def with_wiggles(share: float, *frequencies: float) -> Law:
     """2.37 x and waves: each frequency makes the law longer."""
     waves = "".join(f"+ w:{share!r} eml j:{frequency!r} x1 1 " for frequency in frequencies)
@@ -26,14 +31,14 @@ def with_wiggles(share: float, *frequencies: float) -> Law:
 def test_numbers_equal_but_for_their_sign_are_one_constant() -> None:
     saturation = law("+ c:238.9 w:-238.9 eml w:-0.55 x1 1")
     assert saturation.formula == "238.9 - 238.9*exp(-0.55*x)"
-    assert n_fitted(saturation) == 2
-    assert n_fitted(law("w:2.0 x1")) == 0
+    assert beside(saturation, SIGNAL).n_fitted == 2
+    assert beside(law("w:2.0 x1"), SIGNAL).n_fitted == 0
 
 
 def test_an_exact_law_ends_the_front() -> None:
     laws = [law("c:5.3"), law("w:2.37 x1"), with_wiggles(1e-14, 3.1)]
-    front, chosen = choose(laws, X, SIGNAL, ROWS[:40], ROWS[40:])
-    assert is_exact(chosen.law, X, SIGNAL)
+    front, chosen = choose([beside(law, SIGNAL) for law in laws], ROWS[:40], ROWS[40:])
+    assert chosen.is_exact
     assert [entry.law for entry in front] == laws[:2]
     assert chosen is front[-1]
 
@@ -48,10 +53,11 @@ def test_a_long_series_is_not_an_exact_law() -> None:
     )
     series = law(f"{powers}+ c:{float(coefficients[0])!r} w:{float(coefficients[1])!r} x1")
     decay = law("+ c:0.3 w:2.5 eml w:-0.7 x1 1")
-    assert metrics(series, X, y)["relative"] < 1e-9
-    assert n_fitted(series) == 11
-    assert not is_exact(series, X, y)
-    assert is_exact(decay, X, y + 1e-10 * np.cos(20 * X[:, 0]))
+    long = beside(series, y)
+    assert long.errors().relative < 1e-9
+    assert long.n_fitted == 11
+    assert not long.is_exact
+    assert beside(decay, y + 1e-10 * np.cos(20 * X[:, 0])).is_exact
 
 
 def test_beyond_the_chosen_law_the_front_shows_little() -> None:
@@ -63,6 +69,6 @@ def test_beyond_the_chosen_law_the_front_shows_little() -> None:
     noise -= waves @ np.linalg.lstsq(waves, noise, rcond=None)[0]
     y = SIGNAL + 0.1 * noise + 0.01 * waves.sum(-1)
     laws = [law("c:5.3"), law("w:2.37 x1"), *(with_wiggles(0.01, *frequencies[: k + 1]) for k in range(6))]
-    front, chosen = choose(laws, X, y, ROWS[:40], ROWS[40:])
+    front, chosen = choose([beside(law, y) for law in laws], ROWS[:40], ROWS[40:])
     assert chosen.law is laws[1]
     assert [entry.law for entry in front] == laws[:3]  # one wave more is shown, two are too long

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emlinit.finetune.law.description_length import choose, description_length, pareto_front
+from emlinit.finetune.law.description_length import description_length, pareto_front, shortest_description
 
 ENTRIES = st.lists(st.tuples(st.integers(1, 8), st.integers(0, 8)), min_size=1, max_size=12)
 
@@ -34,21 +34,21 @@ def test_losses_that_are_not_finite_are_never_on_the_front() -> None:
 def test_exact_law_wins_over_simpler_and_longer_ones() -> None:
     complexity, n_free = torch.tensor([1, 5, 7, 15]), torch.tensor([1, 2, 2, 4])
     mse = double([1.0, 1e-2, 1e-31, 1e-32])
-    assert choose(complexity, n_free, mse, mse, 150, 50, 1.0) == 2
+    assert shortest_description(complexity, n_free, mse, mse, 150, 50, 1.0) == 2
 
 
 def test_noise_is_not_worth_complexity() -> None:
     complexity, n_free = torch.tensor([1, 7, 25]), torch.tensor([1, 2, 9])
     train, validation = double([1.0, 1.00e-2, 0.97e-2]), double([1.0, 1.01e-2, 1.05e-2])
-    assert choose(complexity, n_free, train, validation, 150, 50, 1.0) == 1
+    assert shortest_description(complexity, n_free, train, validation, 150, 50, 1.0) == 1
 
 
 def test_overfit_law_is_refused_by_validation() -> None:
     complexity, n_free = torch.tensor([5, 9]), torch.tensor([2, 6])
     train, validation = double([1e-2, 1e-9]), double([1e-2, 5.0])
-    assert choose(complexity, n_free, train, validation, 20, 20, 1.0) == 0
-    assert choose(complexity, n_free, train, double([1e-2, torch.inf]), 20, 20, 1.0) == 0
-    assert choose(complexity, n_free, train, double([0.0, 0.0]), 20, 0, 1.0) == 1
+    assert shortest_description(complexity, n_free, train, validation, 20, 20, 1.0) == 0
+    assert shortest_description(complexity, n_free, train, double([1e-2, torch.inf]), 20, 20, 1.0) == 0
+    assert shortest_description(complexity, n_free, train, double([0.0, 0.0]), 20, 0, 1.0) == 1
 
 
 def test_description_grows_with_everything_that_costs() -> None:
@@ -64,7 +64,7 @@ def test_a_fitted_constant_costs_more_the_better_the_data() -> None:
     complexity, n_free = torch.tensor([5, 5]), torch.tensor([1, 2])
     for error in (0.1, 0.01, 1e-3):
         mse = double([error**2, error**2 * 0.88])  # of 25 points: 1.6 nats, a constant 1.8 standard errors off
-        assert choose(complexity, n_free, mse, mse, 25, 0, 1.0) == 0
+        assert shortest_description(complexity, n_free, mse, mse, 25, 0, 1.0) == 0
     base = [description_length(double([error**2]), complexity[:1], torch.tensor([0]), 25, 1.0) for error in (0.1, 1e-3)]
     more = [description_length(double([error**2]), complexity[:1], torch.tensor([1]), 25, 1.0) for error in (0.1, 1e-3)]
     assert more[1] - base[1] > more[0] - base[0] > 0

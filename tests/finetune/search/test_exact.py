@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from emlinit.finetune.search.candidates import CandidatePool
-from emlinit.finetune.search.exact import ExactSearchConfig, Judge, relative_loss, search_exact
+from emlinit.finetune.search.exact import ExactSearchConfig, ExactTrees, Judge, relative_loss
+from emlinit.finetune.search.stages import Task, run_stages
 from emlinit.finetune.subtrees.meeting import MeetingSearch
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.formulas.exact_identities import EXACT_IDENTITIES
@@ -76,19 +77,18 @@ def _search(
     config: ExactSearchConfig | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> CandidatePool:
-    pool = CandidatePool(100)
-    search_exact(
-        sampler,
+    task = Task(
         _points(len(y)),
         y,
-        pool,
+        CandidatePool(100),
         deadline=time.monotonic() + seconds,
         generator=torch.Generator().manual_seed(0),
-        progress=progress,
+        sampler=sampler,
         table=table,
-        config=config,
+        progress=progress,
     )
-    return pool
+    run_stages([ExactTrees(config or ExactSearchConfig())], task)
+    return task.pool
 
 
 def _best(pool: CandidatePool) -> str:
@@ -181,25 +181,28 @@ def test_no_meeting_is_given_more_than_the_time_left(table: FunctionTable, monke
     assert max(asked) == asked[0]
 
 
-def _judge(y: Tensor, *, doubt_seconds: float) -> tuple[Judge, CandidatePool]:
-    pool, generator = CandidatePool(100), torch.Generator().manual_seed(0)
-    config = ExactSearchConfig(doubt_seconds=doubt_seconds)
-    return Judge(_points(), y, pool, deadline=time.monotonic() + 60, generator=generator, config=config), pool
+def _judge(y: Tensor, config: ExactSearchConfig, deadline: float) -> Judge:
+    generator = torch.Generator().manual_seed(0)
+    return Judge(Task(_points(), y, CandidatePool(100), deadline=deadline, generator=generator), config)
 
 
 def test_a_nearly_identical_function_is_doubted_for_a_while() -> None:
     x, tokens = _points(), from_text("eml x1 x2", 2)[0][None]
     exact = _values("eml x1 x2", x)
     noise = torch.randn(len(x), generator=torch.Generator().manual_seed(1), dtype=torch.float64) * exact.std()
-    certain, _ = _judge(exact, doubt_seconds=60.0)
+
+    def judge(y: Tensor, *, doubt_seconds: float) -> Judge:
+        return _judge(y, ExactSearchConfig(doubt_seconds=doubt_seconds), time.monotonic() + 60)
+
+    certain = judge(exact, doubt_seconds=60.0)
     assert certain.trees(tokens)
-    wrong, pool = _judge(exact + 1e-5 * noise, doubt_seconds=0.0)
+    wrong = judge(exact + 1e-5 * noise, doubt_seconds=0.0)
     assert not wrong.trees(tokens)
-    assert 1e-12 < pool.best_loss < 1e-8
-    doubtful, pool = _judge(exact + 1e-10 * noise, doubt_seconds=0.3)
+    assert 1e-12 < wrong.best_loss < 1e-8
+    doubtful = judge(exact + 1e-10 * noise, doubt_seconds=0.3)
     before, began = doubtful.deadline, time.monotonic()
     assert not doubtful.trees(tokens)
-    assert doubtful.config.certain_loss < pool.best_loss < doubtful.config.exact_loss
+    assert doubtful.config.certain_loss < doubtful.best_loss < doubtful.config.exact_loss
     assert doubtful.deadline < min(began + 1.0, before)
     deadline = doubtful.deadline
     assert not doubtful.trees(tokens)  # seeing it again gives no more time
@@ -222,17 +225,14 @@ def test_a_search_with_a_doubtful_fit_ends_early(table: FunctionTable) -> None:
 def test_trees_are_screened_on_some_rows_and_confirmed_on_all() -> None:
     x = _points()
     y = _values("eml x1 x2", x)
-    generator = torch.Generator().manual_seed(0)
-    judge = Judge(
-        x, y, CandidatePool(100), deadline=1e9, generator=generator, config=ExactSearchConfig(screen_points=10)
-    )
+    judge = _judge(y, ExactSearchConfig(screen_points=10), 1e9)
     assert len(judge.screen) == 10
     judge.y = y.clone()
     outside = torch.ones(len(x), dtype=torch.bool)
     outside[judge.screen] = False
     judge.y[outside] += 1.0
     assert not judge.trees(from_text("eml x1 x2", 2)[0][None])
-    assert judge.pool.best_loss > 0.1
+    assert judge.best_loss > 0.1
 
 
 def test_undefined_trees_have_no_loss() -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from emlinit.finetune.search.candidates import CandidatePool
-from emlinit.finetune.search.weighted import WeightedSearchConfig, search_weighted
+from emlinit.finetune.search.stages import Task, run_stages
+from emlinit.finetune.search.weighted import WeightedSearchConfig, weighted_stages
 from emlinit.finetune.sparse.laws import SparseConfig
 from emlinit.generator.functions.table import FunctionTable, build_table
 from emlinit.model.initialiser import EMLInitialiser, InitialiserConfig
@@ -41,21 +42,19 @@ def _search(
     seconds: float = 60.0,
     config: WeightedSearchConfig | None = None,
 ) -> tuple[CandidatePool, list[str], torch.Tensor]:
-    pool = CandidatePool(100)
     remarks: list[str] = []
-    generator = torch.Generator().manual_seed(1)
-    search_weighted(
-        initialiser,
+    task = Task(
         *data,
-        pool,
+        CandidatePool(100),
         deadline=time.monotonic() + seconds,
-        max_rounds=0,
-        generator=generator,
-        progress=remarks.append,
-        config=config,
+        generator=torch.Generator().manual_seed(1),
+        sampler=initialiser,
         table=table,
+        max_rounds=0,
+        progress=remarks.append,
     )
-    return pool, remarks, generator.get_state()
+    run_stages(weighted_stages(config or WeightedSearchConfig()), task)
+    return task.pool, remarks, task.generator.get_state()
 
 
 def test_the_lookup_finds_an_exact_law_before_any_round(

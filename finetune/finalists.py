@@ -1,0 +1,167 @@
+"""The finalists: which candidates of a search are worth reading as formulas, and what they become.
+
+Reading costs a second or so a candidate, most of it simplifying, so few are read: the shortest descriptions of the data,
+those that snapping is likely to make short, the ends of the front, and the simplest laws for comparison. They are fitted
+to all training rows in the data's own units, as they are and with their constants snapped.
+
+Legend: p point, v input variable.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from emlinit.finetune.fitting.levenberg_marquardt import FitConfig, fit_constants
+from emlinit.finetune.fitting.snapping import likely_savings, snap
+from emlinit.finetune.law.finding import Finding
+from emlinit.finetune.law.law import Law
+from emlinit.finetune.preparation import Problem, restore_units
+from emlinit.finetune.search.candidates import CandidatePool, description_nats
+from emlinit.finetune.search.weighted import simple_laws
+from emlinit.generator.program import Programs
+
+# Candidates that are read as formulas: the shortest descriptions of the data, and from either end of the front.
+_SHORTEST, _CHEAPEST, _MOST_ACCURATE = 7, 3, 1
+_SHORTEST_SNAPPED, _SHORT = 7, 48  # and those that are likely to be the shortest once snapped, among so many
+_EXACT_READ = 3  # exact laws after which no more are read: the shortest come first
+_LEAST_READ = 10  # laws that are read however long it takes
+_EQUAL_ERRORS = 1e-9  # relative difference
+_SIMPLEST = 3  # best of the simplest laws, read in any case
+_MOST_CONSTANTS = 24  # of a law that is read: what has more says nothing, and simplifying it takes seconds
+_SNAP_CONSTANTS = 12  # most constants of a law that is snapped
+_SNAP_ROWS = 1000  # rows that decide which constants are simple
+_LEAST_PATIENCE, _MOST_PATIENCE = 0.2, 1.0  # seconds for simplifying one law
+_SIMPLE_FIT = FitConfig(steps=40)  # of the simplest laws, from no start at all
+_LAST_FIT = FitConfig(steps=20)  # of all finalists, to all training rows
+_REFIT = FitConfig(steps=10)  # of the chosen law, to the held-out rows as well
+
+
+def exact_finalists(pool: CandidatePool, problem: Problem) -> Programs | None:
+    """The trees worth reading, the simplest first, in the data's units; None if there are none."""
+    if pool.programs is None:
+        return None
+    found = pool.programs[_worth_reading(pool, pool.shortest(_SHORTEST))]
+    return restore_units(found, problem.x_unit, problem.y_unit)
+
+
+def weighted_finalists(pool: CandidatePool, problem: Problem, x: np.ndarray, y: np.ndarray) -> Programs | None:
+    """The candidates worth reading, as they are and snapped, fitted to all training rows, the shortest descriptions first.
+
+    Args:
+        pool: what was found, in the units of `problem`.
+        problem: the data as the search saw them.
+        x: all points in the data's units, float64 of shape (p, v).
+        y: all targets in the data's units, of shape (p,).
+
+    Returns:
+        Programs in the data's units; None if nothing was found.
+    """
+    if pool.programs is None:
+        return None
+    found = pool.programs[_worth_reading(pool, pool.shortest(_SHORTEST), _short_once_snapped(pool, problem))]
+    # The simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed.
+    simple = fit_constants(
+        simple_laws(found.n_variables), problem.x[problem.search], problem.y[problem.search], config=_SIMPLE_FIT
+    )
+    found = Programs.cat([simple.programs[simple.mse.argsort(stable=True)[:_SIMPLEST]], found])
+    programs = restore_units(found, problem.x_unit, problem.y_unit)
+    points, targets = torch.from_numpy(x)[problem.train], torch.from_numpy(y)[problem.train]
+    some = slice(0, None, max(1, math.ceil(len(targets) / _SNAP_ROWS)))
+    # Snapping tries every constant many times, and with very many of them a law is not one that has simple numbers.
+    few = (programs.n_free() <= _SNAP_CONSTANTS).nonzero()[:, 0]
+    programs = Programs.cat([programs, snap(programs[few], points[some], targets[some]).programs])
+    fitted = fit_constants(programs, points, targets, config=_LAST_FIT)
+    nats = description_nats(fitted.programs, fitted.mse / targets.var(correction=0), len(targets))
+    for first in (0, len(found)):  # the simplest, as fitted and snapped, are read in any case: it takes no time
+        nats[first : first + _SIMPLEST] = -torch.inf
+    order = nats.argsort(stable=True)
+    # Written in another way a law may be shorter to print.
+    return fitted.programs[order[_first_few_of_each(fitted.mse[order], 2)]]
+
+
+def read_laws(
+    programs: Programs | None,
+    names: Sequence[str],
+    x: np.ndarray,
+    y: np.ndarray,
+    until: float,
+    *,
+    grammar: str,
+    asked_network: bool,
+) -> list[Finding]:
+    """Programs as laws beside the data, one after the other until some are exact or the time is up; how long simplifying
+    takes depends on what is left of it.
+
+    Args:
+        programs: the best first, in the data's units.
+        names: of the columns of x.
+        x: points, float64 of shape (p, v).
+        y: targets, float64 of shape (p,).
+        until: on the clock of `time.monotonic`.
+        grammar: where they were found.
+        asked_network: whether the initialiser had been asked by then.
+    """
+    findings: list[Finding] = []
+    if programs is None:
+        return findings
+    n_exact = 0
+    for number in range(len(programs)):
+        left = until - time.monotonic()
+        if (left < 0 and len(findings) >= _LEAST_READ) or n_exact >= _EXACT_READ:
+            break
+        patience = min(_MOST_PATIENCE, max(_LEAST_PATIENCE, left / (len(programs) - number)))
+        try:
+            law = Law.from_program(programs[number], names, x, simplify_seconds=patience)
+        except ValueError:  # a constant of this candidate overflows in the data's units
+            continue
+        findings.append(Finding.of(law, x, y, grammar=grammar, asked_network=asked_network))
+        n_exact += findings[-1].is_exact
+    return findings
+
+
+def refitted(finding: Finding, x: np.ndarray, y: np.ndarray) -> Finding:
+    """The law with its constants fitted to all rows, the held-out ones too: what is reported uses all that is known.
+
+    The validation figures stay those of the law that had not seen these rows.
+    """
+    law = finding.law
+    fit = fit_constants(law.program, torch.from_numpy(x), torch.from_numpy(y), config=_REFIT)
+    again = Finding.of(
+        Law.from_program(fit.programs, law.names, x, simplify_seconds=1.0),
+        x,
+        y,
+        grammar=finding.grammar,
+        asked_network=finding.asked_network,
+    )
+    return again if again.rmse < finding.rmse and again.complexity == finding.complexity else finding
+
+
+def _worth_reading(pool: CandidatePool, *chosen: torch.Tensor) -> torch.Tensor:
+    """Rows of the pool, cheapest first: those chosen and the ends of the front, without those of too many constants and with
+    one of each error."""
+    assert pool.programs is not None
+    front = pool.front()
+    rows: torch.Tensor = torch.unique(torch.cat([*chosen, front[:_CHEAPEST], front[-_MOST_ACCURATE:]]))
+    rows = rows[pool.programs.n_free()[rows] <= _MOST_CONSTANTS]
+    return rows[_first_few_of_each(pool.loss[rows], 1)]
+
+
+def _short_once_snapped(pool: CandidatePool, problem: Problem) -> torch.Tensor:
+    """Rows of the pool that are likely to be the shortest descriptions once their constants are snapped."""
+    assert pool.programs is not None
+    short = pool.shortest(_SHORT)
+    short = short[pool.programs.n_free()[short] <= _SNAP_CONSTANTS]
+    if not len(short):
+        return short
+    sample = problem.search[:: max(1, math.ceil(len(problem.search) / _SNAP_ROWS))]
+    savings = likely_savings(pool.programs[short], problem.x[sample], problem.y[sample])
+    return short[(pool.nats[short] - savings).argsort(stable=True)[:_SHORTEST_SNAPPED]]
+
+
+def _first_few_of_each(mse: torch.Tensor, n: int) -> torch.Tensor:
+    """The first `n` rows of each error: equal errors are nearly always one law that was found, or snapped, several times."""
+    equal = (mse[:, None] - mse).abs() <= _EQUAL_ERRORS * mse
+    return (equal.tril(-1).sum(1) < n).nonzero()[:, 0]

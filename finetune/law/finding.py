@@ -1,0 +1,94 @@
+"""A law that was found: its residuals on the data, worked out once, and where it comes from.
+
+Legend: p point.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import sympy
+
+from emlinit.finetune.law.law import Law
+
+EXACT_ERROR = 1e-9
+"""Root mean squared error, relative to that of a constant, up to which a law counts as exact."""
+_DIGITS_PER_CONSTANT = 1.5
+"""Digits of the error that each constant must account for in an exact law: a series fitted to a smooth function gains
+about one digit with every term."""
+_LEAST_ERROR = 1e-13  # relative: less is asked of no law
+
+
+class Errors(NamedTuple):
+    """How far a law is from targets; all but `r2` are infinite where it is undefined at any point."""
+
+    rmse: float
+    """Root mean squared error, in units of y."""
+    r2: float
+    """Share of the variance of y that the law explains, at most 1; for a constant y, 1 or -infinity."""
+    relative: float
+    """`rmse` over the root mean squared deviation of y from its mean."""
+
+
+def errors_of(residual: np.ndarray, y: np.ndarray) -> Errors:
+    """The errors of residuals (law less target) of shape (p,) beside their targets."""
+    with np.errstate(all="ignore"):
+        mse = float(np.mean(residual**2)) if np.isfinite(residual).all() else math.inf
+    variance = float(np.var(y))
+    relative = math.sqrt(mse / variance) if variance > 0 else (0.0 if mse == 0 else math.inf)
+    return Errors(math.sqrt(mse), 1.0 - relative**2, relative)
+
+
+def residuals(law: Law, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Law less target on points (p, v), of shape (p,); not finite where the law is undefined."""
+    with np.errstate(all="ignore"):
+        return np.asarray(law.predict(x) - y)
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """One law beside the data that it was found in."""
+
+    law: Law
+    """The law."""
+    residual: np.ndarray
+    """Law less target at all rows, float64 of shape (p,); not finite where the law is undefined."""
+    y: np.ndarray
+    """The targets, of shape (p,)."""
+    grammar: str
+    """Grammar that it was found in: `exact` or `weighted`."""
+    asked_network: bool = False
+    """Whether the search for it had asked the initialiser."""
+
+    @classmethod
+    def of(cls, law: Law, x: np.ndarray, y: np.ndarray, *, grammar: str, asked_network: bool = False) -> "Finding":
+        """Put a law beside data: x of shape (p, v), the columns that it reads, and y of shape (p,)."""
+        return cls(law, residuals(law, x, y), y, grammar, asked_network)
+
+    def errors(self, rows: np.ndarray | slice = slice(None)) -> Errors:
+        """Its errors on some rows."""
+        return errors_of(self.residual[rows], self.y[rows])
+
+    @cached_property
+    def rmse(self) -> float:
+        """Root mean squared error over all rows, in units of y."""
+        return self.errors().rmse
+
+    @property
+    def complexity(self) -> int:
+        """Nodes of the printed formula's expression tree."""
+        return self.law.complexity
+
+    @cached_property
+    def n_fitted(self) -> int:
+        """Constants of the printed formula that are no integers, fractions or multiples of pi; a and -a are one."""
+        return len({abs(float(number)) for number in self.law.expression.atoms(sympy.Float)})
+
+    @cached_property
+    def is_exact(self) -> bool:
+        """Whether it fits all rows to machine precision, and not for its many constants: there are more rows than those, and
+        more digits than a series of as many terms would get right."""
+        error = min(EXACT_ERROR, max(_LEAST_ERROR, 10.0 ** (-_DIGITS_PER_CONSTANT * self.n_fitted)))
+        return len(self.y) > self.n_fitted + 1 and self.errors().relative <= error

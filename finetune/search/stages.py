@@ -1,0 +1,160 @@
+"""A search is a list of stages that look at one task in turn; what they find goes into the task's pool.
+
+A stage is one idea of where a law may be found. It says what it is called, what it needs, when there is nothing left for
+it to do, and yields candidates with their losses as it finds them; it never writes to the pool itself. `run_stages` does
+that, keeps the time of each, and passes over a stage whose needs are not met. To add one, write a class like those in
+`weighted` or `exact` and put it into their lists.
+
+Legend: b candidate, p point, v input variable.
+"""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from emlinit.finetune.search.candidates import CandidatePool
+from emlinit.generator.functions.table import FunctionTable
+from emlinit.generator.program import Programs
+from emlinit.model.propose import Proposals
+
+Need = Literal["network", "table"]
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """What the rounds of a search ask: the initialiser, or a prior that does not look at the data."""
+
+    def propose(
+        self, x: Tensor, y: Tensor, n: int, *, generator: torch.Generator | None, temperature: float, n_bags: int
+    ) -> Proposals:
+        """See `EMLInitialiser.propose`."""
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """What the searches of both grammars share."""
+
+    proposals: int
+    """Candidates of a round."""
+    bags: int = 4
+    """Bags of points that a round's candidates are read from."""
+    temperatures: tuple[float, ...] = (1.0, 1.0, 1.3, 1.3, 1.5)
+    """Sampling temperature of the rounds; the last one stays."""
+    exact_loss: float = 1e-18
+    """Mean squared error relative to the variance of y up to which a candidate is exact."""
+
+    def temperature(self, round_number: int) -> float:
+        """Sampling temperature of a round (0, 1, ...)."""
+        return self.temperatures[min(round_number, len(self.temperatures) - 1)]
+
+
+def _say_nothing(_: str) -> None:
+    """The progress of a task that nobody watches."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One search in one grammar: the data, what may be asked, the budget, and where candidates go."""
+
+    x: Float64[Tensor, "p v"]
+    """Points that structures are searched on, in the search's units."""
+    y: Float64[Tensor, " p"]
+    """Targets, not constant."""
+    pool: CandidatePool
+    """What was found; losses are mean squared errors relative to the variance of y."""
+    deadline: float
+    """On the clock of `time.monotonic`."""
+    generator: torch.Generator
+    """For everything random."""
+    sampler: Sampler | None = None
+    """The initialiser of the grammar, or a prior in its place; None if there is none to ask."""
+    table: FunctionTable | None = None
+    """All small functions, to look up, in as many variables as `x` has columns; None for none."""
+    max_rounds: int | None = None
+    """Most rounds of a stage that could go on for ever; None leaves the end to the clock. Rounds and not seconds make the
+    same seed give the same law."""
+    progress: Callable[[str], None] = _say_nothing
+    """Takes a remark after each step."""
+
+    @cached_property
+    def shuffled(self) -> Tensor:
+        """All rows in random order, so that any first few are a sample; drawn on first use."""
+        return torch.randperm(len(self.y), generator=self.generator)
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether the deadline has passed."""
+        return time.monotonic() >= self.deadline
+
+    def report(self, step: str) -> None:
+        """Say how good the best candidate is after a step."""
+        self.progress(f"{step}: best relative error {self.pool.best_loss**0.5:.2g}")
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Programs that a stage has found."""
+
+    programs: Programs
+    """As they are in the search's units."""
+    loss: Float64[Tensor, " b"]
+    """Mean squared error relative to the variance of y; infinite for those to forget."""
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """One idea of where a law may be found."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in remarks and timings."""
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What the task must have for it."""
+
+    def done(self, task: Task) -> bool:
+        """Whether there is nothing left for it to do: something better was found, or the time is up."""
+
+    def run(self, task: Task) -> Generator[Candidates]:
+        """Yield candidates as they are found, until `done`. What was yielded is in the pool when the stage goes on."""
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What one stage did."""
+
+    name: str
+    """Its name."""
+    seconds: float
+    """Wall-clock time."""
+    steps: int
+    """How often it yielded candidates."""
+    asked_network: bool
+    """Whether it got so far as to ask the network."""
+
+
+def run_stages(stages: Sequence[Stage], task: Task) -> list[StageRun]:
+    """Run the stages one after the other and fill the task's pool.
+
+    Those that are done, or lack what they need, are passed over; returns what the others did.
+    """
+    runs = []
+    there = {need for need, thing in (("network", task.sampler), ("table", task.table)) if thing is not None}
+    for stage in stages:
+        if not stage.needs <= there or stage.done(task):
+            continue
+        began, steps = time.monotonic(), 0
+        with closing(stage.run(task)) as found:
+            for candidates in found:
+                task.pool.add(candidates.programs, candidates.loss)
+                steps += 1
+        runs.append(StageRun(stage.name, time.monotonic() - began, steps, "network" in stage.needs and steps > 0))
+    return runs
