@@ -1,0 +1,85 @@
+"""What is read of the candidates of a search, and what becomes of it."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from emlinit.finetune.finalists import exact_finalists, read_laws, refitted, weighted_finalists
+from emlinit.finetune.law.finding import Finding
+from emlinit.finetune.law.law import Law
+from emlinit.finetune.preparation import Problem, in_known_units, prepare
+from emlinit.finetune.search.candidates import CandidatePool
+from emlinit.generator.grammar import from_text, pad_sequences
+from emlinit.generator.program import Programs, programs_from_tokens
+
+X = np.linspace(50.0, 400.0, 60)[:, None]
+Y = 2500.0 / X[:, 0]
+
+
+def _programs(*texts: str) -> Programs:
+    tokens, constants = pad_sequences([from_text(text, 1) for text in texts])
+    return programs_from_tokens(tokens, constants, 1)
+
+
+def _pool(problem: Problem, *texts: str, losses: list[float]) -> CandidatePool:
+    pool = CandidatePool(len(problem.train))
+    pool.add(_programs(*texts), torch.tensor(losses, dtype=torch.float64))
+    return pool
+
+
+def _formulas(programs: Programs | None) -> list[str]:
+    assert programs is not None
+    return [Law.from_program(programs[i], ["x"], X).formula for i in range(len(programs))]
+
+
+def test_nothing_found_is_nothing_to_read() -> None:
+    problem = prepare(X, Y, np.random.default_rng(0))
+    pool = CandidatePool(len(problem.train))
+    assert exact_finalists(pool, problem) is None
+    assert weighted_finalists(pool, problem, X, Y) is None
+    assert read_laws(None, ["x"], X, Y, time.monotonic() + 9, grammar="exact", asked_network=True) == []
+
+
+def test_weighted_finalists_are_in_the_datas_units_fitted_and_snapped() -> None:
+    problem = in_known_units(prepare(X, Y, np.random.default_rng(0)))
+    assert float(problem.x_unit) != 1.0
+    # c/x, with a wrong factor and exponent nearly right
+    pool = _pool(problem, "w:3.0 eml w:-1.001 eml 1 x1 1", losses=[0.1])
+    programs = weighted_finalists(pool, problem, X, Y)
+    assert "2500/x" in _formulas(programs)
+    assert len(set(_formulas(programs))) > 2  # and the simplest laws, for comparison
+
+
+def test_of_equal_candidates_one_is_read_the_simplest_first() -> None:
+    problem = prepare(X, Y, np.random.default_rng(0))
+    pool = _pool(problem, "x1", "eml 1 x1", "eml 1 eml x1 1", losses=[0.5, 0.2, 0.5])
+    assert _formulas(exact_finalists(pool, problem)) == ["x", "E - log(x)"]
+
+
+def test_reading_ends_with_the_time_but_not_before_some_are_read() -> None:
+    programs = _programs(*(f"+ c:{i}.5 w:1.5 x1" for i in range(15)))
+    late = read_laws(programs, ["x"], X, Y, time.monotonic() - 1.0, grammar="weighted", asked_network=False)
+    assert len(late) == 10
+    assert not any(finding.asked_network for finding in late)
+
+
+def test_reading_ends_after_some_exact_laws() -> None:
+    programs = _programs(*["w:2500.0 eml w:-1.0 eml 1 x1 1"] * 6)
+    y = Law.from_program(programs[0], ["x"], X).predict(X)
+    found = read_laws(programs, ["x"], X, y, time.monotonic() + 60, grammar="weighted", asked_network=True)
+    assert len(found) == 3
+    assert all(finding.is_exact and finding.asked_network for finding in found)
+
+
+def test_refitting_takes_all_rows_and_keeps_the_form() -> None:
+    noise = np.random.default_rng(1).standard_normal(60)
+    law = Law.from_program(_programs("w:3.1 x1"), ["x"], X)
+    y = 3.0 * X[:, 0] + noise
+    before = Finding.of(law, X, y, grammar="weighted", asked_network=True)
+    after = refitted(before, X, y)
+    assert after.rmse < before.rmse
+    assert float(after.law.expression.coeff(after.law.symbols[0])) == pytest.approx(X[:, 0] @ y / (X[:, 0] @ X[:, 0]))
+    assert (after.complexity, after.grammar, after.asked_network) == (before.complexity, "weighted", True)
+    assert refitted(after, X, y) is after  # nothing left to gain
