@@ -3,6 +3,7 @@
 Without torchrun everything here is the identity, so the loop has one form.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,4 +85,7 @@ def joined_world(device: str) -> Iterator[World]:
     try:
         yield World(rank=rank, size=size, device=own)
     finally:
+        # DistributedDataParallel is a circle that holds the group, whose threads hold tensors: if they are still there when
+        # the interpreter is taken down, the process is aborted (pytorch/pytorch pull request 179291).
+        gc.collect()
         dist.destroy_process_group()

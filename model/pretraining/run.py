@@ -50,9 +50,14 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     if config.threads > 0:
         torch.set_num_threads(config.threads)
     with joined_world(config.device) as world:
-        run = PretrainingRun(config, world)
-        run.start()
-        return run.train()
+        return _trained(config, world)
+
+
+def _trained(config: PretrainConfig, world: World) -> dict[str, Any]:
+    """A whole run, of which nothing is left on return."""
+    run = PretrainingRun(config, world)
+    run.start()
+    return run.train()
 
 
 class PretrainingRun:
