@@ -16,6 +16,7 @@ COMMANDS = {
     "solve": "find the law behind a table of numbers",
     "pretrain": "train an initialiser on the endless stream of random programs",
     "evaluate": "compare the learned start with a random start on a suite of problems",
+    "compile": "write a formula as a tree of the one operator",
     "publish": "make a folder for the Hugging Face Hub from a checkpoint, and upload it",
 }
 """Subcommand, which is also the module in `emlinit.scripts`, and what it does."""

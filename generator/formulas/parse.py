@@ -62,6 +62,19 @@ def parse_formula(text: str, variables: Sequence[sympy.Symbol]) -> sympy.Expr:
     return expr
 
 
+def names_in(text: str) -> list[str]:
+    """Names in a formula that are neither functions nor constants, in alphabetical order: its variables.
+
+    A text that is no formula has none; `parse_formula` says what is wrong with it.
+    """
+    try:
+        nodes = list(ast.walk(ast.parse(text.strip().replace("^", "**"), mode="eval")))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    called = {node.func for node in nodes if isinstance(node, ast.Call)}
+    return sorted({node.id for node in nodes if isinstance(node, ast.Name) and node not in called} - set(_CONSTANTS))
+
+
 def _read(node: ast.expr, variables: dict[str, sympy.Symbol], level: int) -> sympy.Expr:
     if level > _DEEPEST:
         raise UserError(f"the formula is nested deeper than {_DEEPEST} levels")

@@ -4,7 +4,7 @@ import pytest
 import sympy
 
 from emlinit.generator.errors import UserError
-from emlinit.generator.formulas.parse import parse_formula
+from emlinit.generator.formulas.parse import names_in, parse_formula
 
 X, Y = SYMBOLS = sympy.symbols("x y", real=True)
 
@@ -22,6 +22,14 @@ X, Y = SYMBOLS = sympy.symbols("x y", real=True)
 )
 def test_reads_ordinary_formulas(text: str, expr: sympy.Expr) -> None:
     assert parse_formula(text, SYMBOLS) == expr
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("y*exp(-x^2) + pi", ["x", "y"]), ("sin(sin)", ["sin"]), ("e", []), ("x +", []), ("(" * 5000, [])],
+)
+def test_the_variables_of_a_formula(text: str, names: list[str]) -> None:
+    assert names_in(text) == names
 
 
 def test_a_variable_goes_before_the_constant_of_its_name() -> None:

@@ -1,0 +1,51 @@
+"""The theorem on the command line: a formula becomes a tree that says the same."""
+
+import pytest
+import torch
+
+from emlinit.generator.evaluate import evaluate
+from emlinit.generator.grammar import from_text
+from emlinit.generator.program import programs_from_tokens
+from emlinit.scripts import compile as compile_script
+
+
+def _printed(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    lines = capsys.readouterr().out.splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def test_both_grammars_say_the_formula(capsys: pytest.CaptureFixture[str]) -> None:
+    assert compile_script.main(["u*t", "--variables", "u,t"]) == 0
+    printed = _printed(capsys)
+    assert printed["variables"] == "x1 = u, x2 = t"
+    x = 0.5 + torch.rand(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for grammar in ("exact", "weighted"):
+        text, _, size = printed[grammar].partition("  (")
+        tokens, constants = from_text(text, 2)
+        value = evaluate(programs_from_tokens(tokens[None], constants[None], 2), x).value[0]
+        torch.testing.assert_close(value, x[:, 0] * x[:, 1])
+        assert size == f"{text.split().count('eml')} nodes, depth {8 if grammar == 'exact' else size.split()[-1][:-1]})"
+
+
+def test_a_grammar_that_cannot_say_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert compile_script.main(["2.5*exp(-0.7*x)"]) == 0
+    printed = _printed(capsys)
+    assert printed["exact"].startswith("none (")
+    assert printed["weighted"].endswith("node, depth 1)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x +"], "is not a formula"),
+        (["2 + 3"], "has no variable"),
+        (["foo(x)"], "unknown function 'foo'"),
+        (["x*y", "--variables", "x"], "unknown name 'y'"),
+    ],
+)
+def test_what_is_no_formula_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compile_script.main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    assert message in line
