@@ -32,7 +32,7 @@ from emlinit.generator.grammar import depth, n_kinds
 from emlinit.generator.program import Programs, programs_from_tokens, tokens_from_program
 from emlinit.model.decode import decode
 from emlinit.model.initialiser import EMLInitialiser
-from emlinit.model.propose import draw_bags
+from emlinit.model.propose import draw_bags, encode_bags
 
 RANDOM, LEARNED, LIKELIEST = "random", "learned", "likeliest"
 _DRAWS_A_RUN = 3
@@ -259,10 +259,8 @@ def sample_proposals(
     bags = bags.expand(n, -1)  # few points make one bag only
     vocabulary = initialiser.vocabulary
     device = next(initialiser.parameters()).device
-    padded = torch.nn.functional.pad(x, (0, vocabulary.n_variables - x.shape[1])).to(device)
-    mask = torch.arange(vocabulary.n_variables, device=device) < x.shape[1]
-    every = torch.ones(bags.shape, dtype=torch.bool, device=device)
-    latents = initialiser.eval().encoder(padded[bags], y.to(device)[bags], mask.expand(n, -1), every)
+    every = torch.ones(bags.shape, dtype=torch.bool)
+    latents, mask = encode_bags(initialiser.eval().encoder, vocabulary, x[bags], y[bags], every, device)
     decoded = decode(
         initialiser.decoder,
         vocabulary,
