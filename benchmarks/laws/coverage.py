@@ -26,7 +26,7 @@ class Coverage:
     """One law beside the corpus."""
 
     problem: LawProblem
-    """The law."""
+    """The problem whose `formula` is counted; its points are not used."""
     nodes: int
     """Different eml nodes of its program."""
     constants: int

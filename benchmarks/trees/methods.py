@@ -26,7 +26,7 @@ from emlinit.model.initialiser import EMLInitialiser
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class TreeTask:
     """One search: data, a budget, and where the answers go."""
 
     x: Tensor
@@ -44,13 +44,13 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Method:
+class TreeMethod:
     """A way of searching."""
 
     description: str
     """What it does, in a few words."""
-    search: Callable[[Task], None]
-    """Does it."""
+    search: Callable[[TreeTask], None]
+    """Searches until the task's deadline, or until nothing is left to try, and puts what it finds into the task's pool."""
     learned: bool = True
     """Whether it needs an initialiser."""
 
@@ -58,8 +58,8 @@ class Method:
 _SAMPLING = ExactSearchConfig(recombine=False, peel=False, gumbel=False)
 
 
-def _search(config: ExactSearchConfig, *, flat: bool = False, table: bool = False) -> Callable[[Task], None]:
-    def search(task: Task) -> None:
+def _search(config: ExactSearchConfig, *, flat: bool = False, table: bool = False) -> Callable[[TreeTask], None]:
+    def search(task: TreeTask) -> None:
         sampler = FlatPrior(task.generator) if flat else task.initialiser
         assert sampler is not None, "this method needs an initialiser"
         search_exact(
@@ -77,7 +77,7 @@ def _search(config: ExactSearchConfig, *, flat: bool = False, table: bool = Fals
     return search
 
 
-def search_random(task: Task) -> None:
+def search_random(task: TreeTask) -> None:
     """Gumbel-hard training from zero logits, on full trees of depth 2, 3, ... in turn.
 
     The depth is not known, as it is not to the learned start, so every depth gets the same number of steps a round.
@@ -98,7 +98,7 @@ def search_random(task: Task) -> None:
                 return
 
 
-def search_exhaustive(task: Task) -> None:
+def search_exhaustive(task: TreeTask) -> None:
     """Look the target up among all functions of the table, which is exhaustive search by size up to the table's."""
     judge, rows, table = _judge(task), choose_points(task.x, task.y), load_search_table(task.x.shape[1])
     for point_set in rows:
@@ -108,7 +108,7 @@ def search_exhaustive(task: Task) -> None:
             return
 
 
-def search_meeting(task: Task) -> None:
+def search_meeting(task: TreeTask) -> None:
     """Meet in the middle, at the root and below ever larger known parts."""
     judge, rows, table = _judge(task), choose_points(task.x, task.y), load_search_table(task.x.shape[1])
     leaves = table.tokens_of(torch.arange(table.counts[0]))
@@ -117,7 +117,7 @@ def search_meeting(task: Task) -> None:
             meeting.run(judge.trees, task.deadline)
 
 
-def _judge(task: Task) -> Judge:
+def _judge(task: TreeTask) -> Judge:
     generator = torch.Generator().manual_seed(0)
     config = ExactSearchConfig()
     return Judge(task.x, task.y, task.pool, deadline=task.deadline, generator=generator, config=config)
@@ -127,19 +127,21 @@ _GUMBEL = replace(_SAMPLING, gumbel=True)
 _PEELING = replace(_SAMPLING, peel=True)
 _RECOMBINED = replace(_PEELING, recombine=True)
 
-METHODS: dict[str, Method] = {
-    "random": Method("Gumbel-hard training from a random start", search_random, learned=False),
-    "flat-sampling": Method("random trees of the corpus", _search(_SAMPLING, flat=True), learned=False),
-    "sampling": Method("trees from the initialiser", _search(_SAMPLING)),
-    "gumbel": Method("sampling + Gumbel-hard training", _search(replace(_GUMBEL, elites=False))),
-    "elites": Method("sampling + Gumbel-hard training + elites", _search(_GUMBEL)),
-    "flat-peeling": Method("peeling with a flat prior", _search(_PEELING, flat=True), learned=False),
-    "peeling": Method("sampling + peeling", _search(_PEELING)),
-    "flat-recombination": Method("peeling + recombination, flat prior", _search(_RECOMBINED, flat=True), learned=False),
-    "recombination": Method("sampling + peeling + recombination", _search(_RECOMBINED)),
-    "learned": Method("all of these together", _search(ExactSearchConfig())),
-    "exhaustive": Method("exhaustive: the table of small functions", search_exhaustive, learned=False),
-    "meeting": Method("meeting in the middle, no network", search_meeting, learned=False),
-    "completion": Method("initialiser + completion from the table", _search(ExactSearchConfig(), table=True)),
+TREE_METHODS: dict[str, TreeMethod] = {
+    "random": TreeMethod("Gumbel-hard training from a random start", search_random, learned=False),
+    "flat-sampling": TreeMethod("random trees of the corpus", _search(_SAMPLING, flat=True), learned=False),
+    "sampling": TreeMethod("trees from the initialiser", _search(_SAMPLING)),
+    "gumbel": TreeMethod("sampling + Gumbel-hard training", _search(replace(_GUMBEL, elites=False))),
+    "elites": TreeMethod("sampling + Gumbel-hard training + elites", _search(_GUMBEL)),
+    "flat-peeling": TreeMethod("peeling with a flat prior", _search(_PEELING, flat=True), learned=False),
+    "peeling": TreeMethod("sampling + peeling", _search(_PEELING)),
+    "flat-recombination": TreeMethod(
+        "peeling + recombination, flat prior", _search(_RECOMBINED, flat=True), learned=False
+    ),
+    "recombination": TreeMethod("sampling + peeling + recombination", _search(_RECOMBINED)),
+    "learned": TreeMethod("all of these together", _search(ExactSearchConfig())),
+    "exhaustive": TreeMethod("exhaustive: the table of small functions", search_exhaustive, learned=False),
+    "meeting": TreeMethod("meeting in the middle, no network", search_meeting, learned=False),
+    "completion": TreeMethod("initialiser + completion from the table", _search(ExactSearchConfig(), table=True)),
 }
 """By name, in the order of the printed table."""
