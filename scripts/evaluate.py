@@ -21,9 +21,9 @@ from typing import Any
 
 from emlinit.scripts.arguments import EXIT_INTERRUPTED, EXIT_USER_ERROR, Parser, print_error, run
 
-COMMANDS = {
-    "trees": "exact trees: is the identical function found?",
-    "laws": "laws with constants and noise, beside other programs",
+_COMMANDS = {
+    "trees": "which find the identical function of an exact tree",
+    "laws": "which find a law with constants, also from noisy data, beside other programs",
 }
 """Subcommand and what it does."""
 
@@ -49,12 +49,12 @@ constants are fitted to noiseless values, and none of them is superfluous. It is
 met to 5 % or 0.001. The size ratio is that of the nodes of the simplified formula to those of the true law."""
 
 
-def usage() -> str:
+def _usage() -> str:
     """The help text that names the two commands."""
     program = Path(sys.argv[0]).name
-    listed = "\n".join(f"  {name:5}  {what}" for name, what in COMMANDS.items())
+    listed = "\n".join(f"  {name:5}  {what}" for name, what in _COMMANDS.items())
     return (
-        f"usage: {program} COMMAND [ARGUMENTS...]\n\nCompare methods of searching under the same budget.\n\n"
+        f"usage: {program} COMMAND [ARGUMENTS...]\n\nCompare methods of searching under the same budget:\n\n"
         f"commands:\n{listed}\n\n'{program} COMMAND --help' lists its suites, methods and options."
     )
 
@@ -63,9 +63,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line of `evaluate`: the name of a command, which becomes `command`, and its options."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in ("-h", "--help"):
-        print(usage())
+        print(_usage())
         raise SystemExit(0)
-    if not words or words[0] not in COMMANDS:
+    if not words or words[0] not in _COMMANDS:
         print_error(_wrong_command(words))
         raise SystemExit(EXIT_USER_ERROR)
     arguments = (_parse_trees if words[0] == "trees" else _parse_laws)(words[1:])
@@ -74,7 +74,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _wrong_command(words: Sequence[str]) -> str:
-    listed = " or ".join(f"'{name}' ({what})" for name, what in COMMANDS.items())
+    listed = " or ".join(f"'{name}' ({what})" for name, what in _COMMANDS.items())
     if not words:
         return f"a command is missing: use {listed}"
     if words[0].startswith("-"):  # as it was before trees and laws had a command each
@@ -82,9 +82,9 @@ def _wrong_command(words: Sequence[str]) -> str:
 
         named = {name for word in words for name in word.removeprefix("--suite=").split(",")}
         of_laws = named & LAW_SUITES.keys() or any(word.startswith(("--merge", "--noise", "--each")) for word in words)
-        new = [Path(sys.argv[0]).name, "laws" if of_laws else "trees", *words]
-        return f"trees and laws are two commands now: {shlex.join(new)}"
-    close = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        new = shlex.join(["laws" if of_laws else "trees", *words])
+        return f"trees and laws are two commands now: {Path(sys.argv[0]).name} {new}"
+    close = difflib.get_close_matches(words[0], _COMMANDS, n=1)
     return f"'{words[0]}' is no command: " + (f"did you mean '{close[0]}'?" if close else f"use {listed}")
 
 
@@ -126,7 +126,7 @@ def _parser(command: str, epilog: str, suites: Mapping[str, Any], methods: Mappi
         name: "\n".join(f"  {key:19} {entry.description}" for key, entry in entries.items())
         for name, entries in (("suites", suites), ("methods", methods))
     }
-    parser = Parser(f"Compare methods of searching on {COMMANDS[command]}", epilog.format(**lists))
+    parser = Parser(f"Compare methods under the same budget: {_COMMANDS[command]}.", epilog.format(**lists))
     parser.prog = f"{parser.prog} {command}"
     return parser
 

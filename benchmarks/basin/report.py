@@ -34,7 +34,7 @@ class BasinRow:
     depth: int
     """Depth of the trees."""
     start: str
-    """Name of the start."""
+    """Name of the start, such as "learned" or "truth ± 2"."""
     runs: int
     """Runs made, of all trees."""
     trees: int

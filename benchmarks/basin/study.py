@@ -72,7 +72,7 @@ class BasinConfig:
             steps=100, lifetime=10, mutation_share=0.1, squash=True, correlation_weight=0.0, entropy_weight=0.0
         )
     )
-    """How a run trains."""
+    """How a run trains: short lives without the loss's correlation and entropy terms."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run.
@@ -92,13 +92,13 @@ class BasinOutcome:
     """Runs of one tree from one start, and how many of them were at the identical function."""
 
     tree: str
-    """Name of the problem."""
+    """Name of the problem in its suite."""
     depth: int
     """Depth of the true tree."""
     start: str
-    """Name of the start."""
+    """Name of the start, such as "learned" or "truth ± 2"."""
     runs: int
-    """Runs made."""
+    """Runs made of this tree from this start; the counts below are shares of them."""
     drawn: int
     """Runs whose proposal was it already, before any training (0 where nothing is proposed)."""
     started: int

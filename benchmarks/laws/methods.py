@@ -54,7 +54,7 @@ def law_method(name: str) -> "LawMethod":
 
 @dataclass(frozen=True)
 class LawMethod:
-    """A way of searching."""
+    """A way of searching for laws with constants, and what it needs."""
 
     description: str
     """What it does, in a few words."""

@@ -28,7 +28,7 @@ class Parametrised:
     expression: sympy.Expr
     """In the variables and `constants`."""
     constants: tuple[sympy.Symbol, ...]
-    """The symbols."""
+    """A symbol for each, in the order in which they stand in the formula."""
     found: tuple[float, ...]
     """The value of each in the formula as it was found."""
 
@@ -103,7 +103,7 @@ def refit(
     n, k = len(x), len(formula.constants)
 
     def values(constants: np.ndarray) -> np.ndarray:
-        """(rows of constants, p)"""
+        """Constants (r, k) -> values (r, p): all rows in one evaluation."""
         table = np.concatenate([np.tile(x, (len(constants), 1)), np.repeat(constants, n, axis=0)], axis=1)
         return values_or_nan(formula.expression, symbols, table).reshape(len(constants), n)
 

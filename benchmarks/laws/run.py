@@ -56,12 +56,12 @@ class LawOutcome:
     formula: str
     """As it was found; empty if there is none."""
     failure: str = ""
-    """Why there is none."""
+    """What the method said when it found none; empty if there is a formula."""
 
 
 @dataclass(frozen=True)
 class LawSettings:
-    """What is compared."""
+    """A comparison: each suite at each level of noise, with each method and seed."""
 
     suites: tuple[str, ...]
     """Names in `LAW_SUITES`."""
@@ -88,9 +88,9 @@ class _Run:
     method: str
     """One of `LAW_METHODS`."""
     seed: int
-    """Of the search."""
+    """Of whatever is random in the search."""
     seconds: float
-    """Time of the search."""
+    """Most wall-clock time of the search, on one core."""
 
 
 def run_law_suites(

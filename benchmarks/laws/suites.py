@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import sympy
 
+from emlinit.benchmarks.ranges import extended_ranges
 from emlinit.generator.corpus.frozen import FrozenFormula, load_formula_problems, real_values
 from emlinit.generator.errors import UserError
 from emlinit.generator.formulas.decompile import complexity
@@ -37,7 +38,7 @@ _TRAIN, _NOISE, _FRESH, _EXTENDED = range(4)  # streams of random numbers of a p
 
 @dataclass(frozen=True, eq=False)
 class LawProblem:
-    """Data with a known law."""
+    """Data with a law that is known, in the weighted grammar."""
 
     name: str
     """Such as "nguyen-1", "I.6.2a" or "kepler"."""
@@ -58,11 +59,11 @@ class LawProblem:
     fresh: np.ndarray
     """1000 points of the training ranges that were not trained on, of shape (1000, v)."""
     fresh_y: np.ndarray
-    """The law's values there."""
+    """The law's values at `fresh`, of shape (1000,)."""
     extended: np.ndarray
     """1000 points of the extended ranges at which the law is defined."""
     extended_y: np.ndarray
-    """The law's values there."""
+    """The law's values at `extended`, of shape (1000,)."""
     complexity: int
     """Nodes of the shortest form of the law that is known (see `shortest_form`)."""
 
@@ -96,7 +97,7 @@ def load_law_suite(name: str, *, noise: float | int = 0.0, seed: int = 0, limit:
 
 @dataclass(frozen=True)
 class LawSuite:
-    """A suite by name."""
+    """Problems that are reported together, and how they are made."""
 
     description: str
     """What its laws are, in a line."""
@@ -183,9 +184,6 @@ def _from_measurements(suite: str, fact: dict[str, Any], seed: int) -> LawProble
 def _from_frozen(suite: str, frozen: FrozenFormula, noise: float, seed: int) -> LawProblem:
     symbols = real_symbols(frozen.x.shape[1])
     formula = parse_formula(frozen.formula, symbols)
-    low, high = frozen.x.min(0), frozen.x.max(0)
-    margin = 0.25 * (high - low)
-    outer_low = np.where(low > 0, np.maximum(low - margin, 0.5 * low), low - margin)
     return _problem(
         frozen.name,
         suite,
@@ -193,8 +191,8 @@ def _from_frozen(suite: str, frozen: FrozenFormula, noise: float, seed: int) -> 
         frozen.x,
         real_values(formula, symbols, frozen.x),
         noise,
-        np.stack([low, high], 1),
-        np.stack([outer_low, high + margin], 1),
+        np.stack([frozen.x.min(0), frozen.x.max(0)], 1),
+        np.stack(extended_ranges(frozen.x), 1),
         min(complexity(formula), complexity(formula.evalf())),
         seed,
     )

@@ -34,7 +34,7 @@ class TreeTask:
     y: Tensor
     """Targets, float64 of shape (p,)."""
     pool: CandidatePool
-    """Takes the candidates."""
+    """Takes the candidates; the best of it is the answer."""
     deadline: float
     """On the clock of `time.monotonic`."""
     generator: torch.Generator
@@ -45,7 +45,7 @@ class TreeTask:
 
 @dataclass(frozen=True)
 class TreeMethod:
-    """A way of searching."""
+    """A way of searching for exact trees, and what it needs."""
 
     description: str
     """What it does, in a few words."""

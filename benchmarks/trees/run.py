@@ -31,7 +31,7 @@ class TreeOutcome:
     method: str
     """One of `TREE_METHODS`."""
     seed: int
-    """Of the search."""
+    """Of whatever is random in the search."""
     recovered: bool
     """Whether the best tree is the identical function."""
     seconds: float
@@ -49,9 +49,9 @@ class TreeRun:
     method: str
     """One of `TREE_METHODS`."""
     seed: int
-    """Of the search."""
+    """Of whatever is random in the search."""
     seconds: float
-    """Time of the search."""
+    """Most wall-clock time of the search, on one core."""
 
 
 def solve_tree(run: TreeRun, initialiser: EMLInitialiser | None) -> TreeOutcome:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from emlinit.benchmarks.ranges import extended_ranges
 from emlinit.generator.corpus.frozen import WIDE_SIZES, FrozenProblem, load_grammar_problems, load_wide_problems
 from emlinit.generator.errors import UserError
 from emlinit.generator.evaluate import evaluate
@@ -36,14 +37,14 @@ N_TRAIN, N_FRESH = 200, 200
 
 @dataclass(frozen=True, eq=False)
 class TreeProblem:
-    """Data with a known law."""
+    """Data whose law is a known exact tree."""
 
     name: str
     """Such as "x*y" or "3-17"."""
     group: str
     """Rows of the printed table: problems of a group are counted together."""
     truth: Programs
-    """The law, a batch of one."""
+    """The tree, as a batch of one program."""
     x: np.ndarray
     """Training points, float64 of shape (p, v)."""
     y: np.ndarray
@@ -67,7 +68,7 @@ def load_tree_suite(name: str, limit: int | None = None) -> list[TreeProblem]:
 
 @dataclass(frozen=True)
 class TreeSuite:
-    """A suite by name."""
+    """Problems that are reported together, and how they are made."""
 
     description: str
     """What its trees are, in a line."""
@@ -138,11 +139,8 @@ def _problem(name: str, group: str, text: str, x: np.ndarray) -> TreeProblem:
     truth = programs_from_tokens(tokens[None], constants[None], x.shape[1])
     y = evaluate(truth, torch.from_numpy(x), rtol=None).value[0].numpy()
     rng = np.random.default_rng(len(x))
-    low, high = x.min(0), x.max(0)
-    margin = 0.25 * (high - low)
-    outer_low = np.where(low > 0, np.maximum(low - margin, 0.5 * low), low - margin)
-    fresh = rng.uniform(low, high, (N_FRESH, x.shape[1]))
-    return TreeProblem(name, group, truth, x, y, fresh, rng.uniform(outer_low, high + margin, fresh.shape))
+    fresh = rng.uniform(x.min(0), x.max(0), (N_FRESH, x.shape[1]))
+    return TreeProblem(name, group, truth, x, y, fresh, rng.uniform(*extended_ranges(x), fresh.shape))
 
 
 def is_recovered(problem: TreeProblem, candidate: Programs, rtol: float = 1e-6) -> bool:

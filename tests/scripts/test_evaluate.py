@@ -43,9 +43,9 @@ def test_options_are_those_of_the_command() -> None:
         (["laws", "--checkpoint", "builtin:exact"], "unknown argument '--checkpoint'"),
         (["trees", "--methods", "emlinit"], "unknown method 'emlinit': use all or some of random"),
         (["laws", "--suite", "nguyen", "--noise", "much"], "'much' is no list of numbers such as 0,0.01,0.1"),
-        ([], "a command is missing: use 'trees' (exact trees"),
+        ([], "a command is missing: use 'trees' (which find"),
         (["tree"], "'tree' is no command: did you mean 'trees'?"),
-        (["everything"], "'everything' is no command: use 'trees' (exact trees"),
+        (["everything"], "'everything' is no command: use 'trees' (which find"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

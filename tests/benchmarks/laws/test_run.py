@@ -81,18 +81,6 @@ def test_of_results_from_several_files_the_later_stays(tmp_path: Path) -> None:
             read_outcomes([tmp_path / bad])
 
 
-def test_files_of_lines_do_not_overwrite_each_other(tmp_path: Path) -> None:
-    names = set()
-    for _ in range(3):
-        with open_lines(tmp_path / "new", "laws") as lines:
-            names.add(lines.name)
-            lines.write("{}\n")
-    assert len(names) == len(list((tmp_path / "new").iterdir())) == 3
-    with pytest.raises(UserError), open_lines(tmp_path / "empty", "laws"):
-        raise UserError("nothing was searched")
-    assert not list((tmp_path / "empty").iterdir())
-
-
 def test_the_solver_its_parts_and_the_control_are_run_and_scored() -> None:
     methods = ("emlinit", "no-network", "network", "prior")
     outcomes = run_law_suites(LawSettings(("nguyen",), methods, seconds=2.0, limit=1), io.StringIO())

@@ -1,15 +1,12 @@
 """The suites hold the laws they name, and recovery means the identical function."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from emlinit.benchmarks.priors import FlatPrior
-from emlinit.benchmarks.runner import write_results
 from emlinit.benchmarks.trees.methods import TREE_METHODS
-from emlinit.benchmarks.trees.run import TreeOutcome, recovery_table, run_tree_suite
+from emlinit.benchmarks.trees.run import recovery_table, run_tree_suite
 from emlinit.benchmarks.trees.suites import TREE_SUITES, is_recovered, load_tree_suite
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import depth, from_text, is_complete
@@ -95,15 +92,6 @@ def test_wide_problems_are_what_they_say() -> None:
         low, high = map(int, problem.group.removesuffix(" nodes").split("-"))
         assert low <= int(problem.truth.n_nodes[0]) <= high
         assert problem.x.shape == (200, 3)
-
-
-def test_results_are_written_whole(tmp_path: Path) -> None:
-    folder = tmp_path / "results"
-    outcome = TreeOutcome("p", "g", "random", 0, False, 1.5, None)
-    path = write_results(folder, "paper", [outcome], {"seconds": "10"})
-    assert path.name.startswith("paper-")
-    assert '"loss": null' in path.read_text()
-    assert [p.name for p in folder.iterdir()] == [path.name]
 
 
 def test_a_wrong_function_is_not_recovered() -> None:
