@@ -23,7 +23,7 @@ from emlinit.generator.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
-class Visit:
+class VisitedPrograms:
     """One program of each run."""
 
     choice: Int64[Tensor, "r s t"]
@@ -36,11 +36,11 @@ class Visit:
 class IndependentRuns:
     """Where each run began, where it ended, and the best that it saw."""
 
-    start: Visit
+    start: VisitedPrograms
     """The mode of the logits that were given."""
-    end: Visit
+    end: VisitedPrograms
     """The mode of the logits after the last step."""
-    best: Visit
+    best: VisitedPrograms
     """The best of the start, the end and the programs drawn in between, one a step."""
 
 
@@ -120,20 +120,20 @@ class _Runs:
         self._visited = torch.zeros(len(logits), config.steps + 2, dtype=torch.int64)
         self._n_visited = 0
         nowhere = torch.zeros(prior.shape[:3], dtype=torch.int64)
-        self.best = Visit(nowhere, torch.full((len(logits),), torch.inf, dtype=torch.float64))
+        self.best = VisitedPrograms(nowhere, torch.full((len(logits),), torch.inf, dtype=torch.float64))
 
     @torch.no_grad()
-    def mode(self) -> Visit:
+    def mode(self) -> VisitedPrograms:
         """The likeliest program of each run."""
         routed: Routed = self.restarts.net(self.x)
-        return Visit(routed.choice, losses(routed, self.y, self.y.var(correction=0), self.config)[1])
+        return VisitedPrograms(routed.choice, losses(routed, self.y, self.y.var(correction=0), self.config)[1])
 
-    def remember(self, visit: Visit) -> None:
+    def remember(self, visit: VisitedPrograms) -> None:
         """Note what was visited, and keep it where it is the best so far."""
         self._visited[:, self._n_visited] = self._keys(visit.choice)
         self._n_visited += 1
         better = visit.loss < self.best.loss
-        self.best = Visit(
+        self.best = VisitedPrograms(
             torch.where(better[:, None, None], visit.choice, self.best.choice),
             torch.where(better, visit.loss, self.best.loss),
         )
@@ -143,10 +143,10 @@ class _Runs:
         return (self._keys(choice)[:, None] == self._visited[:, : self._n_visited]).any(1)
 
     def step(self, learning_rate: Float64[Tensor, "r 1 1 1"]) -> None:
-        """Visit one program, follow its gradient, and begin anew where a life is over."""
+        """VisitedPrograms one program, follow its gradient, and begin anew where a life is over."""
         routed = self.restarts.draw(self.x, unit_noise=self._unit_noise, seen=self.seen)
         loss, score = losses(routed, self.y, self.y.var(correction=0), self.config)
-        self.remember(Visit(routed.choice, score))
+        self.remember(VisitedPrograms(routed.choice, score))
         ended = self.restarts.step(loss, learning_rate)
         if len(ended):
             self._begin(ended)

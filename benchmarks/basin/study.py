@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from emlinit.benchmarks.basin.independent_runs import Visit, train_independent
+from emlinit.benchmarks.basin.independent_runs import VisitedPrograms, train_independent
 from emlinit.benchmarks.trees.suites import TreeProblem, is_recovered, load_tree_suite
 from emlinit.finetune.routing.gumbel import GumbelConfig
 from emlinit.finetune.routing.network import programs_from_choices
@@ -279,7 +279,9 @@ def sample_proposals(
     return tokens.cpu(), decoded.kind_log_probs[:, 0].cpu()
 
 
-def _identical(problem: TreeProblem, topology: Topology, visit: Visit, tolerance: float) -> Bool[Tensor, " r"]:
+def _identical(
+    problem: TreeProblem, topology: Topology, visit: VisitedPrograms, tolerance: float
+) -> Bool[Tensor, " r"]:
     """Which runs are at the identical function: an exact fit, confirmed on fresh points."""
     found = torch.zeros(len(visit.loss), dtype=torch.bool)
     rows = (visit.loss < tolerance).nonzero()[:, 0]

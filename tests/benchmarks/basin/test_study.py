@@ -68,7 +68,7 @@ def test_no_program_is_visited_twice_as_long_as_draws_are_left(
     visited = []
     remember = independent_runs._Runs.remember
 
-    def spy(self: independent_runs._Runs, visit: independent_runs.Visit) -> None:
+    def spy(self: independent_runs._Runs, visit: independent_runs.VisitedPrograms) -> None:
         visited.append(visit.choice)
         remember(self, visit)
 
