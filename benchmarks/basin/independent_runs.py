@@ -143,7 +143,7 @@ class _Runs:
         return (self._keys(choice)[:, None] == self._visited[:, : self._n_visited]).any(1)
 
     def step(self, learning_rate: Float64[Tensor, "r 1 1 1"]) -> None:
-        """VisitedPrograms one program, follow its gradient, and begin anew where a life is over."""
+        """Visit one program, follow its gradient, and begin anew where a life is over."""
         routed = self.restarts.draw(self.x, unit_noise=self._unit_noise, seen=self.seen)
         loss, score = losses(routed, self.y, self.y.var(correction=0), self.config)
         self.remember(VisitedPrograms(routed.choice, score))
