@@ -1,14 +1,18 @@
-"""The control of the learned start: the same questions, answered without looking at the data.
+"""The controls of the learned starts, one a grammar: the same questions, answered without looking at the data.
 
-Trees are drawn as the pretraining corpus draws them, by size and by depth; all are equally likely, and their routing
-logits are flat.
+Both draw as the pretraining corpus does: `FlatPrior` trees, by size and by depth, all equally likely and with flat routing
+logits; `FormulaPrior` formulas with constants.
+
+Legend: n proposal, p point, v input variable, l token position.
 """
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from emlinit.generator.corpus.formulas import FormulaConfig, sample_formula_programs
 from emlinit.generator.corpus.trees import random_leaves, trees_by_depth, trees_by_size
 from emlinit.generator.grammar import EML, MAX_VARIABLES, ONE, PAD, X1, n_kinds
 from emlinit.generator.program import programs_from_tokens
@@ -24,6 +28,7 @@ class FlatPrior:
     """Stands in for an `EMLInitialiser` of the exact grammar."""
 
     def __init__(self, generator: torch.Generator) -> None:
+        """`generator` draws the trees where a question brings none."""
         self._generator = generator
 
     def propose(
@@ -72,3 +77,38 @@ class FlatPrior:
             flat,
             programs_from_tokens(tokens, zeros, n_variables),
         )
+
+
+class FormulaPrior:
+    """Stands in for an `EMLInitialiser` of the weighted grammar."""
+
+    def __init__(self) -> None:
+        """Named as the weights of an initialiser are, for the solver's report."""
+        self.source = ("the training prior", "")
+        self.revision: str | None = None
+
+    def propose(
+        self,
+        x: Tensor,
+        y: Tensor,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        n_bags: int = 4,
+    ) -> Proposals:
+        """`n` random formulas over the variables of x, of shape (p, v); everything else is ignored."""
+        del y, temperature, n_bags
+        n_variables = x.shape[-1]
+        seed = int(torch.randint(2**31, (1,), generator=generator))
+        rng = np.random.default_rng(seed)
+        config = FormulaConfig(max_variables=min(n_variables, MAX_VARIABLES))
+        numbers, values = sample_formula_programs(n, rng, config)
+        # A formula of k variables reads x1..xk: any k of the columns, in any order.
+        columns = rng.permuted(np.tile(np.arange(n_variables), (n, 1)), axis=1)
+        renamed = X1 + np.take_along_axis(columns, (numbers - X1).clip(0, n_variables - 1), axis=1)
+        tokens = torch.from_numpy(np.where(numbers >= X1, renamed, numbers))
+        constants = torch.from_numpy(values)
+        kinds = torch.zeros(*tokens.shape, n_kinds(MAX_VARIABLES))
+        programs = programs_from_tokens(tokens, constants, n_variables)
+        return Proposals(tokens, constants, torch.zeros(n, dtype=torch.float64), kinds, programs)

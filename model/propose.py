@@ -97,7 +97,7 @@ def propose(
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     device = decoder.allowed.device
     every = torch.ones(bags.shape, dtype=torch.bool)
-    latents, mask = _encode(encoder, vocabulary, x[bags], y[bags], every, device)
+    latents, mask = encode_bags(encoder, vocabulary, x[bags], y[bags], every, device)
     decoded = decode(
         decoder,
         vocabulary,
@@ -128,7 +128,7 @@ def propose_each(
 ) -> list[Proposals]:
     """See `EMLInitialiser.propose_each`."""
     device = decoder.allowed.device
-    latents, mask = _encode(encoder, vocabulary, x, y, point_mask, device)
+    latents, mask = encode_bags(encoder, vocabulary, x, y, point_mask, device)
     decoded = decode(
         decoder, vocabulary, latents, mask, n, method="beam", temperature=1.0, top_p=1.0, max_tokens=max_tokens,
         generator=None,
@@ -136,10 +136,10 @@ def propose_each(
     return [_proposals(decoded, g, n, vocabulary, x.shape[-1]) for g in range(len(y))]
 
 
-def _encode(
+def encode_bags(
     encoder: PointEncoder, vocabulary: Vocabulary, x: Tensor, y: Tensor, point_mask: Tensor, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Latents of bags x (g, p, v), y and mask (g, p), and the mask of their variables."""
+    """Latents (g, m, d) of bags x (g, p, v), y and mask (g, p), and which of the vocabulary's variables x has, bool (v,)."""
     padded = torch.nn.functional.pad(x, (0, vocabulary.n_variables - x.shape[-1])).to(device)
     mask = torch.arange(vocabulary.n_variables, device=device) < x.shape[-1]
     return encoder(padded, y.to(device), mask.expand(len(y), -1), point_mask.to(device)), mask

@@ -2,7 +2,7 @@
 
 emlinit solve examples/kepler.csv
 emlinit pretrain --help
-emlinit evaluate --suite paper
+emlinit evaluate trees --suite paper
 """
 
 import difflib
@@ -15,7 +15,7 @@ from emlinit.scripts.arguments import EXIT_USER_ERROR, print_error
 COMMANDS = {
     "solve": "find the law behind a table of numbers",
     "pretrain": "train an initialiser on the endless stream of random programs",
-    "evaluate": "compare the learned start with a random start on a suite of problems",
+    "evaluate": "compare methods on suites of exact trees, or of laws with constants",
     "compile": "write a formula as a tree of the one operator",
     "publish": "make a folder for the Hugging Face Hub from a checkpoint, and upload it",
 }

@@ -26,13 +26,13 @@ columns:
   freely     the same where a factor or exponent 1 counts as any other
 
 The formulas are those that pretraining draws (the weighted stream mixes them with random trees, which are not counted)."""
-_DEFAULT = ("nguyen", "gmeql", "feynman", "measured")
+_DEFAULT = [name for name, suite in LAW_SUITES.items() if suite.published]
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line of `coverage`."""
     parser = Parser("How often the random corpus draws the laws of the suites.", _EPILOG)
-    parser.add_argument("--suites", nargs="+", choices=LAW_SUITES, default=list(_DEFAULT), help="laws to look for")
+    parser.add_argument("--suites", nargs="+", choices=LAW_SUITES, default=_DEFAULT, help="laws to look for")
     parser.add_argument("--draws", type=int, default=300_000, metavar="N", help="random formulas to draw")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the random formulas")
     return parser.parse_args(argv)
@@ -51,11 +51,11 @@ def _report(suites: Sequence[str], n_draws: int, seed: int) -> int:
     with tqdm(total=n_draws, unit=" formulas", disable=None) as bar:
         rows = coverage(problems, n_draws, np.random.default_rng(seed), progress=bar.update)
     print(f"{n_draws} random formulas, seed {seed}\n")
-    print(summary(rows), "\n", table(rows), sep="\n")
+    print(suite_table(rows), "\n", law_table(rows), sep="\n")
     return 0
 
 
-def summary(rows: Sequence[Coverage]) -> str:
+def suite_table(rows: Sequence[Coverage]) -> str:
     """A Markdown table with one line a suite."""
     lines = ["| suite | laws | drawn | freely | median nodes | most nodes |", "| --- | --- | --- | --- | --- | --- |"]
     for suite in dict.fromkeys(row.problem.suite for row in rows):
@@ -66,7 +66,7 @@ def summary(rows: Sequence[Coverage]) -> str:
     return "\n".join(lines)
 
 
-def table(rows: Sequence[Coverage]) -> str:
+def law_table(rows: Sequence[Coverage]) -> str:
     """A Markdown table with one line a law."""
     lines = ["| law | formula | nodes | constants | tokens | drawn | freely |", "| --- |" + " --- |" * 6]
     for row in rows:

@@ -8,23 +8,22 @@ that find a program estimates the probability of one run, which a search with sh
 Legend: r run, p point, v input variable, s slot, t term, c choice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from emlinit.finetune.routing.elites import EliteRepository
-from emlinit.finetune.routing.gumbel import GumbelConfig, adam_step, losses, schedule
-from emlinit.finetune.routing.hard_route import plan_route
-from emlinit.finetune.routing.network import Routed, RoutedEML, reached_slots
+from emlinit.finetune.routing.elites import EliteRepository, cross_over
+from emlinit.finetune.routing.gumbel import GumbelConfig, Restarts, lift, losses
+from emlinit.finetune.routing.network import Routed
 from emlinit.finetune.routing.topology import Topology
 from emlinit.generator.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
-class Visit:
+class VisitedPrograms:
     """One program of each run."""
 
     choice: Int64[Tensor, "r s t"]
@@ -37,11 +36,11 @@ class Visit:
 class IndependentRuns:
     """Where each run began, where it ended, and the best that it saw."""
 
-    start: Visit
+    start: VisitedPrograms
     """The mode of the logits that were given."""
-    end: Visit
+    end: VisitedPrograms
     """The mode of the logits after the last step."""
-    best: Visit
+    best: VisitedPrograms
     """The best of the start, the end and the programs drawn in between, one a step."""
 
 
@@ -85,111 +84,84 @@ def train_independent(
     return IndependentRuns(start, end, runs.best)
 
 
-class _OwnNoise(RoutedEML):
-    """A routed network whose copies draw from generators of their own and remember what they drew."""
+class _OwnGenerators:
+    """A generator for each run. One call a run: only so does what it draws not depend on the others."""
 
-    def __init__(self, topology: Topology, logits: Tensor, seeds: Sequence[int], steps: int) -> None:
-        super().__init__(topology, logits)
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.everyone = torch.arange(len(seeds))
-        self.drawing = self.everyone
-        self._keys = EliteRepository(topology, 1).keys
-        self._visited = torch.zeros(len(seeds), steps + 2, dtype=torch.int64)
-        self._n_visited = 0
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self._each = [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    def remember(self, choice: Int64[Tensor, "r s t"]) -> None:
-        self._visited[:, self._n_visited] = self._keys(choice)
-        self._n_visited += 1
+    def uniform(self, rows: Int64[Tensor, " k"], n: int) -> Float64[Tensor, "k n"]:
+        return self._stack(rows, lambda generator: torch.rand(n, generator=generator, dtype=torch.float64))
 
-    def seen(self, choice: Int64[Tensor, "r s t"]) -> Bool[Tensor, " r"]:
-        """Which runs drew what they visited before; they are the ones that draw next."""
-        repeated = (self._keys(choice)[:, None] == self._visited[:, : self._n_visited]).any(1)
-        self.drawing = repeated.nonzero()[:, 0] if bool(repeated.any()) else self.everyone
-        return repeated
+    def normal(self, rows: Int64[Tensor, " k"], shape: torch.Size) -> Float64[Tensor, "k s t c"]:
+        return self._stack(rows, lambda generator: torch.randn(shape, generator=generator, dtype=torch.float64))
 
-    def gumbel(self, rows: Int64[Tensor, " k"]) -> Float64[Tensor, "k s t c"]:
-        """Gumbel noise of some runs. One call a run: only so does it not depend on the others."""
-        own = [torch.empty_like(self.logits[0]).exponential_(generator=self.generators[row]) for row in rows.tolist()]
-        return -torch.stack(own).clamp_min(1e-300).log()
+    def gumbel(self, rows: Int64[Tensor, " k"], shape: torch.Size) -> Float64[Tensor, "k s t c"]:
+        empty = torch.empty(shape, dtype=torch.float64)
+        own = self._stack(rows, lambda generator: empty.clone().exponential_(generator=generator))
+        return -own.clamp_min(1e-300).log()
 
-    def _gumbel(self, scale: float | Tensor, rows: int, generator: torch.Generator | None) -> Tensor:
-        drawing, self.drawing = self.drawing, self.everyone
-        if not isinstance(scale, Tensor) and scale == 0:
-            return self.logits.new_zeros(rows, *self.logits.shape[1:])
-        return scale * self.gumbel(drawing)
+    def _stack(self, rows: Int64[Tensor, " k"], draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+        return torch.stack([draw(self._each[row]) for row in rows.tolist()])
 
 
 class _Runs:
-    """The runs' logits, ages and Adam's moments, and the best program of each."""
+    """The restarts of `gumbel` with a generator, a memory and a best program for each."""
 
     def __init__(
         self, topology: Topology, logits: Tensor, x: Tensor, y: Tensor, config: GumbelConfig, seeds: Sequence[int]
     ) -> None:
         self.topology, self.x, self.y, self.config = topology, x, y, config
-        self.net = _OwnNoise(topology, logits, seeds, config.steps)
-        self.prior = self.net.logits.detach().clone()
-        self.moments = (torch.zeros_like(self.prior), torch.zeros_like(self.prior))
-        self.age = torch.zeros(len(logits), dtype=torch.float64)
-        self.life = self._lives(self.net.everyone)
-        nowhere = torch.zeros(self.prior.shape[:3], dtype=torch.int64)
-        self.best = Visit(nowhere, torch.full((len(logits),), torch.inf, dtype=torch.float64))
+        self.random = _OwnGenerators(seeds)
+        self.restarts = Restarts(topology, logits, config)
+        prior, everyone = self.restarts.prior, torch.arange(len(logits))
+        self.restarts.begin(everyone, prior, 0.5 + self.random.uniform(everyone, 1)[:, 0])
+        self._keys = EliteRepository(topology, 1).keys
+        self._visited = torch.zeros(len(logits), config.steps + 2, dtype=torch.int64)
+        self._n_visited = 0
+        nowhere = torch.zeros(prior.shape[:3], dtype=torch.int64)
+        self.best = VisitedPrograms(nowhere, torch.full((len(logits),), torch.inf, dtype=torch.float64))
 
     @torch.no_grad()
-    def mode(self) -> Visit:
-        routed: Routed = self.net(self.x)
-        return Visit(routed.choice, losses(routed, self.y, self.y.var(correction=0), self.config)[1])
+    def mode(self) -> VisitedPrograms:
+        """The likeliest program of each run."""
+        routed: Routed = self.restarts.net(self.x)
+        return VisitedPrograms(routed.choice, losses(routed, self.y, self.y.var(correction=0), self.config)[1])
 
-    def remember(self, visit: Visit) -> None:
-        self.net.remember(visit.choice)
+    def remember(self, visit: VisitedPrograms) -> None:
+        """Note what was visited, and keep it where it is the best so far."""
+        self._visited[:, self._n_visited] = self._keys(visit.choice)
+        self._n_visited += 1
         better = visit.loss < self.best.loss
-        self.best = Visit(
+        self.best = VisitedPrograms(
             torch.where(better[:, None, None], visit.choice, self.best.choice),
             torch.where(better, visit.loss, self.best.loss),
         )
 
+    def seen(self, choice: Int64[Tensor, "r s t"]) -> Bool[Tensor, " r"]:
+        """Which runs drew what they visited before."""
+        return (self._keys(choice)[:, None] == self._visited[:, : self._n_visited]).any(1)
+
     def step(self, learning_rate: Float64[Tensor, "r 1 1 1"]) -> None:
         """Visit one program, follow its gradient, and begin anew where a life is over."""
-        config = self.config
-        temperature, noise = schedule(config, (self.age / self.life).clamp_max(1.0).view(-1, 1, 1, 1))
-        routed: Routed = self.net(
-            self.x, temperature=temperature, noise=noise, seen=self.net.seen, redraws=config.redraws
-        )
-        loss, score = losses(routed, self.y, self.y.var(correction=0), config)
-        self.remember(Visit(routed.choice, score))
-        self.net.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss.sum())
-        self.age += 1
-        adam_step(self.net.logits, self.moments, self.age, learning_rate)
-        ended = (self.age >= self.life).nonzero()[:, 0]
+        routed = self.restarts.draw(self.x, unit_noise=self._unit_noise, seen=self.seen)
+        loss, score = losses(routed, self.y, self.y.var(correction=0), self.config)
+        self.remember(VisitedPrograms(routed.choice, score))
+        ended = self.restarts.step(loss, learning_rate)
         if len(ended):
             self._begin(ended)
 
+    def _unit_noise(self, rows: Int64[Tensor, " k"]) -> Float64[Tensor, "k s t c"]:
+        return self.random.gumbel(rows, self.restarts.prior.shape[1:])
+
     def _begin(self, rows: Int64[Tensor, " k"]) -> None:
-        config, prior = self.config, self.prior[rows]
-        choice = self.best.choice[rows]
-        used = reached_slots(plan_route(self.topology, choice, candidates=False).reached)
-        lottery = torch.where(used, self._uniform(rows, self.topology.n_slots), torch.inf)
-        drawn = (lottery < config.mutation_share) | (lottery == lottery.amin(1, keepdim=True)) | ~used
+        """From the given logits, or from the run's best program, mutated."""
+        config, prior = self.config, self.restarts.prior[rows]
+        lottery = self.random.uniform(rows, self.topology.n_slots)
         allowed = self.topology.allowed[:, None]
-        sample = (prior + self.net.gumbel(rows)).masked_fill(~allowed, -torch.inf).argmax(-1)
-        mutant = torch.where(drawn[:, :, None], sample, choice)
-        lift = torch.nn.functional.one_hot(mutant, self.topology.n_choices) * config.confidence
-        from_best = self._uniform(rows, 1) < config.elite_share
-        noise = torch.stack(
-            [
-                torch.randn(prior.shape[1:], generator=self.net.generators[row], dtype=prior.dtype)
-                for row in rows.tolist()
-            ]
-        )
-        self.net.logits.data[rows] = prior + lift * from_best[:, :, None, None] + config.start_noise * noise
-        self.age[rows] = 0.0
-        self.life[rows] = self._lives(rows)
-        for moment in self.moments:
-            moment[rows] = 0.0
-
-    def _lives(self, rows: Int64[Tensor, " k"]) -> Float64[Tensor, " k"]:
-        return (self.config.lifetime * (0.5 + self._uniform(rows, 1)[:, 0])).round().clamp_min(1.0)
-
-    def _uniform(self, rows: Int64[Tensor, " k"], n: int) -> Float64[Tensor, "k n"]:
-        own = [torch.rand(n, generator=self.net.generators[row], dtype=torch.float64) for row in rows.tolist()]
-        return torch.stack(own)
+        sample = (prior + self._unit_noise(rows)).masked_fill(~allowed, -torch.inf).argmax(-1)
+        mutant, _ = cross_over(self.topology, self.best.choice[rows], sample, lottery, config.mutation_share)
+        from_best = self.random.uniform(rows, 1) < config.elite_share
+        lifted = prior + lift(self.topology, mutant, config) * from_best[:, :, None, None]
+        logits = lifted + config.start_noise * self.random.normal(rows, prior.shape[1:])
+        self.restarts.begin(rows, logits, 0.5 + self.random.uniform(rows, 1)[:, 0])

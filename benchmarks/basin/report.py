@@ -5,19 +5,17 @@ trees; how much trees differ is in the outcomes, which the file keeps tree by tr
 """
 
 import json
-import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from emlinit.benchmarks.basin.study import LEARNED, LIKELIEST, RANDOM, BasinConfig, BasinOutcome
+from emlinit.benchmarks.runner import write_results
 from emlinit.generator.errors import UserError
 from emlinit.generator.files import write_atomically
 
@@ -34,18 +32,27 @@ class BasinRow:
     """All runs from one start at one depth."""
 
     depth: int
+    """Depth of the trees."""
     start: str
+    """Name of the start, such as "learned" or "truth ± 2"."""
     runs: int
+    """Runs made, of all trees."""
     trees: int
     """Trees that were tried."""
     found: int
     """Trees that at least one run visited."""
     drawn: int
+    """Runs whose proposal was the identical function before any training; see `BasinOutcome` for this and the rest."""
     started: int
+    """Runs whose first logits had it as their mode."""
     ended: int
+    """Runs whose last logits had it as their mode."""
     visited: int
+    """Runs whose best program was it."""
     control_ended: int
+    """`ended` at learning rate 0."""
     control_visited: int
+    """`visited` at learning rate 0."""
 
 
 def wilson(successes: int, runs: int) -> tuple[float, float]:
@@ -96,19 +103,15 @@ def write_basin_results(
     folder: Path, outcomes: Sequence[BasinOutcome], config: BasinConfig, checkpoint: tuple[str, str]
 ) -> Path:
     """Write a dated JSON file with the settings, the weights' source and sha256, and every outcome; returns its path."""
-    now = datetime.now(UTC)
-    record = {
-        "study": "basin",
-        "date": now.isoformat(timespec="seconds"),
-        "settings": asdict(config),
-        "checkpoint": {"source": checkpoint[0], "sha256": checkpoint[1]},
-        "machine": {"processor": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__},
-        "rows": [asdict(row) for row in summarise(outcomes)],
-        "outcomes": [asdict(outcome) for outcome in outcomes],
-    }
-    path = folder / f"basin-{now:%Y%m%d-%H%M%S}.json"
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(record, indent=1) + "\n"))
-    return path
+    return write_results(
+        folder,
+        "basin",
+        outcomes,
+        asdict(config),
+        kind="study",
+        checkpoint={"source": checkpoint[0], "sha256": checkpoint[1]},
+        rows=[asdict(row) for row in summarise(outcomes)],
+    )
 
 
 def read_basin_results(path: Path) -> list[BasinOutcome]:

@@ -21,8 +21,8 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from emlinit.benchmarks.basin.independent_runs import Visit, train_independent
-from emlinit.benchmarks.trees.suites import SuiteProblem, is_recovered, load_suite
+from emlinit.benchmarks.basin.independent_runs import VisitedPrograms, train_independent
+from emlinit.benchmarks.trees.suites import TreeProblem, is_recovered, load_tree_suite
 from emlinit.finetune.routing.gumbel import GumbelConfig
 from emlinit.finetune.routing.network import programs_from_choices
 from emlinit.finetune.routing.start_logits import start_logits
@@ -32,7 +32,7 @@ from emlinit.generator.grammar import depth, n_kinds
 from emlinit.generator.program import Programs, programs_from_tokens, tokens_from_program
 from emlinit.model.decode import decode
 from emlinit.model.initialiser import EMLInitialiser
-from emlinit.model.propose import draw_bags
+from emlinit.model.propose import draw_bags, encode_bags
 
 RANDOM, LEARNED, LIKELIEST = "random", "learned", "likeliest"
 _DRAWS_A_RUN = 3
@@ -72,7 +72,7 @@ class BasinConfig:
             steps=100, lifetime=10, mutation_share=0.1, squash=True, correlation_weight=0.0, entropy_weight=0.0
         )
     )
-    """How a run trains."""
+    """How a run trains: short lives without the loss's correlation and entropy terms."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run.
@@ -92,13 +92,13 @@ class BasinOutcome:
     """Runs of one tree from one start, and how many of them were at the identical function."""
 
     tree: str
-    """Name of the problem."""
+    """Name of the problem in its suite."""
     depth: int
     """Depth of the true tree."""
     start: str
-    """Name of the start."""
+    """Name of the start, such as "learned" or "truth ± 2"."""
     runs: int
-    """Runs made."""
+    """Runs made of this tree from this start; the counts below are shares of them."""
     drawn: int
     """Runs whose proposal was it already, before any training (0 where nothing is proposed)."""
     started: int
@@ -118,12 +118,14 @@ class Start:
     """Where the runs of a tree begin."""
 
     name: str
+    """Such as "random" or "truth ± 2"."""
     logits: Float64[Tensor, "r s c"]
+    """The first logits of each run."""
     drawn: Bool[Tensor, " r"]
     """Whether the proposal behind the logits is the identical function."""
 
 
-def basin_problems(config: BasinConfig) -> list[SuiteProblem]:
+def basin_problems(config: BasinConfig) -> list[TreeProblem]:
     """The trees of the study, by depth.
 
     Raises:
@@ -131,7 +133,7 @@ def basin_problems(config: BasinConfig) -> list[SuiteProblem]:
     """
     if config.suite not in ("grammar", "paper"):
         raise UserError(f"the suite '{config.suite}' has no trees of known depth: use grammar or paper")
-    problems = load_suite(config.suite, config.trees)
+    problems = load_tree_suite(config.suite, config.trees)
     chosen = [p for d in config.depths for p in [q for q in problems if _depth(q) == d][: config.trees]]
     if config.trees and {_depth(p) for p in chosen} != set(config.depths):
         raise UserError(f"the suite '{config.suite}' has trees of depth 2..6 only, asked for {config.depths}")
@@ -139,7 +141,7 @@ def basin_problems(config: BasinConfig) -> list[SuiteProblem]:
 
 
 def basin_study(
-    problems: Iterable[SuiteProblem],
+    problems: Iterable[TreeProblem],
     initialiser: EMLInitialiser | None,
     config: BasinConfig,
     progress: Callable[[], object] = lambda: None,
@@ -156,7 +158,7 @@ def basin_study(
     return outcomes
 
 
-def study_tree(problem: SuiteProblem, starts: Iterable[Start], config: BasinConfig) -> list[BasinOutcome]:
+def study_tree(problem: TreeProblem, starts: Iterable[Start], config: BasinConfig) -> list[BasinOutcome]:
     """Train all starts of a tree, and their controls, in one batch."""
     starts = list(starts)
     topology = full_tree(_depth(problem), problem.x.shape[1])
@@ -205,7 +207,7 @@ def study_tree(problem: SuiteProblem, starts: Iterable[Start], config: BasinConf
     return outcomes
 
 
-def starts(problem: SuiteProblem, initialiser: EMLInitialiser | None, config: BasinConfig) -> Iterator[Start]:
+def starts(problem: TreeProblem, initialiser: EMLInitialiser | None, config: BasinConfig) -> Iterator[Start]:
     """The starts of a tree, each with `config.runs` runs."""
     levels, n, v = _depth(problem), config.runs, problem.x.shape[1]
     topology = full_tree(levels, v)
@@ -259,10 +261,8 @@ def sample_proposals(
     bags = bags.expand(n, -1)  # few points make one bag only
     vocabulary = initialiser.vocabulary
     device = next(initialiser.parameters()).device
-    padded = torch.nn.functional.pad(x, (0, vocabulary.n_variables - x.shape[1])).to(device)
-    mask = torch.arange(vocabulary.n_variables, device=device) < x.shape[1]
-    every = torch.ones(bags.shape, dtype=torch.bool, device=device)
-    latents = initialiser.eval().encoder(padded[bags], y.to(device)[bags], mask.expand(n, -1), every)
+    every = torch.ones(bags.shape, dtype=torch.bool)
+    latents, mask = encode_bags(initialiser.eval().encoder, vocabulary, x[bags], y[bags], every, device)
     decoded = decode(
         initialiser.decoder,
         vocabulary,
@@ -279,7 +279,9 @@ def sample_proposals(
     return tokens.cpu(), decoded.kind_log_probs[:, 0].cpu()
 
 
-def _identical(problem: SuiteProblem, topology: Topology, visit: Visit, tolerance: float) -> Bool[Tensor, " r"]:
+def _identical(
+    problem: TreeProblem, topology: Topology, visit: VisitedPrograms, tolerance: float
+) -> Bool[Tensor, " r"]:
     """Which runs are at the identical function: an exact fit, confirmed on fresh points."""
     found = torch.zeros(len(visit.loss), dtype=torch.bool)
     rows = (visit.loss < tolerance).nonzero()[:, 0]
@@ -289,18 +291,18 @@ def _identical(problem: SuiteProblem, topology: Topology, visit: Visit, toleranc
     return found
 
 
-def _recovered(problem: SuiteProblem, programs: Programs) -> Bool[Tensor, " r"]:
+def _recovered(problem: TreeProblem, programs: Programs) -> Bool[Tensor, " r"]:
     return torch.tensor([is_recovered(problem, programs[i : i + 1]) for i in range(len(programs))], dtype=torch.bool)
 
 
-def _depth(problem: SuiteProblem) -> int:
+def _depth(problem: TreeProblem) -> int:
     return int(problem.group.removeprefix("depth ")) if problem.group.startswith("depth ") else -1
 
 
-def _sequence(config: BasinConfig, problem: SuiteProblem, use: str) -> np.random.SeedSequence:
+def _sequence(config: BasinConfig, problem: TreeProblem, use: str) -> np.random.SeedSequence:
     """Seeds that depend on the study, the tree and what they are for, and on nothing else."""
     return np.random.SeedSequence([config.seed, *f"{problem.name}/{use}".encode()])
 
 
-def _generator(config: BasinConfig, problem: SuiteProblem, use: str) -> torch.Generator:
+def _generator(config: BasinConfig, problem: TreeProblem, use: str) -> torch.Generator:
     return torch.Generator().manual_seed(int(_sequence(config, problem, use).generate_state(1)[0]))

@@ -1,6 +1,6 @@
 """What the suites' laws are as weighted programs, and how often the random corpus draws the like of them by itself.
 
-A law counts as drawn when a random formula has its skeleton (see `generator.skeletons`), in any of the forms that the
+A law counts as drawn when a random formula has its skeleton (see `generator.corpus.skeletons`), in any of the forms that the
 simplifier knows for the law. Variables are taken to be positive, as in the corpus.
 """
 
@@ -26,7 +26,7 @@ class Coverage:
     """One law beside the corpus."""
 
     problem: LawProblem
-    """The law."""
+    """The problem whose `formula` is counted; its points are not used."""
     nodes: int
     """Different eml nodes of its program."""
     constants: int

@@ -1,8 +1,6 @@
 """The ways of searching for laws with constants that are compared: the solver, parts of it, controls, and rivals.
 
 Each gets the same points, the same time and one thread, and gives one formula.
-
-Legend: n proposal, p point, v input variable, l token position.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -11,32 +9,29 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 import torch
-from torch import Tensor
 
 from emlinit.benchmarks.laws.rivals import fit_gplearn, fit_operon, require
 from emlinit.benchmarks.laws.suites import LawProblem
+from emlinit.benchmarks.priors import FormulaPrior
 from emlinit.finetune.initialisers import load_initialisers
 from emlinit.finetune.search.weighted import WeightedSearchConfig
 from emlinit.finetune.solver import solve
-from emlinit.generator.corpus.formulas import FormulaConfig, sample_formula_programs
 from emlinit.generator.errors import UserError
 from emlinit.generator.formulas.parse import parse_formula
 from emlinit.generator.functions.cache import load_search_table
-from emlinit.generator.grammar import MAX_VARIABLES, X1, n_kinds
-from emlinit.generator.program import programs_from_tokens
+from emlinit.generator.grammar import MAX_VARIABLES
 from emlinit.model.initialiser import EMLInitialiser
-from emlinit.model.propose import Proposals
 
 Initialisers = Mapping[str, EMLInitialiser]
 
 
-def prepare(methods: Iterable[str], widths: Iterable[int]) -> Initialisers:
+def load_for_methods(methods: Iterable[str], widths: Iterable[int]) -> Initialisers:
     """Load what the methods need before the clock starts: rivals, tables for these numbers of variables, learned starts.
 
     Raises:
         UserError: unknown method, or a rival that is not installed.
     """
-    chosen = [method(name) for name in methods]
+    chosen = [law_method(name) for name in methods]
     for module in filter(None, (one.module for one in chosen)):
         require(module)
     for width in sorted({min(width, MAX_VARIABLES) for width in widths}):
@@ -46,7 +41,7 @@ def prepare(methods: Iterable[str], widths: Iterable[int]) -> Initialisers:
     return {name: load_initialisers(None, name, cpu)[name] for one in chosen for name in one.grammars}
 
 
-def method(name: str) -> "LawMethod":
+def law_method(name: str) -> "LawMethod":
     """The method of that name.
 
     Raises:
@@ -59,7 +54,7 @@ def method(name: str) -> "LawMethod":
 
 @dataclass(frozen=True)
 class LawMethod:
-    """A way of searching."""
+    """A way of searching for laws with constants, and what it needs."""
 
     description: str
     """What it does, in a few words."""
@@ -71,43 +66,6 @@ class LawMethod:
     """Whether it reads tables of small functions."""
     module: str = ""
     """Module of a rival that has to be installed."""
-
-
-class FormulaPrior:
-    """The control of the learned start: formulas drawn as in pretraining, without a look at the data.
-
-    Stands in for an `EMLInitialiser` of the weighted grammar.
-    """
-
-    def __init__(self) -> None:
-        self.source = ("the training prior", "")
-        self.revision: str | None = None
-
-    def propose(
-        self,
-        x: Tensor,
-        y: Tensor,
-        n: int,
-        *,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-        n_bags: int = 4,
-    ) -> Proposals:
-        """`n` random formulas over the variables of x, of shape (p, v); everything else is ignored."""
-        del y, temperature, n_bags
-        n_variables = x.shape[-1]
-        seed = int(torch.randint(2**31, (1,), generator=generator))
-        rng = np.random.default_rng(seed)
-        config = FormulaConfig(max_variables=min(n_variables, MAX_VARIABLES))
-        numbers, values = sample_formula_programs(n, rng, config)
-        # A formula of k variables reads x1..xk: any k of the columns, in any order.
-        columns = rng.permuted(np.tile(np.arange(n_variables), (n, 1)), axis=1)
-        renamed = X1 + np.take_along_axis(columns, (numbers - X1).clip(0, n_variables - 1), axis=1)
-        tokens = torch.from_numpy(np.where(numbers >= X1, renamed, numbers))
-        constants = torch.from_numpy(values)
-        kinds = torch.zeros(*tokens.shape, n_kinds(MAX_VARIABLES))
-        programs = programs_from_tokens(tokens, constants, n_variables)
-        return Proposals(tokens, constants, torch.zeros(n, dtype=torch.float64), kinds, programs)
 
 
 def _solver(

@@ -28,7 +28,7 @@ class Parametrised:
     expression: sympy.Expr
     """In the variables and `constants`."""
     constants: tuple[sympy.Symbol, ...]
-    """The symbols."""
+    """A symbol for each, in the order in which they stand in the formula."""
     found: tuple[float, ...]
     """The value of each in the formula as it was found."""
 
@@ -103,9 +103,9 @@ def refit(
     n, k = len(x), len(formula.constants)
 
     def values(constants: np.ndarray) -> np.ndarray:
-        """(rows of constants, p)"""
+        """Constants (r, k) -> values (r, p): all rows in one evaluation."""
         table = np.concatenate([np.tile(x, (len(constants), 1)), np.repeat(constants, n, axis=0)], axis=1)
-        return real_values(formula.expression, symbols, table).reshape(len(constants), n)
+        return values_or_nan(formula.expression, symbols, table).reshape(len(constants), n)
 
     def residuals(constants: np.ndarray) -> np.ndarray:
         return _tame(values(constants[None])[0] - y)
@@ -141,7 +141,7 @@ def _tame(values: np.ndarray, undefined: float = _HUGE) -> np.ndarray:
     return np.asarray(np.nan_to_num(values, nan=undefined).clip(-_HUGE, _HUGE))
 
 
-def real_values(expr: sympy.Expr, symbols: Sequence[sympy.Symbol], x: np.ndarray) -> np.ndarray:
+def values_or_nan(expr: sympy.Expr, symbols: Sequence[sympy.Symbol], x: np.ndarray) -> np.ndarray:
     """Values of a formula at x, float64 of shape (p,); NaN where it is undefined or not real, or cannot be computed."""
     try:
         value = np.broadcast_to(evaluate_expression(expr, symbols, x), len(x))

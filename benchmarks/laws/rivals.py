@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import sympy
 
-from emlinit.benchmarks.laws.refit import real_values
+from emlinit.benchmarks.laws.refit import values_or_nan
 from emlinit.generator.errors import UserError
 from emlinit.generator.formulas.parse import parse_formula
 
@@ -98,7 +98,7 @@ def _without_intercept(text: str, x: np.ndarray, y: np.ndarray) -> str:
     intercept, rest = formula.as_coeff_Add()
     if intercept == 0 or not rest.free_symbols:
         return text
-    values = real_values(rest, symbols, x)
+    values = values_or_nan(rest, symbols, x)
     with np.errstate(all="ignore"):
         factor = float(values @ y / (values @ values))
         losses = [np.square(form - y).mean() for form in (values + float(intercept), factor * values)]

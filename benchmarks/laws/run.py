@@ -3,26 +3,21 @@
 Every outcome is written as soon as it is there; a run that is killed keeps what it has.
 """
 
-import itertools
 import json
 import math
-import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
-from io import TextIOBase, TextIOWrapper
+from functools import partial
+from io import TextIOBase
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-
-from emlinit.benchmarks.laws.methods import LAW_METHODS, Initialisers, prepare
+from emlinit.benchmarks.laws.methods import LAW_METHODS, Initialisers, load_for_methods
 from emlinit.benchmarks.laws.scoring import score_law
-from emlinit.benchmarks.laws.suites import LawProblem, load_law_suite
+from emlinit.benchmarks.laws.suites import LAW_SUITES, LawProblem, load_law_suite
+from emlinit.benchmarks.runner import run_all
 from emlinit.generator.errors import UserError
 
 
@@ -31,19 +26,29 @@ class LawOutcome:
     """One problem at one level of noise, one method, one seed; the scores are those of `LawScore`."""
 
     suite: str
+    """One of `LAW_SUITES`."""
     noise: float
+    """Level of the noise that was added, over the standard deviation of the law's values."""
     problem: str
+    """Name of the problem in its suite."""
     method: str
+    """One of `LAW_METHODS`."""
     seed: int
+    """Of the points, the noise and the search."""
     exact: bool
+    """Whether the formula is the law as printed."""
     refitted: bool
+    """Whether it is the law, as printed or once its constants are fitted to noiseless values."""
     right_form: bool
+    """Whether it is the law but for the values of its constants."""
     accurate: bool
+    """Whether it meets at least 95 % of the fresh points to 5 % or 0.001."""
     r2: float | None
-    """None if the formula is undefined at a fresh point, or there is none."""
+    """Coefficient of determination at the fresh points; None if the formula is undefined at one, or there is none."""
     complexity: int
+    """Nodes of its shortest form that is known; 0 if there is no formula."""
     complexity_ratio: float | None
-    """None if there is no formula."""
+    """`complexity` over that of the true law; None if there is no formula."""
     seconds: float
     """Wall-clock time of the search."""
     cpu_seconds: float
@@ -51,12 +56,12 @@ class LawOutcome:
     formula: str
     """As it was found; empty if there is none."""
     failure: str = ""
-    """Why there is none."""
+    """What the method said when it found none; empty if there is a formula."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is compared."""
+class LawSettings:
+    """A comparison: each suite at each level of noise, with each method and seed."""
 
     suites: tuple[str, ...]
     """Names in `LAW_SUITES`."""
@@ -74,15 +79,22 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class _Run:
+    """One problem to be solved by one method."""
+
     problem: LawProblem
+    """With its noise, drawn from `seed`."""
     level: float
+    """The noise that was asked for: `problem.noise`, but 0 for measurements."""
     method: str
+    """One of `LAW_METHODS`."""
     seed: int
+    """Of whatever is random in the search."""
     seconds: float
+    """Most wall-clock time of the search, on one core."""
 
 
 def run_law_suites(
-    settings: Settings,
+    settings: LawSettings,
     lines: TextIOBase,
     *,
     jobs: int = 1,
@@ -94,7 +106,7 @@ def run_law_suites(
         settings: what is compared.
         lines: takes one line of JSON an outcome, at once.
         jobs: processes, each with one thread; 1 works in this one.
-        progress: called with each outcome and the number of all.
+        progress: called with each outcome, as it comes, and the number of all.
 
     Raises:
         UserError: unknown suite or method, or a rival that is not installed.
@@ -102,46 +114,30 @@ def run_law_suites(
     runs = [
         _Run(problem, level, method, seed, settings.seconds)
         for suite in settings.suites
-        for level in (settings.noise if suite != "measured" else (0.0,))
+        for level in ((0.0,) if _has_own_noise(suite) else settings.noise)
         for seed in range(settings.seeds)
         for problem in load_law_suite(suite, noise=level, seed=seed, limit=settings.limit)
         for method in settings.methods
     ]
-    outcomes = []
 
     def keep(outcome: LawOutcome) -> None:
-        outcomes.append(outcome)
         lines.write(json.dumps(asdict(outcome), allow_nan=False) + "\n")
         lines.flush()
         progress(outcome, len(runs))
 
-    prepare(settings.methods, ())  # what is missing is said before anything is started
-    start = (settings.methods, sorted({run.problem.x.shape[1] for run in runs}))
-    if jobs == 1:
-        _start(*start)
-        for run in runs:
-            keep(_solve(run))
-        return outcomes
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=start) as pool:
-        for future in as_completed([pool.submit(_solve, run) for run in runs]):
-            keep(future.result())
-    return outcomes
+    load_for_methods(settings.methods, ())  # what is missing is said before anything is started
+    load = partial(load_for_methods, settings.methods, sorted({run.problem.x.shape[1] for run in runs}))
+    return run_all(runs, _solve, load, jobs=jobs, progress=keep)
 
 
-_initialisers: Initialisers = {}  # of a worker process
+def _has_own_noise(suite: str) -> bool:
+    return suite in LAW_SUITES and LAW_SUITES[suite].own_noise
 
 
-def _start(methods: Sequence[str], widths: Sequence[int]) -> None:
-    global _initialisers
-    torch.set_num_threads(1)
-    _initialisers = prepare(methods, widths)
-
-
-def _solve(run: _Run) -> LawOutcome:
+def _solve(run: _Run, initialisers: Initialisers) -> LawOutcome:
     began, cpu_began, failure, formula = time.monotonic(), time.process_time(), "", None
     try:
-        formula = LAW_METHODS[run.method].find(run.problem, run.seconds, run.seed, _initialisers)
+        formula = LAW_METHODS[run.method].find(run.problem, run.seconds, run.seed, initialisers)
     except UserError as error:
         failure = str(error)
     seconds, cpu_seconds = time.monotonic() - began, time.process_time() - cpu_began
@@ -185,12 +181,12 @@ def read_outcomes(paths: Iterable[Path]) -> list[LawOutcome]:
     return list(outcomes.values())
 
 
-def tables(outcomes: Sequence[LawOutcome]) -> str:
+def score_tables(outcomes: Sequence[LawOutcome]) -> str:
     """One table for each suite and level of noise, one line a method."""
     parts = []
     for suite, noise in dict.fromkeys((o.suite, o.noise) for o in outcomes):
         here = [o for o in outcomes if (o.suite, o.noise) == (suite, noise)]
-        noisy = noise > 0 or suite == "measured"
+        noisy = noise > 0 or _has_own_noise(suite)
         recovery = ("right form",) if noisy else ("exact", "exact after refit")
         columns = (*recovery, "accurate", "median R2", "median size ratio", "median s", "median CPU s")
         rows = [f"| {' | '.join(('method', *columns))} |", "| --- |" + " ---: |" * len(columns)]
@@ -204,7 +200,7 @@ def tables(outcomes: Sequence[LawOutcome]) -> str:
             cells.append(_short(median(ratios), 2) if ratios else "-")
             cells += [f"{median(o.seconds for o in of):.1f}", f"{median(o.cpu_seconds for o in of):.1f}"]
             rows.append(f"| {LAW_METHODS[name].description} | {' | '.join(cells)} |")
-        title = "measured" if suite == "measured" else f"{suite}, noise {noise:g}"
+        title = suite if _has_own_noise(suite) else f"{suite}, noise {noise:g}"
         parts.append("\n".join([f"{title}:", "", *rows]))
     return "\n\n".join(parts)
 
@@ -213,7 +209,7 @@ def _short(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else "-"
 
 
-def each(outcomes: Sequence[LawOutcome]) -> str:
+def formula_lines(outcomes: Sequence[LawOutcome]) -> str:
     """One line an outcome, with the formula."""
     lines = []
     for o in outcomes:
@@ -224,19 +220,3 @@ def each(outcomes: Sequence[LawOutcome]) -> str:
             f"{' '.join(scores) or 'none'}: {what if len(what) <= 300 else what[:297] + '...'}"
         )
     return "\n".join(lines)
-
-
-@contextmanager
-def open_lines(folder: Path) -> Iterator[TextIOWrapper]:
-    """A new dated file in `folder` for `run_law_suites` to write its lines to; removed if it stays empty."""
-    folder.mkdir(parents=True, exist_ok=True)
-    now = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    for number in itertools.count():
-        path = folder / (f"laws-{now}.jsonl" if not number else f"laws-{now}-{number}.jsonl")
-        with suppress(FileExistsError), path.open("x") as lines:
-            try:
-                yield lines
-            finally:
-                if not lines.tell():
-                    path.unlink()
-            return

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 
-from emlinit.benchmarks.laws.refit import Parametrised, parametrise, real_values, refit
+from emlinit.benchmarks.laws.refit import Parametrised, parametrise, refit, values_or_nan
 from emlinit.benchmarks.laws.suites import LawProblem
 from emlinit.generator.formulas.decompile import complexity, tidy_numbers
 from emlinit.generator.formulas.simplify import shorter_forms
@@ -57,16 +57,16 @@ def score_law(formula: sympy.Expr | None, problem: LawProblem) -> LawScore:
     symbols = [sympy.Symbol(name, real=True) for name in problem.names]
     if formula is None or formula.free_symbols - set(symbols):
         return FAILED
-    predicted = real_values(formula, symbols, problem.fresh)
+    predicted = values_or_nan(formula, symbols, problem.fresh)
     r2 = _r2(predicted, problem.fresh_y)
     accurate = np.isclose(predicted, problem.fresh_y, rtol=_ACCURATE_RTOL, atol=_ACCURATE_ATOL).mean()
-    exact = is_exact(formula, symbols, problem)
+    exact = is_identical_law(formula, symbols, problem)
     fitted = _fitted(formula, symbols, problem)
     shown = formula
     if problem.noise == 0 and fitted is not None:
         tidied = _tidied(fitted, symbols, problem)
         shown = min((formula, tidied), key=complexity) if exact else tidied
-    size = complexity(shortest_form(shown, symbols, problem))
+    size = complexity(shortest_on_points(shown, symbols, problem))
     right_form = fitted is not None and (size <= problem.complexity or not _has_superfluous(fitted, symbols, problem))
     return LawScore(
         exact=exact,
@@ -79,10 +79,10 @@ def score_law(formula: sympy.Expr | None, problem: LawProblem) -> LawScore:
     )
 
 
-def is_exact(formula: sympy.Expr, symbols: Sequence[sympy.Symbol], problem: LawProblem) -> bool:
+def is_identical_law(formula: sympy.Expr, symbols: Sequence[sympy.Symbol], problem: LawProblem) -> bool:
     """Whether a formula is the law; see `LawScore.exact`."""
     for x, y in ((problem.fresh, problem.fresh_y), (problem.extended, problem.extended_y)):
-        error = np.abs(real_values(formula, symbols, x) - y)
+        error = np.abs(values_or_nan(formula, symbols, x) - y)
         allowed = np.maximum(EXACT_RTOL * np.abs(y), _FLOOR * np.sqrt(np.square(y).mean()))
         if not (error <= allowed).all():  # NaN is no less than anything
             return False
@@ -99,7 +99,7 @@ def _fitted(formula: sympy.Expr, symbols: Sequence[sympy.Symbol], problem: LawPr
     if constants is None:
         return None
     fitted = Parametrised(form.expression, form.constants, tuple(map(float, constants)))
-    return fitted if is_exact(fitted.at(fitted.found), symbols, problem) else None
+    return fitted if is_identical_law(fitted.at(fitted.found), symbols, problem) else None
 
 
 def _has_superfluous(fitted: Parametrised, symbols: Sequence[sympy.Symbol], problem: LawProblem) -> bool:
@@ -108,7 +108,7 @@ def _has_superfluous(fitted: Parametrised, symbols: Sequence[sympy.Symbol], prob
         if less.expression.has(sympy.zoo, sympy.nan, sympy.oo, -sympy.oo):
             continue
         constants = refit(less, symbols, problem.x, problem.clean)
-        if constants is not None and is_exact(less.at(constants), symbols, problem):
+        if constants is not None and is_identical_law(less.at(constants), symbols, problem):
             return True
     return False
 
@@ -119,7 +119,7 @@ def _tidied(fitted: Parametrised, symbols: Sequence[sympy.Symbol], problem: LawP
     rounded = [0.0 if abs(value) < _SAME * scale else _rounded(value) for value in fitted.found]
     for values in (rounded, fitted.found):
         form = tidy_numbers(fitted.at(values))
-        if is_exact(form, symbols, problem):
+        if is_identical_law(form, symbols, problem):
             return form
     return fitted.at(fitted.found)
 
@@ -129,7 +129,7 @@ def _rounded(value: float) -> float:
     return short if abs(short - value) <= _SAME * abs(value) else value
 
 
-def shortest_form(formula: sympy.Expr, symbols: Sequence[sympy.Symbol], problem: LawProblem) -> sympy.Expr:
+def shortest_on_points(formula: sympy.Expr, symbols: Sequence[sympy.Symbol], problem: LawProblem) -> sympy.Expr:
     """The shortest form known that has the formula's values at the fresh points: numbers are worked out, factors of 1
     dropped, and roots, powers and absolute values are simplified as those of positive variables where all points are
     positive. Formulas of more than 60 nodes are only tidied."""
@@ -144,10 +144,10 @@ def shortest_form(formula: sympy.Expr, symbols: Sequence[sympy.Symbol], problem:
     if complexity(positive) <= _LARGEST_TO_SIMPLIFY:
         forms += [tidy_numbers(form) for form in shorter_forms(positive, 1.0)]
         forms += [form.evalf() for form in forms[4:]]
-    expected = real_values(formula, symbols, problem.fresh)
+    expected = values_or_nan(formula, symbols, problem.fresh)
     for form in sorted(forms, key=complexity):
         form = form.xreplace({new: old for old, new in own.items()})
-        if np.allclose(real_values(form, symbols, problem.fresh), expected, rtol=1e-9, atol=0, equal_nan=True):
+        if np.allclose(values_or_nan(form, symbols, problem.fresh), expected, rtol=1e-9, atol=0, equal_nan=True):
             return form
     return formula
 
@@ -156,7 +156,7 @@ def _without_absolutes(formula: sympy.Expr, symbols: Sequence[sympy.Symbol], poi
     """|u| is u or -u where u has one sign at all points."""
 
     def signed(argument: sympy.Expr) -> sympy.Expr:
-        values = real_values(argument, symbols, points)
+        values = values_or_nan(argument, symbols, points)
         if (values >= 0).all():
             return argument
         return -argument if (values <= 0).all() else sympy.Abs(argument)

@@ -1,15 +1,12 @@
 """Benchmark laws with constants and noise, for the weighted grammar.
 
-    nguyen      Nguyen-1..12 (Uy et al. 2011), ranges as in DSR
-    gmeql       b1..b8 of GMEQL (arXiv 2012.06921, table 1)
-    feynman     the 52 equations of the AI-Feynman database with at most 3 variables
-    measured    real measurements with an accepted law, among them data sets of NIST with certified constants
-    formulas    frozen random formulas that are on no published list (see `generator.corpora`)
+A suite is an entry of `LAW_SUITES`: what it is, and a function that makes its problems. Published laws are facts in
+`data/NAME.json`: formulas, ranges, and the nodes of the shortest form (see `shortest_form`).
 
-All but the last are facts in `data/*.json`. Points are drawn uniformly in the ranges given there; those at which the law is
-undefined in real arithmetic are drawn again. The points depend on the problem's name and the seed only, and levels of
-noise scale one and the same noise, so that results at different levels are comparable problem by problem. Measurements
-and the training points of frozen formulas are what they are; there the seed decides the other points only.
+Points are drawn uniformly in the ranges given there; those at which the law is undefined in real arithmetic are drawn
+again. The points depend on the problem's name and the seed only, and levels of noise scale one and the same noise, so that
+results at different levels are comparable problem by problem. Measurements and the training points of frozen formulas are
+what they are; there the seed decides the other points only.
 
 Legend: p point, v input variable.
 """
@@ -17,7 +14,7 @@ Legend: p point, v input variable.
 import json
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,14 +22,14 @@ from typing import Any
 import numpy as np
 import sympy
 
+from emlinit.benchmarks.ranges import extended_ranges
 from emlinit.generator.corpus.frozen import FrozenFormula, load_formula_problems, real_values
 from emlinit.generator.errors import UserError
 from emlinit.generator.formulas.decompile import complexity
 from emlinit.generator.formulas.parse import parse_formula
 from emlinit.generator.formulas.simplify import shorter_forms
 
-LAW_SUITES = ("nguyen", "gmeql", "feynman", "measured", "formulas")
-DATA_DIR = Path(__file__).resolve().parent / "data"
+LAW_DATA_DIR = Path(__file__).resolve().parent / "data"
 N_TRAIN, N_TEST = 200, 1000
 _MOST_TRIES = 1000  # rounds of redrawing points at which a law is undefined
 Ranges = Sequence[Sequence[float]] | np.ndarray
@@ -41,7 +38,7 @@ _TRAIN, _NOISE, _FRESH, _EXTENDED = range(4)  # streams of random numbers of a p
 
 @dataclass(frozen=True, eq=False)
 class LawProblem:
-    """Data with a known law."""
+    """Data with a law that is known, in the weighted grammar."""
 
     name: str
     """Such as "nguyen-1", "I.6.2a" or "kepler"."""
@@ -62,11 +59,11 @@ class LawProblem:
     fresh: np.ndarray
     """1000 points of the training ranges that were not trained on, of shape (1000, v)."""
     fresh_y: np.ndarray
-    """The law's values there."""
+    """The law's values at `fresh`, of shape (1000,)."""
     extended: np.ndarray
     """1000 points of the extended ranges at which the law is defined."""
     extended_y: np.ndarray
-    """The law's values there."""
+    """The law's values at `extended`, of shape (1000,)."""
     complexity: int
     """Nodes of the shortest form of the law that is known (see `shortest_form`)."""
 
@@ -92,14 +89,55 @@ def load_law_suite(name: str, *, noise: float | int = 0.0, seed: int = 0, limit:
         raise UserError(f"the seed is {seed}: it must be 0 or larger")
     if limit is not None and limit < 1:
         raise UserError(f"the limit is {limit}: it must be 1 or larger")
-    if name == "measured" and noise:
-        raise UserError("the suite 'measured' has noise of its own: leave the noise at 0")
-    if name == "formulas":
-        return [_from_frozen(frozen, float(noise), seed) for frozen in load_formula_problems()[:limit]]
-    facts = json.loads((DATA_DIR / f"{name}.json").read_text())["problems"][:limit]
-    if name == "measured":
-        return [_from_measurements(fact, seed) for fact in facts]
-    return [_from_facts(name, fact, float(noise), seed) for fact in facts]
+    suite = LAW_SUITES[name]
+    if suite.own_noise and noise:
+        raise UserError(f"the suite '{name}' has noise of its own: leave the noise at 0")
+    return suite.load(name, float(noise), seed, limit)
+
+
+@dataclass(frozen=True)
+class LawSuite:
+    """Problems that are reported together, and how they are made."""
+
+    description: str
+    """What its laws are, in a line."""
+    load: Callable[[str, float, int, int | None], list[LawProblem]]
+    """Name, noise, seed, most problems -> the problems; see `load_law_suite`."""
+    own_noise: bool = False
+    """Whether its targets are measurements: no noise is added to them."""
+    published: bool = True
+    """Whether its laws stand in papers or data sets; if not, the corpus' own generator drew them."""
+
+
+def _published(name: str, noise: float, seed: int, limit: int | None) -> list[LawProblem]:
+    return [_from_facts(name, fact, noise, seed) for fact in _facts(name)[:limit]]
+
+
+def _measured(name: str, noise: float, seed: int, limit: int | None) -> list[LawProblem]:
+    del noise
+    return [_from_measurements(name, fact, seed) for fact in _facts(name)[:limit]]
+
+
+def _random(name: str, noise: float, seed: int, limit: int | None) -> list[LawProblem]:
+    return [_from_frozen(name, frozen, noise, seed) for frozen in load_formula_problems()[:limit]]
+
+
+def _facts(name: str) -> list[dict[str, Any]]:
+    """The laws of `data/NAME.json`."""
+    facts: list[dict[str, Any]] = json.loads((LAW_DATA_DIR / f"{name}.json").read_text())["problems"]
+    return facts
+
+
+LAW_SUITES: dict[str, LawSuite] = {
+    "nguyen": LawSuite("Nguyen-1..12 (Uy et al. 2011), ranges as in DSR", _published),
+    "gmeql": LawSuite("b1..b8 of GMEQL (arXiv 2012.06921, table 1)", _published),
+    "feynman": LawSuite("the 52 equations of the AI-Feynman database with at most 3 variables", _published),
+    "measured": LawSuite(
+        "measurements with an accepted law, many of them certified by NIST", _measured, own_noise=True
+    ),
+    "formulas": LawSuite("frozen random formulas that are on no published list", _random, published=False),
+}
+"""By name; the command line, its help and its tables read this."""
 
 
 def real_symbols(n_variables: int) -> list[sympy.Symbol]:
@@ -123,14 +161,14 @@ def _from_facts(suite: str, fact: dict[str, Any], noise: float, seed: int) -> La
     )
 
 
-def _from_measurements(fact: dict[str, Any], seed: int) -> LawProblem:
-    table = np.loadtxt(DATA_DIR / "measured" / f"{fact['name']}.csv", delimiter=",", skiprows=1)
+def _from_measurements(suite: str, fact: dict[str, Any], seed: int) -> LawProblem:
+    table = np.loadtxt(LAW_DATA_DIR / suite / f"{fact['name']}.csv", delimiter=",", skiprows=1)
     x, y = table[:, :-1], table[:, -1]
     symbols = real_symbols(x.shape[1])
     formula = parse_formula(fact["formula"], symbols)
     problem = _problem(
         fact["name"],
-        "measured",
+        suite,
         formula,
         x,
         real_values(formula, symbols, x),
@@ -143,21 +181,18 @@ def _from_measurements(fact: dict[str, Any], seed: int) -> LawProblem:
     return replace(problem, y=y, noise=math.nan)
 
 
-def _from_frozen(frozen: FrozenFormula, noise: float, seed: int) -> LawProblem:
+def _from_frozen(suite: str, frozen: FrozenFormula, noise: float, seed: int) -> LawProblem:
     symbols = real_symbols(frozen.x.shape[1])
     formula = parse_formula(frozen.formula, symbols)
-    low, high = frozen.x.min(0), frozen.x.max(0)
-    margin = 0.25 * (high - low)
-    outer_low = np.where(low > 0, np.maximum(low - margin, 0.5 * low), low - margin)
     return _problem(
         frozen.name,
-        "formulas",
+        suite,
         formula,
         frozen.x,
         real_values(formula, symbols, frozen.x),
         noise,
-        np.stack([low, high], 1),
-        np.stack([outer_low, high + margin], 1),
+        np.stack([frozen.x.min(0), frozen.x.max(0)], 1),
+        np.stack(extended_ranges(frozen.x), 1),
         min(complexity(formula), complexity(formula.evalf())),
         seed,
     )

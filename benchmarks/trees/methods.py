@@ -24,13 +24,13 @@ from emlinit.generator.functions.lookup import Lookup, choose_points
 
 
 @dataclass(frozen=True)
-class Method:
-    """A way of searching."""
+class TreeMethod:
+    """A way of searching for exact trees, and what it needs."""
 
     description: str
     """What it does, in a few words."""
     search: Callable[[Task], None]
-    """Does it."""
+    """Searches until the task's deadline, or until nothing is left to try, and puts what it finds into the task's pool."""
     learned: bool = True
     """Whether it needs an initialiser."""
 
@@ -103,19 +103,21 @@ _GUMBEL = replace(_SAMPLING, gumbel=True)
 _PEELING = replace(_SAMPLING, peel=True)
 _RECOMBINED = replace(_PEELING, recombine=True)
 
-METHODS: dict[str, Method] = {
-    "random": Method("Gumbel-hard training from a random start", search_random, learned=False),
-    "flat-sampling": Method("random trees of the corpus", _search(_SAMPLING, flat=True), learned=False),
-    "sampling": Method("trees from the initialiser", _search(_SAMPLING)),
-    "gumbel": Method("sampling + Gumbel-hard training", _search(replace(_GUMBEL, elites=False))),
-    "elites": Method("sampling + Gumbel-hard training + elites", _search(_GUMBEL)),
-    "flat-peeling": Method("peeling with a flat prior", _search(_PEELING, flat=True), learned=False),
-    "peeling": Method("sampling + peeling", _search(_PEELING)),
-    "flat-recombination": Method("peeling + recombination, flat prior", _search(_RECOMBINED, flat=True), learned=False),
-    "recombination": Method("sampling + peeling + recombination", _search(_RECOMBINED)),
-    "learned": Method("all of these together", _search(ExactSearchConfig())),
-    "exhaustive": Method("exhaustive: the table of small functions", search_exhaustive, learned=False),
-    "meeting": Method("meeting in the middle, no network", search_meeting, learned=False),
-    "completion": Method("initialiser + completion from the table", _search(ExactSearchConfig(), table=True)),
+TREE_METHODS: dict[str, TreeMethod] = {
+    "random": TreeMethod("Gumbel-hard training from a random start", search_random, learned=False),
+    "flat-sampling": TreeMethod("random trees of the corpus", _search(_SAMPLING, flat=True), learned=False),
+    "sampling": TreeMethod("trees from the initialiser", _search(_SAMPLING)),
+    "gumbel": TreeMethod("sampling + Gumbel-hard training", _search(replace(_GUMBEL, elites=False))),
+    "elites": TreeMethod("sampling + Gumbel-hard training + elites", _search(_GUMBEL)),
+    "flat-peeling": TreeMethod("peeling with a flat prior", _search(_PEELING, flat=True), learned=False),
+    "peeling": TreeMethod("sampling + peeling", _search(_PEELING)),
+    "flat-recombination": TreeMethod(
+        "peeling + recombination, flat prior", _search(_RECOMBINED, flat=True), learned=False
+    ),
+    "recombination": TreeMethod("sampling + peeling + recombination", _search(_RECOMBINED)),
+    "learned": TreeMethod("all of these together", _search(ExactSearchConfig())),
+    "exhaustive": TreeMethod("exhaustive: the table of small functions", search_exhaustive, learned=False),
+    "meeting": TreeMethod("meeting in the middle, no network", search_meeting, learned=False),
+    "completion": TreeMethod("initialiser + completion from the table", _search(ExactSearchConfig(), table=True)),
 }
 """By name, in the order of the printed table."""

@@ -3,23 +3,18 @@
 Legend: p point, v input variable.
 """
 
-import json
 import math
-import multiprocessing
-import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
 from statistics import median
-from typing import Any
 
 import torch
 
-from emlinit.benchmarks.trees.methods import METHODS
-from emlinit.benchmarks.trees.suites import SuiteProblem, is_recovered
+from emlinit.benchmarks.runner import run_all
+from emlinit.benchmarks.trees.methods import TREE_METHODS
+from emlinit.benchmarks.trees.suites import TreeProblem, is_recovered
 from emlinit.finetune.search.candidates import CandidatePool
 from emlinit.finetune.search.stages import Task
 from emlinit.generator.functions.cache import load_search_table
@@ -27,13 +22,17 @@ from emlinit.model.initialiser import EMLInitialiser
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TreeOutcome:
     """One problem, one method, one seed."""
 
     problem: str
+    """Name of the problem in its suite."""
     group: str
+    """Problems that the table counts together, such as "depth 3"."""
     method: str
+    """One of `TREE_METHODS`."""
     seed: int
+    """Of whatever is random in the search."""
     recovered: bool
     """Whether the best tree is the identical function."""
     seconds: float
@@ -43,30 +42,34 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class TreeRun:
     """One problem to be solved by one method with one seed."""
 
-    problem: SuiteProblem
+    problem: TreeProblem
+    """Its points and the law that is looked for."""
     method: str
+    """One of `TREE_METHODS`."""
     seed: int
+    """Of whatever is random in the search."""
     seconds: float
+    """Most wall-clock time of the search, on one core."""
 
 
-def run_one(run: Run, initialiser: EMLInitialiser | None) -> Outcome:
+def solve_tree(run: TreeRun, initialiser: EMLInitialiser | None) -> TreeOutcome:
     """Solve and score; `initialiser` is needed by the methods that say so."""
     problem, pool = run.problem, CandidatePool(len(run.problem.y))
     x, y = torch.from_numpy(problem.x), torch.from_numpy(problem.y)
     generator = torch.Generator().manual_seed(run.seed)
     began = time.monotonic()
-    METHODS[run.method].search(Task(x, y, pool, began + run.seconds, generator, initialiser))
+    TREE_METHODS[run.method].search(Task(x, y, pool, began + run.seconds, generator, initialiser))
     used = time.monotonic() - began
     recovered = pool.programs is not None and is_recovered(problem, pool.programs[pool.best(1)])
     loss = pool.best_loss if math.isfinite(pool.best_loss) else None
-    return Outcome(problem.name, problem.group, run.method, run.seed, recovered, used, loss)
+    return TreeOutcome(problem.name, problem.group, run.method, run.seed, recovered, used, loss)
 
 
-def run_suite(
-    problems: Iterable[SuiteProblem],
+def run_tree_suite(
+    problems: Iterable[TreeProblem],
     methods: Iterable[str],
     seeds: Iterable[int],
     seconds: float,
@@ -74,12 +77,12 @@ def run_suite(
     *,
     jobs: int = 1,
     progress: Callable[[], object] = lambda: None,
-) -> list[Outcome]:
+) -> list[TreeOutcome]:
     """Solve every problem with every method and seed.
 
     Args:
         problems: of a suite.
-        methods: names in `METHODS`.
+        methods: names in `TREE_METHODS`.
         seeds: of the searches.
         seconds: time of each search, on one core.
         checkpoint: source of the initialiser, loaded if a method needs one.
@@ -87,54 +90,34 @@ def run_suite(
         progress: called after each search.
     """
     seeds, methods = list(seeds), list(methods)
-    runs = [Run(p, method, seed, seconds) for p in problems for seed in seeds for method in methods]
-    source = checkpoint if any(METHODS[method].learned for method in methods) else None
-    # Tables are made before the clock starts, as a user has them from the second search on.
-    widths = sorted({run.problem.x.shape[1] for run in runs})
-    outcomes = []
-    if jobs == 1:
-        _prepare(source, widths)
-        for run in runs:
-            outcomes.append(_run(run))
-            progress()
-        return outcomes
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare, initargs=(source, widths)) as pool:
-        for outcome in pool.map(_run, runs):
-            outcomes.append(outcome)
-            progress()
-    return outcomes
+    runs = [TreeRun(p, method, seed, seconds) for p in problems for seed in seeds for method in methods]
+    source = checkpoint if any(TREE_METHODS[method].learned for method in methods) else None
+    load = partial(_load, source, sorted({run.problem.x.shape[1] for run in runs}))
+    return run_all(runs, solve_tree, load, jobs=jobs, progress=lambda _: progress())
 
 
-_initialiser: EMLInitialiser | None = None  # of a worker process
-
-
-def _prepare(source: str | None, widths: list[int]) -> None:
-    global _initialiser
-    torch.set_num_threads(1)
-    _initialiser = EMLInitialiser.load(source) if source else None
+def _load(source: str | None, widths: Sequence[int]) -> EMLInitialiser | None:
+    """The learned start, if one is needed; the tables for these numbers of variables stay in memory."""
+    initialiser = EMLInitialiser.load(source) if source else None
     for n_variables in widths:
         load_search_table(n_variables)
+    return initialiser
 
 
-def _run(run: Run) -> Outcome:
-    return run_one(run, _initialiser)
-
-
-def table(outcomes: list[Outcome], *, each: bool) -> str:
-    """Recovered runs and median seconds (of all runs): by problem with `each`, one line a problem and two columns a method;
+def recovery_table(outcomes: list[TreeOutcome], *, by_problem: bool) -> str:
+    """Recovered runs and median seconds (of all runs): with `by_problem` one line a problem and two columns a method,
     else one line a method and two columns a group."""
     methods = list(dict.fromkeys(outcome.method for outcome in outcomes))
 
-    def cell(runs: list[Outcome]) -> str:
+    def cell(runs: list[TreeOutcome]) -> str:
         return f"{sum(o.recovered for o in runs)}/{len(runs)} | {median(o.seconds for o in runs):.1f}"
 
-    def lines(first: str, columns: list[str], rows: dict[str, list[list[Outcome]]]) -> str:
+    def lines(first: str, columns: list[str], rows: dict[str, list[list[TreeOutcome]]]) -> str:
         head = [f"| {first} | " + " | ".join(f"{column} | median s" for column in columns) + " |"]
         head.append("| --- |" + " ---: | ---: |" * len(columns))
         return "\n".join(head + [f"| {name} | {' | '.join(map(cell, runs))} |" for name, runs in rows.items()])
 
-    if each:
+    if by_problem:
         problems = dict.fromkeys((o.problem, o.group) for o in outcomes)
         return lines(
             "problem",
@@ -148,25 +131,7 @@ def table(outcomes: list[Outcome], *, each: bool) -> str:
         )
     groups = list(dict.fromkeys(o.group for o in outcomes))
     by_method = {
-        METHODS[m].description: [[o for o in outcomes if (o.group, o.method) == (group, m)] for group in groups]
+        TREE_METHODS[m].description: [[o for o in outcomes if (o.group, o.method) == (group, m)] for group in groups]
         for m in methods
     }
     return lines("method", groups, by_method)
-
-
-def write_results(folder: Path, suite: str, outcomes: Sequence[Any], settings: dict[str, Any]) -> Path:
-    """Write a dated JSON file with the settings, the machine and every outcome, a dataclass; returns its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    now = datetime.now(UTC)
-    path = folder / f"{suite}-{now:%Y%m%d-%H%M%S}.json"
-    record = {
-        "suite": suite,
-        "date": now.isoformat(timespec="seconds"),
-        "settings": settings,
-        "machine": {"processor": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__},
-        "outcomes": [asdict(outcome) for outcome in outcomes],
-    }
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    temporary.replace(path)
-    return path

@@ -111,11 +111,33 @@ def mutate(
     Returns:
         The new choices and the slots drawn anew. Slots that come into use through a new choice are always drawn.
     """
-    used = reached_slots(plan_route(topology, choice, candidates=False).reached)
-    lottery = torch.rand(used.shape, generator=generator, dtype=torch.float64).to(choice.device)
-    lottery = torch.where(used, lottery, torch.inf)
-    drawn = (lottery < share) | (lottery == lottery.amin(1, keepdim=True)) | ~used
+    lottery = torch.rand(choice.shape[:2], generator=generator, dtype=torch.float64)
     prior = prior.masked_fill(~topology.allowed[:, None], -torch.inf)
     flat = prior.softmax(-1).flatten(0, -2).cpu()
-    sample = torch.multinomial(flat, 1, generator=generator).view(prior.shape[:-1]).to(choice.device)
+    sample = torch.multinomial(flat, 1, generator=generator).view(prior.shape[:-1])
+    return cross_over(topology, choice, sample.to(choice.device), lottery.to(choice.device), share)
+
+
+def cross_over(
+    topology: Topology,
+    choice: Int64[Tensor, "r s t"],
+    sample: Int64[Tensor, "r s t"],
+    lottery: Float64[Tensor, "r s"],
+    share: float,
+) -> tuple[Int64[Tensor, "r s t"], Bool[Tensor, "r s"]]:
+    """Programs with some of their slots taken from a sample; the random part of `mutate` is given.
+
+    Args:
+        topology: the allowed sources.
+        choice: the programs.
+        sample: choices to take.
+        lottery: a number in 0..1 for each slot; of the slots in use those below `share` are taken, and the lowest.
+        share: probability of a slot in use to be taken.
+
+    Returns:
+        The new choices and the slots taken from the sample, among them all that were not in use.
+    """
+    used = reached_slots(plan_route(topology, choice, candidates=False).reached)
+    lottery = torch.where(used, lottery, torch.inf)
+    drawn = (lottery < share) | (lottery == lottery.amin(1, keepdim=True)) | ~used
     return torch.where(drawn[:, :, None], sample, choice), drawn

@@ -13,10 +13,11 @@ Legend: r restart, p point, v input variable, s slot, t term, c choice.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from emlinit.finetune.routing.elites import EliteRepository, mutate
@@ -188,72 +189,121 @@ def adam_step(
     parameter.data.sub_(learning_rate * update)
 
 
-class _Search:
-    """The restarts: their network, their ages, Adam's moments, and the elites that new lives begin from."""
+def lift(topology: Topology, choice: Int64[Tensor, "r s t"], config: GumbelConfig) -> Float[Tensor, "r s t c"]:
+    """What a program that a life begins from adds to the prior's logits: `confidence` at each of its choices."""
+    return torch.nn.functional.one_hot(choice, topology.n_choices) * config.confidence
 
-    def __init__(self, topology: Topology, logits: Tensor, config: GumbelConfig, generator: torch.Generator) -> None:
-        self.topology, self.config, self.generator = topology.to("cpu"), config, generator
+
+class Restarts:
+    """Restarts in training: their network, their ages and Adam's moments.
+
+    What is remembered, and what is random in the beginning of a life, belongs to whoever trains them.
+    """
+
+    def __init__(self, topology: Topology, logits: Tensor, config: GumbelConfig) -> None:
+        """At age 0, at the given logits without noise, in a life of one step: `begin` gives the length."""
+        self.config = config
         self.net = RoutedEML(topology, logits)
-        self.prior = self.net.logits.detach().clone()
-        self.fresh = [parameter.detach().clone() for parameter in self.net.parameters()]
-        self.elites = EliteRepository(self.topology, config.capacity)
-        self.seen = None if topology.weighted else self.elites.knows
-        r = len(self.prior)
-        self.age = torch.zeros(r, dtype=torch.float64)
-        self.life = torch.ones(r, dtype=torch.float64)
-        self.moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self.net.parameters()]
-        self._begin(torch.ones(r, dtype=torch.bool))
+        self.prior: Float64[Tensor, "r s t c"] = self.net.logits.detach().clone()
+        """The logits that were given."""
+        self.age: Float64[Tensor, " r"] = torch.zeros(len(logits), dtype=torch.float64)
+        """Steps of the present life."""
+        self.life: Float64[Tensor, " r"] = torch.ones(len(logits), dtype=torch.float64)
+        """Steps at which it ends."""
+        self._fresh = [parameter.detach().clone() for parameter in self.net.parameters()]
+        self._moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self.net.parameters()]
 
-    def draw(self, x: Float64[Tensor, "p v"]) -> Routed:
-        """One hard program a restart, at its own temperature and noise."""
+    def draw(
+        self,
+        x: Float64[Tensor, "p v"],
+        *,
+        generator: torch.Generator | None = None,
+        unit_noise: Callable[[Tensor], Tensor] | None = None,
+        seen: Callable[[Tensor], Tensor] | None = None,
+    ) -> Routed:
+        """One hard program a restart, at its own temperature and noise; see `RoutedEML.forward`."""
         share = (self.age / self.life).clamp_max(1.0).view(-1, 1, 1, 1).to(x.device)
         temperature, noise = schedule(self.config, share)
         routed: Routed = self.net(
             x,
             temperature=temperature,
             noise=noise,
-            generator=self.generator,
-            seen=self.seen,
+            generator=generator,
+            unit_noise=unit_noise,
+            seen=seen,
             redraws=self.config.redraws,
         )
         return routed
 
-    def step(self, loss: Float64[Tensor, " r"]) -> None:
-        """One step of Adam, then a new life for the restarts at their end."""
+    def step(self, loss: Float64[Tensor, " r"], learning_rate: float | Tensor) -> Int64[Tensor, " k"]:
+        """One step of Adam; returns the restarts whose life is over (see `adam_step` for the learning rate)."""
         self.net.zero_grad(set_to_none=True)
         torch.autograd.backward(loss.sum())
         self.age += 1
-        for parameter, moments in zip(self.net.parameters(), self.moments, strict=True):
-            adam_step(parameter, moments, self.age, self.config.learning_rate)
-        ended = self.age >= self.life
-        if bool(ended.any()):
+        for parameter, moments in zip(self.net.parameters(), self._moments, strict=True):
+            adam_step(parameter, moments, self.age, learning_rate)
+        return (self.age >= self.life).nonzero()[:, 0]
+
+    def begin(
+        self, rows: Int64[Tensor, " k"], logits: Float64[Tensor, "k s t c"], length: Float64[Tensor, " k"]
+    ) -> None:
+        """New lives, from weights as they were at first.
+
+        Args:
+            rows: the restarts.
+            logits: what they begin at.
+            length: of each life, over the mean length: uniform between 0.5 and 1.5.
+        """
+        for parameter, fresh in zip(self.net.parameters(), self._fresh, strict=True):
+            parameter.data[rows] = fresh[rows]
+        self.net.logits.data[rows] = logits
+        self.age[rows] = 0.0
+        self.life[rows] = (self.config.lifetime * length).round().clamp_min(1.0)
+        for first, second in self._moments:
+            first[rows], second[rows] = 0.0, 0.0
+
+
+class _Search:
+    """Restarts that share one generator and the elites that new lives begin from."""
+
+    def __init__(self, topology: Topology, logits: Tensor, config: GumbelConfig, generator: torch.Generator) -> None:
+        self.topology, self.config, self.generator = topology.to("cpu"), config, generator
+        self.restarts = Restarts(topology, logits, config)
+        self.net = self.restarts.net
+        self.elites = EliteRepository(self.topology, config.capacity)
+        self.seen = None if topology.weighted else self.elites.knows
+        self._begin(torch.arange(len(logits)))
+
+    def draw(self, x: Float64[Tensor, "p v"]) -> Routed:
+        """One hard program a restart."""
+        return self.restarts.draw(x, generator=self.generator, seen=self.seen)
+
+    def step(self, loss: Float64[Tensor, " r"]) -> None:
+        """One step of Adam, then a new life for the restarts at their end."""
+        ended = self.restarts.step(loss, self.config.learning_rate)
+        if len(ended):
             self._begin(ended)
 
-    def _begin(self, which: Bool[Tensor, " r"]) -> None:
-        rows = which.nonzero()[:, 0]
+    def _begin(self, rows: Int64[Tensor, " k"]) -> None:
         config, generator = self.config, self.generator
-        for parameter, fresh in zip(self.net.parameters(), self.fresh, strict=True):
-            parameter.data[rows] = fresh[rows]
-        from_elite = rows[torch.rand(len(rows), generator=generator) < config.elite_share]
-        if len(self.elites) and len(from_elite):
-            picked = self.elites.pick(len(from_elite), generator)
-            choice, drawn = mutate(
-                self.topology,
-                self.elites.choice[picked],
-                self.prior[from_elite].cpu(),
-                config.mutation_share,
-                generator,
-            )
-            lift = torch.nn.functional.one_hot(choice, self.topology.n_choices) * config.confidence
-            self.net.logits.data[from_elite] += lift.to(self.prior.device)
-            for numbers, kept in ((self.net.weight, self.elites.weight), (self.net.bias, self.elites.bias)):
-                if numbers is not None and kept is not None:
-                    old = numbers.data[from_elite].cpu()
-                    mask = drawn.view(*drawn.shape, *([1] * (old.ndim - 2)))
-                    numbers.data[from_elite] = torch.where(mask, old, kept[picked]).to(numbers.device)
-        noise = torch.randn(len(rows), *self.net.logits.shape[1:], generator=generator, dtype=torch.float64)
-        self.net.logits.data[rows] += config.start_noise * noise.to(self.prior.device)
-        self.age[rows] = 0.0
-        self.life[rows] = (config.lifetime * (0.5 + torch.rand(len(rows), generator=generator).double())).round()
-        for first, second in self.moments:
-            first[rows], second[rows] = 0.0, 0.0
+        logits = self.restarts.prior[rows]
+        from_elite = torch.rand(len(rows), generator=generator) < config.elite_share
+        picked = drawn = None
+        if len(self.elites) and bool(from_elite.any()):
+            picked = self.elites.pick(int(from_elite.sum()), generator)
+            prior = logits[from_elite].cpu()
+            choice, drawn = mutate(self.topology, self.elites.choice[picked], prior, config.mutation_share, generator)
+            logits[from_elite] += lift(self.topology, choice, config).to(logits.device)
+        noise = torch.randn(logits.shape, generator=generator, dtype=torch.float64)
+        logits += config.start_noise * noise.to(logits.device)
+        self.restarts.begin(rows, logits, 0.5 + torch.rand(len(rows), generator=generator).double())
+        if picked is not None and drawn is not None:
+            self._keep_numbers(rows[from_elite], picked, drawn)
+
+    def _keep_numbers(self, rows: Int64[Tensor, " k"], picked: Int64[Tensor, " k"], drawn: Bool[Tensor, "k s"]) -> None:
+        """The weights and constants of the elites picked, at the slots that were not drawn anew."""
+        for numbers, kept in ((self.net.weight, self.elites.weight), (self.net.bias, self.elites.bias)):
+            if numbers is not None and kept is not None:
+                old = numbers.data[rows].cpu()
+                mask = drawn.view(*drawn.shape, *([1] * (old.ndim - 2)))
+                numbers.data[rows] = torch.where(mask, old, kept[picked]).to(numbers.device)

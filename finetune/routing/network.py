@@ -86,6 +86,7 @@ class RoutedEML(nn.Module):
         temperature: float | Tensor = 1.0,
         noise: float | Tensor = 0.0,
         generator: torch.Generator | None = None,
+        unit_noise: Callable[[Tensor], Tensor] | None = None,
         seen: Callable[[Tensor], Tensor] | None = None,
         redraws: int = 3,
     ) -> Routed:
@@ -96,12 +97,15 @@ class RoutedEML(nn.Module):
             temperature: of the softmax that gradients flow through; a tensor (r, 1, 1, 1) sets it for each restart.
             noise: scale of the Gumbel noise on the logits, likewise; 1 samples from softmax(logits), 0 is its mode.
             generator: for the noise (on the CPU).
+            unit_noise: gives standard Gumbel noise, float64 (k, s, t, c), to the restarts of numbers (k,), in place of
+                `generator`: restarts that must not depend on one another draw it from generators of their own.
             seen: tells which canonical choices (r, s, t) are known already, as bool (r,); those restarts draw again,
                 each time with more noise.
             redraws: how often at most.
         """
         logits = self.logits.masked_fill(~self.topology.allowed[:, None], -torch.inf)
-        gumbel = self._gumbel(noise, len(logits), generator)
+        draw = unit_noise or (lambda rows: self._unit_noise(len(rows), generator))
+        gumbel = self._scaled(noise, torch.arange(len(logits)), draw)
         choice = (logits.detach() + gumbel).argmax(-1)
         for attempt in range(redraws if seen is not None else 0):
             assert seen is not None
@@ -109,7 +113,7 @@ class RoutedEML(nn.Module):
             if not len(rows):
                 break
             scale = (noise[rows] if isinstance(noise, Tensor) else noise) * (1.0 + 0.5 * (attempt + 1))
-            gumbel[rows] = self._gumbel(scale, len(rows), generator)
+            gumbel[rows] = self._scaled(scale, rows, draw)
             choice[rows] = (logits.detach()[rows] + gumbel[rows]).argmax(-1)
         plan = plan_route(self.topology, choice)
         soft = ((logits + gumbel) / temperature).softmax(-1)
@@ -123,11 +127,14 @@ class RoutedEML(nn.Module):
         slots = reached_slots(plan_route(self.topology, choice, candidates=False).reached)
         return torch.where(slots[:, :, None], choice, 0)
 
-    def _gumbel(self, scale: float | Tensor, rows: int, generator: torch.Generator | None) -> Tensor:
-        if not isinstance(scale, Tensor) and scale == 0:
-            return self.logits.new_zeros(rows, *self.logits.shape[1:])
-        uniform = torch.rand(rows, *self.logits.shape[1:], generator=generator, dtype=torch.float64)
-        return -scale * (-uniform.clamp(1e-300, 1 - 1e-16).log()).log().to(self.logits.device)
+    def _scaled(self, scale: float | Tensor, rows: Int64[Tensor, " k"], draw: Callable[[Tensor], Tensor]) -> Tensor:
+        if not isinstance(scale, Tensor) and scale == 0:  # nothing is drawn
+            return self.logits.new_zeros(len(rows), *self.logits.shape[1:])
+        return scale * draw(rows)
+
+    def _unit_noise(self, n_rows: int, generator: torch.Generator | None) -> Float64[Tensor, "k s t c"]:
+        uniform = torch.rand(n_rows, *self.logits.shape[1:], generator=generator, dtype=torch.float64)
+        return -(-uniform.clamp(1e-300, 1 - 1e-16).log()).log().to(self.logits.device)
 
     def programs(self, choice: Int64[Tensor, "r s t"]) -> Programs:
         """The hard programs of some choices, one a restart, with the present weights."""

@@ -21,7 +21,7 @@ from emlinit.benchmarks.basin.study import (
     starts,
     study_tree,
 )
-from emlinit.benchmarks.trees.suites import SuiteProblem
+from emlinit.benchmarks.trees.suites import TreeProblem
 from emlinit.finetune.routing.gumbel import GumbelConfig
 from emlinit.finetune.routing.topology import full_tree, program
 from emlinit.generator.errors import UserError
@@ -34,11 +34,11 @@ UNTRAINED = InitialiserConfig(d_model=16, n_heads=2, n_inducing=2, n_latents=2, 
 
 
 @pytest.fixture(scope="module")
-def problems() -> dict[int, SuiteProblem]:
+def problems() -> dict[int, TreeProblem]:
     return {int(p.group[-1]): p for p in basin_problems(BasinConfig(trees=1))}
 
 
-def test_a_run_does_not_depend_on_the_others(problems: dict[int, SuiteProblem]) -> None:
+def test_a_run_does_not_depend_on_the_others(problems: dict[int, TreeProblem]) -> None:
     problem = problems[3]
     x, y = torch.from_numpy(problem.x), torch.from_numpy(problem.y)
     topology = full_tree(3, x.shape[1])
@@ -59,7 +59,7 @@ def test_a_run_does_not_depend_on_the_others(problems: dict[int, SuiteProblem]) 
 
 
 def test_no_program_is_visited_twice_as_long_as_draws_are_left(
-    problems: dict[int, SuiteProblem], monkeypatch: pytest.MonkeyPatch
+    problems: dict[int, TreeProblem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem = problems[3]
     x, y = torch.from_numpy(problem.x), torch.from_numpy(problem.y)
@@ -68,7 +68,7 @@ def test_no_program_is_visited_twice_as_long_as_draws_are_left(
     visited = []
     remember = independent_runs._Runs.remember
 
-    def spy(self: independent_runs._Runs, visit: independent_runs.Visit) -> None:
+    def spy(self: independent_runs._Runs, visit: independent_runs.VisitedPrograms) -> None:
         visited.append(visit.choice)
         remember(self, visit)
 
@@ -83,7 +83,7 @@ def test_no_program_is_visited_twice_as_long_as_draws_are_left(
     assert (result.best.loss <= result.end.loss).all()
 
 
-def test_without_gradient_and_lives_the_logits_stay(problems: dict[int, SuiteProblem]) -> None:
+def test_without_gradient_and_lives_the_logits_stay(problems: dict[int, TreeProblem]) -> None:
     problem = problems[3]
     x, y = torch.from_numpy(problem.x), torch.from_numpy(problem.y)
     topology = full_tree(3, x.shape[1])
@@ -97,7 +97,7 @@ def test_without_gradient_and_lives_the_logits_stay(problems: dict[int, SuitePro
 
 
 @pytest.mark.parametrize("level", [2, 3, 4])
-def test_the_true_tree_is_found_and_kept_in_every_run(problems: dict[int, SuiteProblem], level: int) -> None:
+def test_the_true_tree_is_found_and_kept_in_every_run(problems: dict[int, TreeProblem], level: int) -> None:
     config = replace(SMALL, runs=6, noise_levels=(0.0,))
     _, truth = study_tree(problems[level], starts(problems[level], None, config), config)
     assert truth.start == "truth ± 0"
@@ -121,7 +121,7 @@ def test_a_study_repeats_itself_and_its_counts_are_ordered() -> None:
     assert sum(row.visited for row in rows) == sum(o.visited for o in outcomes) > 6
 
 
-def test_proposals_are_independent_draws(problems: dict[int, SuiteProblem]) -> None:
+def test_proposals_are_independent_draws(problems: dict[int, TreeProblem]) -> None:
     initialiser = EMLInitialiser(UNTRAINED)
     x, y = torch.from_numpy(problems[2].x), torch.from_numpy(problems[2].y)
     tokens, kinds = sample_proposals(initialiser, x, y, 200, generator=_generator())
@@ -136,7 +136,7 @@ def test_proposals_are_independent_draws(problems: dict[int, SuiteProblem]) -> N
 
 
 def test_proposals_that_do_not_fit_leave_a_flat_start(
-    problems: dict[int, SuiteProblem], monkeypatch: pytest.MonkeyPatch
+    problems: dict[int, TreeProblem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     initialiser = EMLInitialiser(UNTRAINED)
     assert any(bool(start.logits.any()) for start in list(starts(problems[3], initialiser, SMALL))[1:3])

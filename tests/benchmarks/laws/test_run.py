@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from emlinit.benchmarks.laws.methods import LAW_METHODS, FormulaPrior, LawMethod, prepare
+from emlinit.benchmarks.laws.methods import LAW_METHODS, LawMethod, load_for_methods
 from emlinit.benchmarks.laws.run import (
     LawOutcome,
-    Settings,
-    each,
-    open_lines,
+    LawSettings,
+    formula_lines,
     read_outcomes,
     run_law_suites,
-    tables,
+    score_tables,
 )
-from emlinit.benchmarks.trees.run import write_results
+from emlinit.benchmarks.priors import FormulaPrior
+from emlinit.benchmarks.runner import open_lines, write_results
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import PAD, X1, is_complete
 
@@ -38,9 +38,9 @@ def oracle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_outcomes_are_written_at_once_and_counted(oracle: None, tmp_path: Path) -> None:
-    settings = Settings(("nguyen",), ("oracle",), noise=(0.0, 0.1), limit=2)
+    settings = LawSettings(("nguyen",), ("oracle",), noise=(0.0, 0.1), limit=2)
     seen: list[tuple[str, int]] = []
-    with open_lines(tmp_path) as lines:
+    with open_lines(tmp_path, "laws") as lines:
         name = Path(lines.name)
 
         def watch(outcome: LawOutcome, total: int) -> None:
@@ -53,13 +53,13 @@ def test_outcomes_are_written_at_once_and_counted(oracle: None, tmp_path: Path) 
     assert [o.right_form for o in outcomes] == [True, False, True, False]
     assert outcomes[1].failure == "nothing found"
     assert outcomes[1].r2 is None
-    text = tables(outcomes)
+    text = score_tables(outcomes)
     assert "nguyen, noise 0:" in text
     assert "| the oracle | 1/2 | 1/2 | 1/2 | - | 1.00 |" in text
     assert "nguyen, noise 0.1:" in text
     assert "| the oracle | 1/2 | 1/2 | - | 1.00 |" in text
-    assert "nguyen nguyen-1 noise 0 seed 0 oracle" in each(outcomes)
-    assert "nothing found" in each(outcomes)
+    assert "nguyen nguyen-1 noise 0 seed 0 oracle" in formula_lines(outcomes)
+    assert "nothing found" in formula_lines(outcomes)
     # finished and unfinished files are read alike
     path = write_results(tmp_path, "laws", outcomes, {"seconds": "1"})
     assert read_outcomes([path]) == outcomes
@@ -81,21 +81,9 @@ def test_of_results_from_several_files_the_later_stays(tmp_path: Path) -> None:
             read_outcomes([tmp_path / bad])
 
 
-def test_files_of_lines_do_not_overwrite_each_other(tmp_path: Path) -> None:
-    names = set()
-    for _ in range(3):
-        with open_lines(tmp_path / "new") as lines:
-            names.add(lines.name)
-            lines.write("{}\n")
-    assert len(names) == len(list((tmp_path / "new").iterdir())) == 3
-    with pytest.raises(UserError), open_lines(tmp_path / "empty"):
-        raise UserError("nothing was searched")
-    assert not list((tmp_path / "empty").iterdir())
-
-
 def test_the_solver_its_parts_and_the_control_are_run_and_scored() -> None:
     methods = ("emlinit", "no-network", "network", "prior")
-    outcomes = run_law_suites(Settings(("nguyen",), methods, seconds=2.0, limit=1), io.StringIO())
+    outcomes = run_law_suites(LawSettings(("nguyen",), methods, seconds=2.0, limit=1), io.StringIO())
     assert [(o.problem, o.method) for o in outcomes] == [("nguyen-1", name) for name in methods]
     for outcome in outcomes:
         assert outcome.formula
@@ -110,10 +98,10 @@ def test_a_missing_rival_is_said_before_anything_is_searched(monkeypatch: pytest
     monkeypatch.setitem(LAW_METHODS, "absent", LawMethod("absent", LAW_METHODS["operon"].find, module="no_such_rival"))
     lines = io.StringIO()
     with pytest.raises(UserError, match="no_such_rival cannot be imported"):
-        run_law_suites(Settings(("nguyen",), ("no-network", "absent"), limit=1), lines)
+        run_law_suites(LawSettings(("nguyen",), ("no-network", "absent"), limit=1), lines)
     assert not lines.getvalue()
     with pytest.raises(UserError, match="unknown method 'nope'"):
-        prepare(["nope"], [1])
+        load_for_methods(["nope"], [1])
 
 
 def test_the_prior_draws_any_columns_and_does_not_look() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sympy
 
-from emlinit.benchmarks.laws.refit import parametrise, real_values, refit
+from emlinit.benchmarks.laws.refit import parametrise, refit, values_or_nan
 from emlinit.benchmarks.laws.scoring import FAILED, LawScore, score_law
 from emlinit.benchmarks.laws.suites import LawProblem, load_law_suite
 from emlinit.generator.formulas.decompile import complexity
@@ -19,7 +19,7 @@ def problem(text: str, noise: float = 0.0) -> LawProblem:
     """A law of x1 and x2 between 0.5 and 3."""
     formula, rng = parse_formula(text, X), np.random.default_rng(0)
     x, fresh, extended = (rng.uniform(0.5, high, (n, 2)) for n, high in ((100, 3.0), (300, 3.0), (300, 4.0)))
-    clean, fresh_y, extended_y = (real_values(formula, X, points) for points in (x, fresh, extended))
+    clean, fresh_y, extended_y = (values_or_nan(formula, X, points) for points in (x, fresh, extended))
     y = clean + noise * clean.std() * rng.standard_normal(len(x))
     return LawProblem(
         "p", "s", formula, ("x1", "x2"), x, y, clean, noise, fresh, fresh_y, extended, extended_y, complexity(formula)

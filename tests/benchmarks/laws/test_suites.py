@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from emlinit.benchmarks.laws.suites import DATA_DIR, LawProblem, load_law_suite, real_symbols, shortest_form
+from emlinit.benchmarks.laws.suites import LAW_DATA_DIR, LawProblem, load_law_suite, real_symbols, shortest_form
 from emlinit.generator.corpus.frozen import (
     FORMULA_SIZES,
     FORMULAS_FILE,
@@ -131,7 +131,7 @@ def test_wrong_requests_are_refused() -> None:
 
 def test_nists_measurements_have_the_certified_residuals() -> None:
     """The sum of squares of the residuals is certified to 11 digits: a single wrong digit of the data would show."""
-    facts = {fact["name"]: fact for fact in json.loads((DATA_DIR / "measured.json").read_text())["problems"]}
+    facts = {fact["name"]: fact for fact in json.loads((LAW_DATA_DIR / "measured.json").read_text())["problems"]}
     problems = {p.name: p for p in load_law_suite("measured")}
     certified = [name for name, fact in facts.items() if "certified_rss" in fact]
     assert len(certified) == 7
