@@ -55,6 +55,25 @@ def test_law_comes_back_to_rounding_from_starts_within_30_percent(name: str, x: 
     assert error.abs().max() / y.std() < 1e-8
 
 
+@pytest.mark.parametrize(
+    ("text", "start", "truth"),
+    [
+        ("w:1.0 eml w:1.0 eml w:{} x1 1 1", -4.0, -0.4),
+        ("j:-1.2 eml j:{} x1 1", 1.0, 1.5),
+    ],
+)
+def test_a_step_that_fails_is_tried_again_with_more_damping(
+    text: str, start: float, truth: float, x: torch.Tensor
+) -> None:
+    """From these starts the first step is too long, and would be again and again with the damping it had."""
+    y = evaluate(program(text.format(truth)), x).value[0]
+    first = fit_constants(program(text.format(start)), x, y, config=FitConfig(steps=1))
+    start_only = fit_constants(program(text.format(start)), x, y, config=FitConfig(steps=0))
+    assert first.mse == start_only.mse
+    fit = fit_constants(program(text.format(start)), x, y)
+    assert fit.mse.sqrt() / y.std() < EXACT
+
+
 def test_batch_of_different_programs_equals_loop(x: torch.Tensor) -> None:
     generator = torch.Generator().manual_seed(1)
     batch = Programs.cat([perturbed(program(text), 2, 0.3, generator) for text, _ in LAWS.values()])

@@ -1,5 +1,7 @@
 """The front and the choice: nothing on the front is dominated, and the choice follows the data, not the noise."""
 
+import math
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,6 +51,27 @@ def test_overfit_law_is_refused_by_validation() -> None:
     assert shortest_description(complexity, n_free, train, validation, 20, 20, 1.0) == 0
     assert shortest_description(complexity, n_free, train, double([1e-2, torch.inf]), 20, 20, 1.0) == 0
     assert shortest_description(complexity, n_free, train, double([0.0, 0.0]), 20, 0, 1.0) == 1
+
+
+def test_what_fits_well_where_it_was_fitted_is_refused_where_it_fails() -> None:
+    """All points taken together, the second law is the shorter description by hundreds of nats; the validation points alone
+    say that it was fitted to the noise."""
+    complexity, n_free = torch.tensor([5, 9]), torch.tensor([2, 6])
+    train = double([1e-2, 1e-4])
+    n_train, n_validation = 1600, 400
+    for worse, chosen in ((2.0, 0), (1.2, 1)):  # beyond the window of exp(6 / 20) = 1.35, and within it
+        validation = double([1e-2, worse * 1e-2])
+        together = (n_train * train + n_validation * validation) / (n_train + n_validation)
+        lengths = description_length(together, complexity, n_free, n_train + n_validation, 1.0)
+        assert lengths[1] < lengths[0] - 100
+        assert shortest_description(complexity, n_free, train, validation, n_train, n_validation, 1.0) == chosen
+
+
+def test_four_nodes_more_must_save_more_than_some_nats() -> None:
+    complexity, n_free = torch.tensor([5, 9]), torch.tensor([1, 1])
+    for nats, chosen in ((3.0, 0), (4.5, 0), (8.0, 1)):
+        mse = double([1e-2, 1e-2 * math.exp(-nats / 50)])  # of 100 points
+        assert shortest_description(complexity, n_free, mse, mse, 100, 0, 1.0) == chosen
 
 
 def test_description_grows_with_everything_that_costs() -> None:

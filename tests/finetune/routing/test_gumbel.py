@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from emlinit.finetune.routing.elites import EliteRepository, mutate
-from emlinit.finetune.routing.gumbel import GumbelConfig, train_gumbel_hard
+from emlinit.finetune.routing.gumbel import GumbelConfig, losses, train_gumbel_hard
 from emlinit.finetune.routing.hard_route import plan_route
-from emlinit.finetune.routing.network import RoutedEML, programs_from_choices, reached_slots
+from emlinit.finetune.routing.network import Routed, RoutedEML, programs_from_choices, reached_slots
 from emlinit.finetune.routing.start_logits import start_logits, token_slots
 from emlinit.finetune.routing.topology import full_tree, program
 from emlinit.generator.errors import UserError
@@ -75,6 +75,55 @@ def test_result_is_distinct_sorted_honest_and_repeatable() -> None:
     mse = (evaluation.value - y).square().mean(1) / y.var(correction=0)
     torch.testing.assert_close(result.loss[whole], mse[whole], rtol=1e-7, atol=1e-12)
     assert whole.sum() > 10
+
+
+def _routed(value: torch.Tensor, probability: torch.Tensor) -> Routed:
+    """What a forward pass with these values (r, p) and choice probabilities (r, s, t, c) would return."""
+    r, s, t, _ = probability.shape
+    return Routed(
+        value=value,
+        valid=torch.ones(value.shape, dtype=torch.bool),
+        choice=torch.zeros(r, s, t, dtype=torch.int64),
+        probability=probability,
+        reached=torch.ones(r, s, dtype=torch.bool),
+    )
+
+
+def test_the_loss_is_the_sum_of_its_three_terms() -> None:
+    generator = torch.Generator().manual_seed(3)
+    y = torch.randn(50, generator=generator, dtype=torch.float64)
+    value = 0.5 * y + torch.randn(4, 50, generator=generator, dtype=torch.float64)
+    probability = torch.rand(4, 3, 1, 5, generator=generator, dtype=torch.float64)
+    probability = probability / probability.sum(-1, keepdim=True)
+    config = GumbelConfig(correlation_weight=0.7, entropy_weight=0.3)
+    loss, score = losses(_routed(value, probability), y, y.var(correction=0), config)
+    mse = (value - y).square().mean(1) / y.var(correction=0)
+    correlation = torch.stack([torch.corrcoef(torch.stack([row, y]))[0, 1] for row in value])
+    entropy = torch.distributions.Categorical(probs=probability[:, :, 0]).entropy().mean(1)
+    torch.testing.assert_close(score, mse)
+    torch.testing.assert_close(loss, mse.log1p() + 0.7 * (1 - correlation.square()) + 0.3 * entropy)
+
+
+def test_right_up_to_scale_and_offset_is_better_than_equally_far() -> None:
+    """The correlation sees what the error does not."""
+    y = torch.linspace(-1.0, 1.0, 40, dtype=torch.float64)
+    alternating = torch.cos(torch.arange(40, dtype=torch.float64) * torch.pi)  # of mean 0 and mean square 1
+    scaled, wave = 3.0 * y, y + 2.0 * y.std(correction=0) * alternating
+    chances = torch.full((2, 1, 1, 2), 0.5, dtype=torch.float64)
+    loss, score = losses(_routed(torch.stack([scaled, wave]), chances), y, y.var(correction=0), GumbelConfig())
+    torch.testing.assert_close(score[0], score[1])
+    assert loss[0] < loss[1] - 0.5
+
+
+def test_sure_choices_are_better_than_open_ones() -> None:
+    """Where two restarts have the same values; what descends the loss makes them surer."""
+    y = torch.linspace(-1.0, 1.0, 40, dtype=torch.float64)
+    logits = torch.tensor([[[[0.5, 0.0]]], [[[3.0, 0.0]]]], dtype=torch.float64, requires_grad=True)
+    loss, _ = losses(_routed(y.expand(2, -1), logits.softmax(-1)), y, y.var(correction=0), GumbelConfig())
+    assert loss[1] < loss[0]
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    assert bool((gradient[..., 0] < 0).all())
+    assert bool((gradient[..., 1] > 0).all())
 
 
 def test_weighted_topology_trains_its_numbers() -> None:
