@@ -6,8 +6,8 @@ closed form. Three things follow and are used:
 
 - Only nodes that the readout reaches, and the nodes their slots *could* take, are ever evaluated. Of a full tree of
   depth 6 that is a handful of 63.
-- `eml` is holomorphic, so with `dy = Re(a · dslot)` one complex adjoint a per slot and point gives everything:
-  a_left = a · exp(left), a_right = -a / right, and the probability of source z gets Σ_points Re(a · z).
+- `eml` is holomorphic, so with `dy = Re(a · dslot)` one complex adjoint a slot and point gives everything: a node hands it
+  on to its two slots (`generator.node.reverse`), and the probability of source z gets Σ_points Re(a · z).
 - Invalid points (overflow, ln 0, above the ceiling) are marked where they arise, their value and all their derivatives
   are 0 from there on, and the mark is handed to whoever reads them. No NaN ever meets a gradient.
 
@@ -130,6 +130,8 @@ class _Sweep:
         return re, im, bad, is_complex
 
     def _node(self, rows: slice, left: tuple[Tensor, ...], right: tuple[Tensor, ...]) -> None:
+        """The nodes of a level, all in real arithmetic, then in complex those rows that a phase or a negative number makes
+        so."""
         l_re, l_im, l_bad, l_complex = left
         r_re, r_im, r_bad, r_complex = right
         e_re = l_re.exp()
