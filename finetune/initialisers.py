@@ -4,8 +4,9 @@ from functools import lru_cache
 
 import torch
 
-from emlinit.finetune.options import DEVICES, GRAMMARS
+from emlinit.finetune.options import DEVICES, GRAMMAR_CHOICES
 from emlinit.generator.errors import UserError
+from emlinit.generator.grammar import GRAMMARS
 from emlinit.model.initialiser import EMLInitialiser
 
 
@@ -33,9 +34,9 @@ def load_initialisers(checkpoint: str | None, grammar: str, device: torch.device
     Raises:
         UserError: an unknown grammar, a checkpoint that cannot be loaded, or one of another grammar than asked for.
     """
-    if grammar not in GRAMMARS:
-        raise UserError(f"unknown grammar '{grammar}': use one of {', '.join(GRAMMARS)}")
-    wanted = ["exact", "weighted"] if grammar == "auto" else [grammar]
+    if grammar not in GRAMMAR_CHOICES:
+        raise UserError(f"unknown grammar '{grammar}': use one of {', '.join(GRAMMAR_CHOICES)}")
+    wanted = list(GRAMMARS) if grammar == "auto" else [grammar]
     given: dict[str, EMLInitialiser] = {}
     if checkpoint is not None:
         model = _load(checkpoint, str(device))

@@ -1,7 +1,7 @@
 """What is chosen before any work: known to the command line and the table reader without loading torch."""
 
-GRAMMARS = ("auto", "exact", "weighted")
-"""Grammars that a user may ask for; `auto` tries both."""
+GRAMMAR_CHOICES = ("auto", "exact", "weighted")
+"""What a user may ask for: one of the grammars, or `auto`, which tries both."""
 DEVICES = ("auto", "cpu", "cuda")
 """Devices that the network may run on; `auto` is the first CUDA device if there is one, else the CPU."""
 MIN_ROWS = 3

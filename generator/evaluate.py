@@ -28,10 +28,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from emlinit.generator.node import CEILING, forward, within
 from emlinit.generator.program import Programs
 
-CEILING = {torch.float64: 1e100, torch.float32: 1e18}
-"""Largest absolute value a node may have; its square must not overflow in the complex logarithm."""
 RTOL = {torch.float64: 1e-10, torch.float32: 1e-3}
 """Relative error up to which a value is certified by default."""
 _BLOCK_ELEMENTS = 1 << 14  # rows x points of one buffer row-block: 128 KiB in float64, a few of them fit in L2
@@ -262,23 +261,17 @@ def _sweep_complex(
         left_re, left_im, left_error = slot_complex(block, values, errors, 2 * node, active, unit, certify)
         right_re, right_im, right_error = slot_complex(block, values, errors, 2 * node + 1, active, unit, certify)
         rows = block.node_rows(node)
-        magnitude = left_re.exp_()
-        squared = right_re.square().add_(right_im.square())
-        log_re = squared.log().mul_(0.5)
-        log_im = torch.atan2(right_im + 0.0, right_re)  # + 0.0 turns -0 into 0: the cut belongs to +pi
-        torch.sub(magnitude * left_im.cos(), log_re, out=values[0][rows])
-        # A real argument stays real even where the exponential overflows the imaginary part's 0 * inf.
-        torch.sub(torch.where(left_im == 0, 0.0, magnitude * left_im.sin()), log_im, out=values[1][rows])
-        size = torch.maximum(values[0][rows].abs(), values[1][rows].abs())
-        torch.maximum(worst[:active], size, out=worst[:active])
+        re, im = values[0][rows], values[1][rows]
+        log_re, squared = forward((left_re, left_im), (right_re, right_im), out=(re, im))[1:]
+        torch.maximum(worst[:active], torch.maximum(re.abs(), im.abs()), out=worst[:active])
         if certify:
             modulus = squared.sqrt_()
             unsure = (right_re < 0) & (right_im != 0) & (right_im.abs() <= right_error)
-            bound = _amplify(left_error, 1.0).add_(unit).add_(left_im.abs(), alpha=unit).mul_(magnitude)
+            bound = _amplify(left_error, 1.0).add_(unit).add_(left_im.abs(), alpha=unit).mul_(left_re)
             bound.add_(_amplify(right_error, modulus)).add_(log_re.abs_().add_(1.0), alpha=unit)
             errors[rows] = bound.masked_fill_(unsure, float("inf"))
     re, im, error = slot_complex(block, values, errors, 2 * block.n_nodes, block.n_rows, unit, certify)
-    valid = (worst <= ceiling) & (re.abs() <= ceiling) & (im.abs() <= ceiling)
+    valid = (worst <= ceiling) & within(re, im, ceiling)
     if rtol is not None:
         valid &= error <= rtol * re.abs()
     first, shape = block.first_node_row, (block.n_nodes, block.n_rows, errors.shape[1])

@@ -19,7 +19,10 @@ from torch import Tensor
 
 from emlinit.generator.errors import UserError
 
+GRAMMARS = ("exact", "weighted")
+"""Their names."""
 PAD, EML, PLUS, ONE, C, W, J, X1 = range(8)
+"""Token kinds; `X1` is the first variable, the others follow."""
 MAX_VARIABLES = 5
 """Most variables that a program of ours may read; the initialiser's input has this many columns."""
 

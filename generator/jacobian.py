@@ -1,7 +1,7 @@
 """Value and derivatives of many programs with respect to every constant, by one analytic reverse sweep.
 
-With the complex-differentiable node `v = exp(l) - ln(r)`, `dv/dl = exp(l)` and `dv/dr = -1/r`. Points do not interact, so
-one backward sweep from the readout, kept per point, gives the whole Jacobian. As `y = Re(readout)`,
+The node is complex-differentiable (see `generator.node`). Points do not interact, so one backward sweep from the readout,
+kept per point, gives the whole Jacobian. As `y = Re(readout)`,
 
     dy/d Re(w) = Re(a * source),   dy/d Im(w) = -Im(a * source),   a = d readout / d slot.
 
@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from emlinit.generator.evaluate import CEILING, Block, Prepared, blocks, slot_complex
+from emlinit.generator.evaluate import Block, Prepared, blocks, slot_complex
+from emlinit.generator.node import CEILING, Parts, forward, reciprocal, reverse, within
 from emlinit.generator.program import Programs
 
 
@@ -65,23 +66,20 @@ def _sweep(block: Block, ceiling: float) -> tuple[Tensor, Tensor, Tensor, Tensor
     values = (block.buffer(fill_x=True), block.buffer(fill_x=False))
     n_points = values[0].shape[1]
     worst = values[0].new_zeros(block.n_rows, n_points)
-    exponentials: list[tuple[Tensor, Tensor]] = []
-    reciprocals: list[tuple[Tensor, Tensor]] = []
+    exponentials: list[Parts] = []
+    reciprocals: list[Parts] = []
     for node, active in enumerate(block.n_active):
         left_re, left_im, _ = slot_complex(block, values, values[0], 2 * node, active, 0.0, False)
         right_re, right_im, _ = slot_complex(block, values, values[0], 2 * node + 1, active, 0.0, False)
         rows = block.node_rows(node)
-        magnitude = left_re.exp_()
-        exponential = magnitude * left_im.cos(), torch.where(left_im == 0, 0.0, magnitude * left_im.sin())
-        squared = right_re.square().add_(right_im.square())
-        torch.sub(exponential[0], squared.log().mul_(0.5), out=values[0][rows])
-        torch.sub(exponential[1], torch.atan2(right_im + 0.0, right_re), out=values[1][rows])
-        torch.maximum(worst[:active], torch.maximum(values[0][rows].abs(), values[1][rows].abs()), out=worst[:active])
+        re, im = values[0][rows], values[1][rows]
+        exponential, _, squared = forward((left_re, left_im), (right_re, right_im), out=(re, im))
+        torch.maximum(worst[:active], torch.maximum(re.abs(), im.abs()), out=worst[:active])
         exponentials.append(exponential)
-        reciprocals.append((right_re.div_(squared), right_im.neg_().div_(squared)))
+        reciprocals.append(reciprocal(right_re, right_im, squared))
     last = 2 * block.n_nodes
     re, im, _ = slot_complex(block, values, values[0], last, block.n_rows, 0.0, False)
-    valid = (worst <= ceiling) & (re.abs() <= ceiling) & (im.abs() <= ceiling)
+    valid = (worst <= ceiling) & within(re, im, ceiling)
 
     adjoints = (block.buffer(fill_x=False), block.buffer(fill_x=False))
     by_weight = re.new_zeros(block.n_rows, last + 1, block.weight.shape[2], 2, n_points)
@@ -103,11 +101,9 @@ def _sweep(block: Block, ceiling: float) -> tuple[Tensor, Tensor, Tensor, Tensor
     pull(last, block.n_rows, torch.ones_like(re), torch.zeros_like(re))
     for node in range(block.n_nodes - 1, -1, -1):
         active, rows = block.n_active[node], block.node_rows(node)
-        a_re, a_im = adjoints[0][rows], adjoints[1][rows]
-        e_re, e_im = exponentials[node]
-        r_re, r_im = reciprocals[node]
-        pull(2 * node, active, a_re * e_re - a_im * e_im, a_re * e_im + a_im * e_re)
-        pull(2 * node + 1, active, a_im * r_im - a_re * r_re, -(a_re * r_im + a_im * r_re))
+        left, right = reverse((adjoints[0][rows], adjoints[1][rows]), exponentials[node], reciprocals[node])
+        pull(2 * node, active, *left)
+        pull(2 * node + 1, active, *right)
     finite = by_weight.sum((1, 2, 3)).isfinite() & by_bias.sum((1, 2)).isfinite()
     valid = valid & finite
     by_weight = torch.where(valid[:, None, None, None], by_weight, 0.0)

@@ -22,7 +22,8 @@ from emlinit.model.decoder import TreeDecoder
 from emlinit.model.tree_cursor import TreeCursor
 from emlinit.model.vocabulary import Vocabulary
 
-METHODS = ("sample", "beam")
+DECODING_METHODS = ("sample", "beam")
+"""Ways to choose the expressions: drawn without replacement, or the most probable."""
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from emlinit.generator.errors import UserError
-from emlinit.generator.grammar import MAX_VARIABLES, PAD
+from emlinit.generator.grammar import GRAMMARS, MAX_VARIABLES, PAD
 from emlinit.model.attention import initialise
 from emlinit.model.decoder import TreeDecoder
 from emlinit.model.encoder import PointEncoder
 from emlinit.model.propose import Proposals, as_points, propose, propose_each
-from emlinit.model.tree_cursor import GRAMMARS, walk
+from emlinit.model.tree_cursor import walk
 from emlinit.model.vocabulary import Vocabulary
 from emlinit.model.weights.checkpoint import architecture_from_json, load_weights, save_weights
 

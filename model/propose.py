@@ -17,7 +17,7 @@ from torch import Tensor
 
 from emlinit.generator.errors import UserError
 from emlinit.generator.program import Programs, programs_from_tokens
-from emlinit.model.decode import METHODS, Decoded, decode
+from emlinit.model.decode import DECODING_METHODS, Decoded, decode
 from emlinit.model.decoder import TreeDecoder
 from emlinit.model.encoder import PointEncoder
 from emlinit.model.vocabulary import Vocabulary
@@ -87,8 +87,8 @@ def propose(
     points_per_bag: int,
 ) -> Proposals:
     """See `EMLInitialiser.propose`."""
-    if method not in METHODS:
-        raise UserError(f"unknown method '{method}': use one of {', '.join(METHODS)}")
+    if method not in DECODING_METHODS:
+        raise UserError(f"unknown method '{method}': use one of {', '.join(DECODING_METHODS)}")
     if min(n, n_bags, points_per_bag) < 1 or not 1 <= max_tokens <= decoder.max_tokens:
         raise UserError(f"n, n_bags and points_per_bag start at 1; max_tokens is 1..{decoder.max_tokens}")
     if not (temperature > 0 and 0 < top_p <= 1):

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from emlinit.generator.grammar import EML, ONE, PAD, PLUS, X1, C, J, W
+from emlinit.generator.grammar import EML, GRAMMARS, ONE, PAD, PLUS, X1, C, J, W
 from emlinit.model.vocabulary import Vocabulary
 
 DONE, SLOT, FIRST, REST, TERM, ATOM = range(6)
@@ -32,7 +32,6 @@ MAX_TERM = 7
 """Highest term number of a slot told apart by the structural inputs."""
 PATH_LEVELS = 12
 """Levels from the root whose left/right choice the structural inputs tell."""
-GRAMMARS = ("exact", "weighted")
 
 
 def allowed_classes(grammar: str, vocabulary: Vocabulary) -> Bool[Tensor, "s k"]:

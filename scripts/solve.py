@@ -17,7 +17,7 @@ from pathlib import Path
 # Torch and sympy take seconds to import: they are loaded in `_solve`, after the input has been found to be in order.
 from emlinit.finetune.files.output_folder import check_output_folder
 from emlinit.finetune.files.read_table import read_table, split_names
-from emlinit.finetune.options import DEVICES, GRAMMARS
+from emlinit.finetune.options import DEVICES, GRAMMAR_CHOICES
 from emlinit.generator.errors import UserError
 from emlinit.scripts.arguments import Parser, run
 
@@ -45,7 +45,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     search = parser.add_argument_group("search")
     search.add_argument(
         "--grammar",
-        choices=GRAMMARS,
+        choices=GRAMMAR_CHOICES,
         default="auto",
         help="exact has no free constants, weighted fits them, auto tries both",
     )

@@ -6,8 +6,8 @@ closed form. Three things follow and are used:
 
 - Only nodes that the readout reaches, and the nodes their slots *could* take, are ever evaluated. Of a full tree of
   depth 6 that is a handful of 63.
-- `eml` is holomorphic, so with `dy = Re(a · dslot)` one complex adjoint a per slot and point gives everything:
-  a_left = a · exp(left), a_right = -a / right, and the probability of source z gets Σ_points Re(a · z).
+- `eml` is holomorphic, so with `dy = Re(a · dslot)` one complex adjoint a slot and point gives everything: a node hands it
+  on to its two slots (`generator.node.reverse`), and the probability of source z gets Σ_points Re(a · z).
 - Invalid points (overflow, ln 0, above the ceiling) are marked where they arise, their value and all their derivatives
   are 0 from there on, and the mark is handed to whoever reads them. No NaN ever meets a gradient.
 
@@ -24,6 +24,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from emlinit.finetune.routing.topology import Topology
+from emlinit.generator.node import Parts, exp_parts, log_parts, reciprocal, reverse, within
 
 _LARGEST_ADJOINT = 1e150
 
@@ -93,8 +94,8 @@ class _Sweep:
         self.re[1 : self.leaves] = x.T
         self.bad = torch.zeros(rows, len(x), dtype=torch.bool, device=x.device)
         self.is_complex = torch.zeros(rows, dtype=torch.bool, device=x.device)
-        self.exponentials: list[tuple[Tensor, Tensor]] = []
-        self.reciprocals: list[tuple[Tensor, Tensor]] = []
+        self.exponentials: list[Parts] = []
+        self.reciprocals: list[Parts] = []
         row = self.leaves
         for restart, node in zip(plan.restart, plan.node, strict=True):
             end = row + len(node)
@@ -103,7 +104,7 @@ class _Sweep:
         everyone = torch.arange(len(plan.source), device=x.device)
         self.last = torch.full_like(everyone, plan.source.shape[1] - 1)
         re, im, self.readout_bad, _ = self.slot(everyone, self.last)
-        self.readout_bad = self.readout_bad | ~((re.abs() <= ceiling) & (im.abs() <= ceiling))
+        self.readout_bad = self.readout_bad | ~within(re, im, ceiling)
         self.value = torch.where(self.readout_bad, 0.0, re)
 
     def rows(self, restart: Tensor, slot: Tensor) -> Tensor:
@@ -129,25 +130,24 @@ class _Sweep:
         return re, im, bad, is_complex
 
     def _node(self, rows: slice, left: tuple[Tensor, ...], right: tuple[Tensor, ...]) -> None:
+        """The nodes of a level, all in real arithmetic, then in complex those rows that a phase or a negative number makes
+        so."""
         l_re, l_im, l_bad, l_complex = left
         r_re, r_im, r_bad, r_complex = right
         e_re = l_re.exp()
         e_im = torch.zeros_like(e_re)
         turning = l_complex.nonzero()[:, 0]
         if len(turning):
-            magnitude, angle = e_re[turning], l_im[turning]
-            e_re[turning], e_im[turning] = magnitude * angle.cos(), magnitude * angle.sin()
+            e_re[turning], e_im[turning] = exp_parts(e_re[turning], l_im[turning])
         log_re, log_im = r_re.log(), torch.zeros_like(r_re)
         q_re, q_im = r_re.reciprocal(), torch.zeros_like(r_re)
         cut = (r_complex | (r_re < 0).any(1)).nonzero()[:, 0]  # rows whose logarithm may leave the real line
         if len(cut):
             c_re, c_im = r_re[cut], r_im[cut]
-            squared = c_re.square() + c_im.square()
-            log_re[cut] = 0.5 * squared.log()
-            log_im[cut] = torch.atan2(c_im + 0.0, c_re)  # + 0.0: no negative zero, which is below the cut
-            q_re[cut], q_im[cut] = c_re / squared, -c_im / squared
+            (log_re[cut], log_im[cut]), squared = log_parts(c_re, c_im)
+            q_re[cut], q_im[cut] = reciprocal(c_re, c_im, squared)
         re, im = e_re - log_re, e_im - log_im
-        bad = l_bad | r_bad | ~((re.abs() <= self.ceiling) & (im.abs() <= self.ceiling))
+        bad = l_bad | r_bad | ~within(re, im, self.ceiling)
         if bool(bad.any()):
             for table in (re, im, e_re, e_im, q_re, q_im):
                 table.masked_fill_(bad, 0.0)
@@ -206,12 +206,12 @@ class HardRoute(torch.autograd.Function):
             live = plan.reached[restart, node].nonzero()[:, 0]
             if not len(live):
                 continue
-            a_re, a_im = adjoint.re[row + live], adjoint.im[row + live]
-            restart, node = restart[live], node[live]
-            e_re, e_im = (part[live] for part in sweep.exponentials[level])
-            q_re, q_im = (part[live] for part in sweep.reciprocals[level])
-            adjoint.pull(restart, 2 * node, a_re * e_re - a_im * e_im, a_re * e_im + a_im * e_re)
-            adjoint.pull(restart, 2 * node + 1, a_im * q_im - a_re * q_re, -(a_re * q_im + a_im * q_re))
+            (e_re, e_im), (q_re, q_im) = sweep.exponentials[level], sweep.reciprocals[level]
+            left, right = reverse(
+                (adjoint.re[row + live], adjoint.im[row + live]), (e_re[live], e_im[live]), (q_re[live], q_im[live])
+            )
+            adjoint.pull(restart[live], 2 * node[live], *left)
+            adjoint.pull(restart[live], 2 * node[live] + 1, *right)
         return adjoint.by_probability, adjoint.by_weight, adjoint.by_bias, None, None, None, None
 
 

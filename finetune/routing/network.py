@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from emlinit.finetune.routing.hard_route import HardRoute, plan_route
 from emlinit.finetune.routing.topology import Topology
 from emlinit.generator.errors import UserError
+from emlinit.generator.node import CEILING
 from emlinit.generator.program import Programs
 
 
@@ -59,7 +60,7 @@ class RoutedEML(nn.Module):
         *,
         weight: Float64[Tensor, "r s t 2"] | None = None,
         bias: Float64[Tensor, "r s 2"] | None = None,
-        ceiling: float = 1e100,
+        ceiling: float = CEILING[torch.float64],
     ) -> None:
         super().__init__()
         shape = (topology.n_slots, topology.n_terms, topology.n_choices)

@@ -24,10 +24,11 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from emlinit.generator.evaluate import CEILING, evaluate
+from emlinit.generator.evaluate import evaluate
 from emlinit.generator.functions.correlation import LinearHits, StandardisedTable
 from emlinit.generator.functions.table import FunctionTable
 from emlinit.generator.grammar import EML, ONE, PAD, PLUS, X1, C, W, from_text, pad_sequences
+from emlinit.generator.node import CEILING
 from emlinit.generator.program import Programs, programs_from_tokens
 
 _POWERS = (2.0, -2.0, 0.5, -0.5)  # q for targets of one sign; -1 is tried for those of both, too

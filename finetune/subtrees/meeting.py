@@ -31,6 +31,7 @@ from emlinit.generator.functions.inversion import (
 from emlinit.generator.functions.lookup import TOLERANCE, Lookup, compress
 from emlinit.generator.functions.table import FunctionTable
 from emlinit.generator.grammar import EML, PAD
+from emlinit.generator.node import solve_left
 
 MAX_HITS = 128
 """Trees that one meeting hands on, small ones first: where a state's values are degenerate everything fits."""
@@ -92,7 +93,7 @@ def meet(lookup: Lookup, wanted: Complex128[Tensor, "s m"]) -> tuple[Tensor, Ten
     """
     states, lefts, rights = [], [], []
     for chunk in torch.split(torch.arange(len(wanted)), max(_CHUNK // len(lookup), 1)):
-        exp_left = (wanted[chunk, None] + lookup.log).flatten(0, 1)
+        exp_left = solve_left(wanted[chunk, None], lookup.log).flatten(0, 1)
         left = lookup.find(LEFT, exp_left)
         hit = torch.nonzero(left >= 0)[:, 0]
         states.append(chunk[hit // len(lookup)])

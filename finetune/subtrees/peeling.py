@@ -31,12 +31,12 @@ from emlinit.generator.functions.inversion import (
     RIGHT,
     is_finite,
     left_wanted,
-    log_branch_cut,
     lost_digits,
     right_wanted,
     subtree_values,
 )
 from emlinit.generator.grammar import EML, PAD, subtree_lengths
+from emlinit.generator.node import log_branch_cut
 from emlinit.model.propose import Proposals
 
 READABLE = 1e-6

@@ -25,7 +25,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from emlinit.generator import grammar
+from emlinit.generator import grammar, node
 from emlinit.generator.functions import table as function_table
 from emlinit.generator.functions.table import FunctionTable, build_table
 
@@ -105,9 +105,10 @@ def _read_or_build(n_variables: int, max_size: int, progress: Callable[[float], 
 
 @cache
 def _fingerprint() -> str:
-    """Of everything that decides what a table holds: the code that builds it, the kinds of tokens, PyTorch's exp and ln."""
+    """Of everything that decides what a table holds: the code that builds it, the operator, the kinds of tokens, and
+    PyTorch's exp and ln."""
     code = hashlib.sha256()
-    for module in (function_table, grammar):
+    for module in (function_table, grammar, node):
         assert module.__file__ is not None
         code.update(Path(module.__file__).read_bytes())
     return f"{_FORMAT} {torch.__version__} {code.hexdigest()}"

@@ -21,10 +21,9 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from emlinit.generator.evaluate import CEILING
-from emlinit.generator.functions.inversion import log_branch_cut
 from emlinit.generator.functions.lookup import table_values
 from emlinit.generator.functions.table import FunctionTable
+from emlinit.generator.node import CEILING, log_branch_cut
 
 _REAL = 1e-9  # imaginary part, relative to the largest value, up to which a function counts as real
 _VARIES = 1e-7  # standard deviation, relative to the largest value, above which it counts as not constant

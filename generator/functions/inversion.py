@@ -20,6 +20,7 @@ from jaxtyping import Bool, Complex128, Float64, Int64
 from torch import Tensor
 
 from emlinit.generator.grammar import EML, ONE, PAD, X1, subtree_lengths
+from emlinit.generator.node import eml, log_branch_cut, solve_left, solve_right
 
 EPS = 2.2e-16
 """Relative rounding error that inversion starts from."""
@@ -45,11 +46,6 @@ class OpenSlots:
     """Whether the target exists and is finite at all points; False at padding. Where exp(L) is 0 `wanted` is infinite."""
 
 
-def log_branch_cut(z: Complex128[Tensor, "*n"]) -> Complex128[Tensor, "*n"]:
-    """Principal logarithm with Im in (-pi, pi], also where the imaginary part of a negative number is -0."""
-    return torch.log(torch.complex(z.real + 0.0, z.imag + 0.0))
-
-
 def subtree_values(tokens: Int64[Tensor, "b l"], x: Float64[Tensor, "m v"]) -> Complex128[Tensor, "b l m"]:
     """Values of the subtree that starts at each position of exact-grammar trees; NaN at padding."""
     n_rows, length = tokens.shape
@@ -63,7 +59,7 @@ def subtree_values(tokens: Int64[Tensor, "b l"], x: Float64[Tensor, "m v"]) -> C
         rows = torch.nonzero(tokens[:, position] == EML)[:, 0]
         if len(rows):
             right = values[rows, position + 1 + spans[rows, position + 1]]
-            values[rows, position] = torch.exp(values[rows, position + 1]) - log_branch_cut(right)
+            values[rows, position] = eml(values[rows, position + 1], right)
     return values[:, :length]
 
 
@@ -90,20 +86,14 @@ def open_slots(
         left = position + 1
         right = left + spans[rows, left]
         here = wanted[rows, position]
-        exp_left = here + log_branch_cut(values[rows, right])
-        log_right = torch.exp(values[rows, left]) - here
+        exp_left = solve_left(here, log_branch_cut(values[rows, right]))
+        log_right = solve_right(here, torch.exp(values[rows, left]))
         side[rows, left], side[rows, right] = LEFT, RIGHT
-        target[rows, left], target[rows, right] = exp_left, principal_only(log_right)
+        target[rows, left], target[rows, right] = exp_left, log_right
         wanted[rows, left] = nearest_branch(log_branch_cut(exp_left), values[rows, left])
         wanted[rows, right] = torch.exp(target[rows, right])
     possible = (tokens != PAD) & is_finite(target).all(-1)
     return OpenSlots(side, target, wanted, possible)
-
-
-def principal_only(log_value: Complex128[Tensor, "*n"]) -> Complex128[Tensor, "*n"]:
-    """NaN where a number cannot be a principal logarithm (with a margin for rounding)."""
-    outside = (log_value.imag > math.pi * (1 + 1e-9)) | (log_value.imag <= -math.pi * (1 - 1e-9))
-    return log_value.masked_fill(outside, complex("nan"))
 
 
 def nearest_branch(log_value: Complex128[Tensor, "*n"], near: Complex128[Tensor, "*n"]) -> Complex128[Tensor, "*n"]:
@@ -126,7 +116,7 @@ def left_wanted(
     wanted: Complex128[Tensor, "*#n"], error: Float64[Tensor, "*#n"], log_right: Complex128[Tensor, "*#n"]
 ) -> tuple[Complex128[Tensor, "*#n"], Float64[Tensor, "*#n"]]:
     """L = ln(wanted + ln R) on the principal branch, and its absolute error to first order."""
-    exp_left = wanted + log_right
+    exp_left = solve_left(wanted, log_right)
     lost = error + EPS * log_right.abs()
     return log_branch_cut(exp_left), lost / exp_left.abs() + EPS
 
@@ -136,7 +126,7 @@ def right_wanted(
 ) -> tuple[Complex128[Tensor, "*#n"], Float64[Tensor, "*#n"]]:
     """R = exp(exp(L) - wanted), NaN where there is none, and its absolute error to first order; infinite where that says
     nothing, as ln(R) is not known even to `LARGEST_UNSURE`: an R that underflows would pass for an exact 0."""
-    right = torch.exp(principal_only(exp_left - wanted))
+    right = torch.exp(solve_right(wanted, exp_left))
     lost = error + EPS * exp_left.abs() + EPS
     return right, torch.where(lost < LARGEST_UNSURE, right.abs() * lost, torch.inf)
 

@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Complex128, Float64, Int64
 from torch import Tensor
 
-from emlinit.generator.functions.inversion import LEFT, RIGHT, ROOT, is_finite, log_branch_cut, subtree_values
+from emlinit.generator.functions.inversion import LEFT, RIGHT, ROOT, is_finite, subtree_values
 from emlinit.generator.functions.table import FunctionTable
 from emlinit.generator.grammar import PAD, subtree_lengths
+from emlinit.generator.node import log_branch_cut
 
 N_POINTS = 4
 """Points that functions are told apart by."""

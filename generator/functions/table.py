@@ -5,25 +5,7 @@ if their values agree on generic probe points, compared through a hash of the ro
 that double precision cannot give to the digits compared (a difference below 1e-5 of its terms), and what grows beyond
 the ceiling at a probe, or takes ln 0.
 
-How many there are depends on where one looks. New functions at size 1, 2, ...:
-
-                                              one variable                             two variables
-    at `probe_points` (1.05..1.95)            4 16 70 342 1817 10035 57423 336839      9 54 345 2556 20242 166971
-    the same in exact arithmetic              4 16 70 342 1820 10103                   9 54 345 2556
-    published: in 0.5..3, |value| < 1e8       4 16 65 304 1495 7692 40499 218059       9 54 326 2261 16339 123327
-    such points in exact arithmetic           4 16 66 306 1514..1526                   9 54 327 2250..2274
-    `build_table` with such points, ceiling   4 16 65 298 1455..1467                   9 54 323 2222..2244
-
-- The range and the limit matter most: they leave out towers such as exp(exp(exp x)).
-- Two rules turn 66 and 306 into the published 65 and 304 (327 into 326 in two variables) for any points that reach 0.6
-  and 2.8: the constant 0 (size 3) is left out, and 1 - ln x = eml(0, x) with it (size 4); functions are told apart to
-  about 4e-8 only, so that e - ln(e^e^e) and e - ln(e^e^e - ln x) pass for one (size 4). Later counts depend on the points
-  and on the rounding, by a percent and more. Neither was published, so those numbers cannot be reproduced.
-- `build_table` in that range finds both but lacks f = e^x - ln(e^e^x - ln x), to first order exp(-e^x) ln x (size 3). At
-  size 4 it lacks e - ln f, e^x - ln f, e^f, e^f - ln x, and the four e^x - ln(e^e^x - ln a) with a = e, e - ln x, e^x,
-  e^x - ln x: all are differences of nearly equal numbers for x near 3. So 304 + 2 - 8 = 298.
-- Nothing is counted twice: up to size 6 in one variable, every tree of the table is a distinct function in exact
-  arithmetic.
+How many there are depends on the points, the range and the ceiling: see `docs/function-counts.md`.
 
 Legend: f function, m probe point, v variable, l token position.
 """
@@ -37,6 +19,7 @@ from jaxtyping import Float64, Int8, Int32, Int64
 from torch import Tensor
 
 from emlinit.generator.grammar import EML, MAX_VARIABLES, ONE, PAD, X1
+from emlinit.generator.node import CEILING, log_branch_cut
 
 INVALID_KEY = -1
 _KEY_BITS = 36  # values are compared to about 1.5e-11 of their size
@@ -116,7 +99,7 @@ def build_table(
     max_size: int,
     probes: Float64[Tensor, "m v"] | None = None,
     *,
-    ceiling: float = 1e100,
+    ceiling: float = CEILING[torch.float64],
     block_pairs: int = _BLOCK_PAIRS,
     progress: Callable[[float], None] | None = None,
 ) -> FunctionTable:
@@ -143,7 +126,7 @@ def build_table(
     known = np.sort(value_keys(value.real, value.imag).numpy())
     keys = [value_keys(value.real, value.imag)]
     children = [torch.full((2, len(value)), -1)]
-    exps, logs = [torch.exp(value)], [_log(value)]
+    exps, logs = [torch.exp(value)], [log_branch_cut(value)]
     starts = [0]
     share = _Share(max_size, progress)
     for size in range(1, max_size + 1):
@@ -167,7 +150,7 @@ def build_table(
         if size < max_size:
             value = torch.cat([value for _, value, _ in found])
             exps.append(torch.exp(value))
-            logs.append(_log(value))
+            logs.append(log_branch_cut(value))
     if progress is not None:
         progress(1.0)
     counts = tuple(len(key) for key in keys)
@@ -194,11 +177,6 @@ class _Share:
         self._done += n_pairs
         if self._progress is not None:
             self._progress(min(self._done / self._total, 1.0))
-
-
-def _log(value: Tensor) -> Tensor:
-    # + 0 turns an imaginary part of -0 into 0: the branch cut belongs to +pi
-    return torch.log(torch.complex(value.real + 0.0, value.imag + 0.0))
 
 
 def _combine(exp: Tensor, log: Tensor, ceiling: float) -> tuple[Tensor, Tensor]:

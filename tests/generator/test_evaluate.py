@@ -6,8 +6,9 @@ import torch
 
 from emlinit.generator.corpus.supports import random_supports
 from emlinit.generator.corpus.trees import add_constants, trees_by_size
-from emlinit.generator.evaluate import CEILING, evaluate
+from emlinit.generator.evaluate import evaluate
 from emlinit.generator.grammar import EML, ONE, PLUS, X1, C, J, W, from_text, pad_sequences
+from emlinit.generator.node import CEILING
 from emlinit.generator.program import Programs, programs_from_tokens
 
 RTOL = 1e-10

@@ -8,12 +8,10 @@ import pytest
 import torch
 
 from emlinit.generator.errors import UserError
-from emlinit.generator.grammar import MAX_VARIABLES, PAD, is_complete, to_text
+from emlinit.generator.grammar import GRAMMARS, MAX_VARIABLES, PAD, is_complete, to_text
 from emlinit.generator.program import programs_from_tokens
 from emlinit.model import EMLInitialiser, Proposals
 from emlinit.model.propose import draw_bags
-
-GRAMMARS = ("exact", "weighted")
 
 
 def _data(n_points: int, n_variables: int) -> tuple[np.ndarray, np.ndarray]:

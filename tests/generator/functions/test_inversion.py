@@ -19,15 +19,14 @@ from emlinit.generator.functions.inversion import (
     OpenSlots,
     is_finite,
     left_wanted,
-    log_branch_cut,
     lost_digits,
     nearest_branch,
     open_slots,
-    principal_only,
     right_wanted,
     subtree_values,
 )
 from emlinit.generator.grammar import EML, ONE, PAD, X1, from_text, pad_sequences, subtree_lengths
+from emlinit.generator.node import log_branch_cut, principal_only
 from emlinit.generator.program import programs_from_tokens
 
 
