@@ -20,7 +20,7 @@ def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]
     """Everything a program needs to know about a solution, ready for JSON, keys always in this order.
 
     `constants` holds the fitted numbers of the formula in its order; an error is null where the data do not determine the
-    number, or fit the law to machine precision (see `law_errors`).
+    number, or fit the law to machine precision (see `law.standard_errors`).
     """
     law = solution.law
     source, sha256 = solution.checkpoint if solution.checkpoint is not None else (None, None)

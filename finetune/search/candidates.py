@@ -26,7 +26,7 @@ def description_cost(programs: Programs) -> Int64[Tensor, " b"]:
 
 
 def description_nats(programs: Programs, loss: Float64[Tensor, " b"], n_points: int) -> Float64[Tensor, " b"]:
-    """Nats to describe targets with each program, roughly: residuals, constants and form (see `pareto`)."""
+    """Nats to describe targets with each program, roughly: residuals, constants and form (see `law.description_length`)."""
     free, log_loss = programs.n_free(), loss.clamp_min(_ROUNDING).log()
     digits = -0.5 * log_loss.clamp_max(0.0)  # nats that each constant has to be known to
     form = (description_cost(programs) - free).double() + (0.5 * math.log(n_points) + digits) * free
