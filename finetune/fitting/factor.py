@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from emlinit.finetune.fitting.packed import PackedConstants, take
+from emlinit.finetune.fitting.packed import PackedConstants
 from emlinit.generator.errors import UserError
 from emlinit.generator.jacobian import value_and_jacobian
 from emlinit.generator.program import Programs
@@ -42,7 +42,7 @@ class FitData:
         return FitData(self.x[..., first:last, :], self.y[..., first:last], self.weights[..., first:last])
 
 
-def prepare(
+def fit_data(
     x: Float64[Tensor, "... p v"], y: Float64[Tensor, "... p"], weights: Float64[Tensor, "... p"] | None
 ) -> FitData:
     """Check the shapes and normalise the weights (None: all alike).
@@ -73,7 +73,7 @@ def factorise(
     rows = max(1, min(b, chunk_numbers // (numbers * min(p, 4096))))
     if rows < b:
         parts = [
-            factorise(take(programs, chunk), linear[chunk], below[chunk], data.rows(chunk), chunk_numbers)
+            factorise(programs.rows(chunk), linear.rows(chunk), below.rows(chunk), data.rows(chunk), chunk_numbers)
             for chunk in torch.split(torch.arange(b, device=data.y.device), rows)
         ]
         return (

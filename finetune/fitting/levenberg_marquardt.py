@@ -19,10 +19,11 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from emlinit.finetune.fitting.factor import FitData, factorise, prepare
-from emlinit.finetune.fitting.packed import PackedConstants, flatten, split_constants, take, unflatten
+from emlinit.finetune.fitting.factor import FitData, factorise, fit_data
+from emlinit.finetune.fitting.packed import PackedConstants, flatten, split_constants, unflatten
 from emlinit.finetune.fitting.starts import multi_start
 from emlinit.generator.program import Programs
+from emlinit.generator.records import Records
 
 _RIDGE = 1e-8  # relative to the column
 
@@ -84,7 +85,7 @@ def fit_constants(
         UserError: no points, shapes that do not belong together, or restarts without a generator.
     """
     config = config or FitConfig()
-    data = prepare(x, y, weights)
+    data = fit_data(x, y, weights)
     starts, n_starts = multi_start(programs, config.restarts, config.spread, config.frequency_factors, generator)
     if n_starts == 1:
         state = _descend(programs, data, config.steps, config)
@@ -94,15 +95,15 @@ def fit_constants(
         state = _descend(starts, data.rows(candidate), config.screen_steps, config)
         best = state.objective.view(n_starts, b).argsort(0)[: config.survivors]  # starts are laid out start-major
         rows = (best * b + torch.arange(b, device=y.device)).flatten()
-        state = _descend(take(starts, rows), data.rows(candidate[rows]), config.steps, config, state.take(rows))
+        state = _descend(starts.rows(rows), data.rows(candidate[rows]), config.steps, config, state.rows(rows))
         winner = state.objective.view(len(best), b).argmin(0) * b + torch.arange(b, device=y.device)
-        state = state.take(winner)
+        state = state.rows(winner)
     mse = torch.where(state.valid_share > 0, state.squares / state.valid_share, torch.inf)
     return Fit(unflatten(programs, state.flat), mse, state.valid_share, state.steps)
 
 
-@dataclass
-class _State:
+@dataclass(frozen=True, eq=False)
+class _State(Records):
     """Where each candidate stands; `factor` is the QR factor there."""
 
     flat: Tensor
@@ -114,9 +115,6 @@ class _State:
     growth: Tensor
     calm: Tensor
     steps: Tensor
-
-    def take(self, rows: Tensor) -> "_State":
-        return _State(**{name: value[rows] for name, value in vars(self).items()})
 
     def put(self, rows: Tensor, other: "_State") -> None:
         for name, value in vars(self).items():
@@ -136,34 +134,27 @@ def _descend(programs: Programs, data: FitData, steps: int, config: FitConfig, s
     for _ in range(steps):
         if not len(active):
             break
-        here = state.take(active)
-        lin, bel = linear[active], below[active]
+        here = state.rows(active)
+        lin, bel = linear.rows(active), below.rows(active)
         step, predicted = _damped_step(here.factor, here.damping, lin.index.shape[1])
         flat = bel.add(here.flat, step[:, lin.index.shape[1] :])
         flat = lin.add(flat, step[:, : lin.index.shape[1]])
-        there = _linearise(take(programs, active), flat, lin, bel, data.rows(active), config)
+        there = _linearise(programs.rows(active), flat, lin, bel, data.rows(active), config)
         better = there.objective < here.objective
         gain = (here.objective - there.objective) / predicted.clamp_min(torch.finfo(torch.float64).tiny)
         shrink = (1.0 - (2.0 * gain.clamp(0.0, 1.0) - 1.0) ** 3).clamp_min(0.1)
         small = here.objective - there.objective <= 1e-9 * here.objective
-        there = _choose(better, there, here)
-        there.damping = torch.where(better, here.damping * shrink, here.damping * here.growth).clamp_min(1e-15)
-        there.growth = torch.where(better, 2.0, here.growth * 2.0)
-        there.calm = torch.where(better & small, here.calm + 1, torch.where(better, 0, here.calm))
-        there.steps = here.steps + 1
+        there = replace(
+            there.where(better, here),
+            damping=torch.where(better, here.damping * shrink, here.damping * here.growth).clamp_min(1e-15),
+            growth=torch.where(better, 2.0, here.growth * 2.0),
+            calm=torch.where(better & small, here.calm + 1, torch.where(better, 0, here.calm)),
+            steps=here.steps + 1,
+        )
         state.put(active, there)
         done = (there.objective <= floor[active]) | (there.calm >= 2) | (there.damping > 1e12)
         active = active[~done]
     return state
-
-
-def _choose(mask: Tensor, first: _State, second: _State) -> _State:
-    return _State(
-        **{
-            name: torch.where(mask.view(-1, *([1] * (value.ndim - 1))), value, getattr(second, name))
-            for name, value in vars(first).items()
-        }
-    )
 
 
 def _linearise(
@@ -184,9 +175,9 @@ def _linearise(
     stale = (factor[:, :k, -1].square().sum(1) > 1e-2 * scale).nonzero().flatten()
     factor[:, :k, -1] = 0.0  # these linear constants have taken their step
     if len(stale):
-        moved = unflatten(take(programs, stale), flat[stale])
+        moved = unflatten(programs.rows(stale), flat[stale])
         raw, valid_share[stale], penalty[stale] = factorise(
-            moved, linear[stale], below[stale], data.rows(stale), config.chunk_numbers
+            moved, linear.rows(stale), below.rows(stale), data.rows(stale), config.chunk_numbers
         )
         factor[stale], squares[stale] = _with_ridge(raw, k), raw[:, :, -1].square().sum(1)
     objective = torch.where(flat.isfinite().all(1), squares + penalty, torch.inf)

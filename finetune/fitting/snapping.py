@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from emlinit.finetune.fitting.levenberg_marquardt import Fit, FitConfig, fit_constants
-from emlinit.finetune.fitting.packed import flatten, take, unflatten
+from emlinit.finetune.fitting.packed import flatten, unflatten
 from emlinit.finetune.fitting.simple_values import free_cost, simple_values
 from emlinit.finetune.fitting.standard_errors import standard_errors
 from emlinit.generator.program import Programs
@@ -241,7 +241,7 @@ def _worth(
 def _fit_moves(
     fit: Fit, trials: Sequence[list[_Move]], x: Tensor, y: Tensor, weights: Tensor, config: SnapConfig
 ) -> Fit:
-    moved = take(fit.programs, torch.tensor([trial[0].owner for trial in trials]))
+    moved = fit.programs.rows(torch.tensor([trial[0].owner for trial in trials]))
     flat, free = flatten(moved).clone(), _free(moved).clone()
     for row, trial in enumerate(trials):
         for move in trial:
@@ -270,7 +270,7 @@ def _apply(
     order[owners] = len(order) + torch.arange(len(owners))
     joined = Programs.cat([fit.programs, new.programs])
     return Fit(
-        take(joined, order),
+        joined.rows(order),
         torch.cat([fit.mse, new.mse])[order],
         torch.cat([fit.valid_share, new.valid_share])[order],
         torch.cat([fit.steps, new.steps])[order],

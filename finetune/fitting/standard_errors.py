@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from emlinit.finetune.fitting.factor import factorise, prepare
+from emlinit.finetune.fitting.factor import factorise, fit_data
 from emlinit.finetune.fitting.packed import PackedConstants, flatten, split_constants
 from emlinit.generator.program import Programs
 
@@ -29,7 +29,7 @@ def standard_errors(
     Raises:
         UserError: no points, or shapes or weights that cannot be used.
     """
-    data = prepare(x, y, weights)
+    data = fit_data(x, y, weights)
     linear, below = split_constants(programs)
     factor, _, _ = factorise(programs, linear, below, data, chunk_numbers)
     used = torch.cat([linear.used, below.used], 1)

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from emlinit.generator.builder import Builder
+from emlinit.generator.records import Records
 from emlinit.generator.slots import Slot
 
 NOTHING, ONE, SIN, COS, EXP, POWER, LN, INVERSE = range(8)
@@ -25,7 +26,7 @@ _LOG_ZERO = -800.0  # stands for ln 0: its powers are 0 or overflow
 
 
 @dataclass(frozen=True, eq=False)
-class Atoms:
+class Atoms(Records):
     """Atoms of any batch shape, written `n` here."""
 
     power: Float64[Tensor, "*n v"]
@@ -44,20 +45,16 @@ class Atoms:
     """How long the atom is to write, in powers and functions."""
 
     def __getitem__(self, index: Tensor | slice | int | tuple[Tensor | slice | int, ...] | None) -> "Atoms":
-        return Atoms(**{name: value[index] for name, value in vars(self).items()})
+        return self.mapped(lambda value: value[index])
 
     def only(self, mask: Bool[Tensor, "*n"]) -> "Atoms":
         """The same with `NOTHING` where the mask is false."""
-        emptied = {
-            name: torch.where(mask.view(*mask.shape, *[1] * (value.dim() - mask.dim())), value, torch.zeros_like(value))
-            for name, value in vars(self).items()
-        }
-        return Atoms(**emptied)
+        return self.where(mask, self.mapped(torch.zeros_like))
 
-    @staticmethod
-    def cat(parts: "Sequence[Atoms]", dim: int = 0) -> "Atoms":
-        """Join along a batch dimension, counted from the front."""
-        return Atoms(**{name: torch.cat([vars(part)[name] for part in parts], dim) for name in vars(parts[0])})
+    @classmethod
+    def side_by_side(cls, parts: "Sequence[Atoms]") -> "Atoms":
+        """Sums, of batch shape (s, k), with the places of all parts."""
+        return cls._joined(parts, 1)
 
 
 @dataclass(frozen=True, eq=False)

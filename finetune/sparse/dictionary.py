@@ -22,6 +22,7 @@ from emlinit.finetune.sparse.exponents import (
     phases_for,
 )
 from emlinit.generator.grammar import MAX_VARIABLES
+from emlinit.generator.records import Records
 
 _LARGEST = 1e15  # modulus of a value of an atom; the smallest of its largest is the reciprocal
 _LEAST_VARIATION = 1e-6  # of an atom, relative to its size: what varies less is a constant
@@ -111,19 +112,13 @@ def make_dictionary(x: Float64[Tensor, "p v"], grids: Grids | None = None) -> Di
 
 
 @dataclass(frozen=True, eq=False)
-class _Factors:
+class _Factors(Records):
     """Products of two φ each."""
 
     kind: Int64[Tensor, "f 2"]
     phase: Int64[Tensor, "f 2"]
     theta: Float64[Tensor, "f 2"]
     tunable: bool
-
-    @staticmethod
-    def cat(parts: "list[_Factors]") -> "_Factors":
-        """Join those that are tunable, or those that are not."""
-        kind, phase, theta = (torch.cat([vars(part)[name] for part in parts]) for name in ("kind", "phase", "theta"))
-        return _Factors(kind, phase, theta, parts[0].tunable)
 
     def length(self, phases: Phases) -> Float64[Tensor, " f"]:
         own = 1.0 + phases.length[self.phase] + 0.5 * ((self.theta != 0) & (self.theta != 1))

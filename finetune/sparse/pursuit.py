@@ -117,13 +117,13 @@ class _Pursuit:
             own = (states.target == target).nonzero()[:, 0]
             own = own[states.error[own] > exact**2]
             if len(own) and (number < self.config.shallow_terms or goal.deep):
-                parts.append(joined(self._extensions(target, states[own], number)))
+                parts.append(joined(self._extensions(target, states.rows(own), number)))
                 targets += [target] * len(parts[-1].kind)
         if not parts:
-            return states[torch.zeros(0, dtype=torch.int64)]
+            return states.rows(slice(0, 0))
         solved = self.sums.solve(torch.tensor(targets), close_up(joined(parts)))
         extended = self.sums.tune(solved, self.config.tuning_steps, exact)
-        return extended[torch.cat([self._best(extended, target) for target in range(len(self.goals))])]
+        return extended.rows(torch.cat([self._best(extended, target) for target in range(len(self.goals))]))
 
     def _extensions(self, target: int, states: States, number: int) -> list[Atoms]:
         """What one goal's states become in round `number`."""
@@ -175,7 +175,7 @@ class _Pursuit:
         n_tried = config.paired_atoms + int(simplest.sum())
         parts = []
         for row in range(min(config.paired_states, len(states.target))):
-            state = states[torch.tensor([row])]
+            state = states.rows(slice(row, row + 1))
             unit, along = self._beside(state, goal, value)
             best = torch.where(simplest, _FAVOUR, 1.0).mul(along.abs()).topk(min(n_tried, len(along))).indices
             best = best[along[best] != 0]
@@ -185,7 +185,7 @@ class _Pursuit:
             pairs = gain.flatten().topk(min(config.tried_pairs, gain.numel())).indices
             first, second = best[pairs // len(best)], best[pairs % len(best)]
             parent = state.atoms[torch.zeros_like(first)]
-            parts.append(Atoms.cat([parent, atoms[first[:, None]], atoms[second[:, None]]], 1))
+            parts.append(Atoms.side_by_side([parent, atoms[first[:, None]], atoms[second[:, None]]]))
         return Atoms.cat(parts)
 
     def _extend_by_two_functions(self, target: int, states: States) -> Atoms:
@@ -203,7 +203,7 @@ class _Pursuit:
         goal, value = w * self.targets[target], self.value[chosen] * w
         parts = []
         for row in range(min(config.paired_states, len(states.target))):
-            state = states[torch.tensor([row])]
+            state = states.rows(slice(row, row + 1))
             gain = _gain_of_pairs(*self._beside(state, goal, value))
             gain[fixed_pair] = 0.0
             best = gain.flatten().topk(min(_PAIRS_RANKED, gain.numel())).indices
@@ -215,7 +215,7 @@ class _Pursuit:
             best = best[first_place.sort().values[: config.function_pairs]]
             first, second = chosen[best // len(chosen)], chosen[best % len(chosen)]
             parent = state.atoms[torch.zeros_like(first)]
-            parts.append(Atoms.cat([parent, self.atoms[first[:, None]], self.atoms[second[:, None]]], 1))
+            parts.append(Atoms.side_by_side([parent, self.atoms[first[:, None]], self.atoms[second[:, None]]]))
         return Atoms.cat(parts)
 
     def _beside(self, state: States, goal: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -264,7 +264,7 @@ class _Pursuit:
         second = self.atoms[torch.where(is_pair, first + 1, first)[:, None]]
         second.kind[~is_pair] = NOTHING
         second.tunable[~is_pair] = False
-        return Atoms.cat([states.atoms[parent], added, second], 1)
+        return Atoms.side_by_side([states.atoms[parent], added, second])
 
     def _gains(self, target: int, states: States) -> tuple[Tensor, Tensor, Tensor]:
         """How much each atom, and after them each atom times the target, would lower the squared error of each state; the

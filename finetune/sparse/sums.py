@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from emlinit.finetune.sparse.atoms import COS, EXP, NOTHING, ONE, SIN, Atoms, Basis
+from emlinit.generator.records import Records
 
 _LEAST_REACH = 0.1  # of θu, over the range of u
 _COLLINEAR = 1e-9  # of columns of unit length: their Gram matrix is taken for no better conditioned than this
@@ -40,7 +41,7 @@ class Goal:
 
 
 @dataclass(frozen=True, eq=False)
-class States:
+class States(Records):
     """Sparse sums."""
 
     target: Int64[Tensor, " s"]
@@ -51,19 +52,6 @@ class States:
     """Of the atoms."""
     error: Float64[Tensor, " s"]
     """Weighted squared error, relative to that of the best constant."""
-
-    def __getitem__(self, rows: Tensor | slice) -> "States":
-        return States(self.target[rows], self.atoms[rows], self.coefficient[rows], self.error[rows])
-
-    @staticmethod
-    def cat(parts: "Sequence[States]") -> "States":
-        """States one below the other, of sums of as many places."""
-        return States(
-            torch.cat([part.target for part in parts]),
-            Atoms.cat([part.atoms for part in parts]),
-            torch.cat([part.coefficient for part in parts]),
-            torch.cat([part.error for part in parts]),
-        )
 
 
 class Sums:
@@ -119,7 +107,7 @@ class Sums:
         """The first `n` states of each goal without their least important atom, without the two least important ones, and so
         on. A sum that holds all atoms of a noisy law, and some more, leads back to the law (Zhang 2011)."""
         rows = torch.cat([(states.target == goal).nonzero()[:n, 0] for goal in range(len(self.goals))])
-        states = states[rows[states.error[rows] > exact**2]]
+        states = states.rows(rows[states.error[rows] > exact**2])
         columns = self.columns(states.target, states.atoms)
         norm = torch.linalg.vector_norm(columns, dim=2, keepdim=True).clamp_min(1e-300)
         columns = (columns / norm).nan_to_num(0.0, 0.0, 0.0)
@@ -138,9 +126,9 @@ class Sums:
             targets.append(states.target[left])
             parts.append(states.atoms.only(kept)[left])
         if len(parts) == 1:
-            return states[:0]
+            return states.rows(slice(0, 0))
         solved = self.solve(torch.cat(targets), close_up(Atoms.cat(parts)))
-        return solved[solved.error.isfinite()]
+        return solved.rows(solved.error.isfinite())
 
     def tune(self, states: States, steps: int, exact: float) -> States:
         """Gauss-Newton in θ from each state, never to a worse one; sine and cosine of one angle keep the same θ."""
@@ -148,12 +136,12 @@ class Sums:
         rows = (movable & (states.error > exact**2) & states.error.isfinite()).nonzero()[:, 0]
         if not len(rows):
             return states
-        tuned = states[rows]
+        tuned = states.rows(rows)
         for _ in range(steps):
             tuned = self._step(tuned)
         order = torch.arange(len(states.target))
         order[rows] = len(order) + torch.arange(len(rows))
-        return States.cat([states, tuned])[order]
+        return States.cat([states, tuned]).rows(order)
 
     def _step(self, states: States) -> States:
         """One damped step, or three tenths of it, if that is better than none."""
@@ -187,7 +175,7 @@ class Sums:
             moved = Atoms(**{**vars(states.atoms), "theta": states.atoms.theta + size * move})
             new = self.solve(states.target, moved)
             better = (new.error < best.error) & self._sensible(moved)
-            best = _choose(better, new, best)
+            best = new.where(better, best)
         return best
 
     def _sensible(self, atoms: Atoms) -> Bool[Tensor, " s"]:
@@ -208,16 +196,6 @@ def partners(atoms: Atoms) -> Int64[Tensor, "s k"]:
     other &= (phase[:, :, None] == phase[:, None]) & (theta[:, :, None] == theta[:, None])
     other &= (atoms.power[:, :, None] == atoms.power[:, None]).all(3)
     return torch.where(other.any(2), other.long().argmax(2), torch.arange(kind.shape[1]))
-
-
-def _choose(mask: Tensor, first: States, second: States) -> States:
-    theta = torch.where(mask[:, None, None], first.atoms.theta, second.atoms.theta)
-    return States(
-        first.target,
-        Atoms(**{**vars(first.atoms), "theta": theta}),
-        torch.where(mask[:, None], first.coefficient, second.coefficient),
-        torch.where(mask, first.error, second.error),
-    )
 
 
 def orthonormal(
@@ -244,10 +222,8 @@ def orthonormal(
 def joined(parts: Sequence[Atoms]) -> Atoms:
     """Sums of different lengths one below the other."""
     width = max(part.kind.shape[1] for part in parts)
-    wide = [
-        Atoms.cat([part, nothing(len(part.kind), width - part.kind.shape[1], part.power.shape[2])], 1) for part in parts
-    ]
-    return Atoms.cat(wide)
+    empty = [nothing(len(part.kind), width - part.kind.shape[1], part.power.shape[2]) for part in parts]
+    return Atoms.cat([Atoms.side_by_side(pair) for pair in zip(parts, empty, strict=True)])
 
 
 def close_up(atoms: Atoms) -> Atoms:

@@ -76,7 +76,7 @@ class Proposer(Protocol):
 
 
 @dataclass(frozen=True)
-class _State:
+class _OpenTree:
     """A tree with one open subtree."""
 
     before: tuple[int, ...]
@@ -117,9 +117,9 @@ class Peeling:
         self.config = config or PeelConfig()
         self._proposer, self._x, self._matcher = proposer, x, matcher
         self._order = torch.randperm(len(y), generator=generator)
-        self._queue: list[tuple[float, int, _State]] = []
+        self._queue: list[tuple[float, int, _OpenTree]] = []
         self._seen: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
-        self._root = _State((), (), y.to(torch.complex128), EPS * y.abs(), self._order[: self.config.points], 0)
+        self._root = _OpenTree((), (), y.to(torch.complex128), EPS * y.abs(), self._order[: self.config.points], 0)
 
     def add(self, proposals: Proposals) -> None:
         """Take decisions on the root from guesses of the whole tree."""
@@ -151,7 +151,7 @@ class Peeling:
                 return True
         return False
 
-    def _guess(self, states: list[_State]) -> list[Proposals]:
+    def _guess(self, states: list[_OpenTree]) -> list[Proposals]:
         """Ask for the open subtrees of all states at once."""
         points = torch.nn.utils.rnn.pad_sequence([state.points for state in states], batch_first=True)
         n_points = torch.tensor([len(state.points) for state in states])
@@ -161,7 +161,7 @@ class Peeling:
             self._x[points], torch.where(mask, y, 0.0), mask, self.config.proposals, max_tokens=self.config.max_tokens
         )
 
-    def _push(self, state: _State, log_prob: float, proposals: Proposals) -> None:
+    def _push(self, state: _OpenTree, log_prob: float, proposals: Proposals) -> None:
         if state.peels >= self.config.max_peels:
             return
         for child, share in _children(state, proposals, self._x, self._order, self.config):
@@ -171,8 +171,8 @@ class Peeling:
 
 
 def _children(
-    state: _State, proposals: Proposals, x: Tensor, order: Tensor, config: PeelConfig
-) -> list[tuple[_State, float]]:
+    state: _OpenTree, proposals: Proposals, x: Tensor, order: Tensor, config: PeelConfig
+) -> list[tuple[_OpenTree, float]]:
     """States with one more of the root's subtrees decided, and the log-probability of that decision: the share of the
     proposals, by their probabilities, that agree on the subtree."""
     share = (proposals.log_prob - proposals.log_prob.max()).exp()
@@ -199,7 +199,7 @@ def _children(
             continue
         before, after = state.before, state.after
         before, after = ((*before, EML, *known), after) if side == LEFT else ((*before, EML), (*known, *after))
-        children.append((_State(before, after, wanted[i], error[i], points, state.peels + 1), math.log(total)))
+        children.append((_OpenTree(before, after, wanted[i], error[i], points, state.peels + 1), math.log(total)))
     return children
 
 
@@ -219,7 +219,7 @@ def _invert(
     return torch.where(known, wanted, 0.0), torch.where(known, lost, torch.inf)
 
 
-def _embed(state: _State, guesses: Tensor) -> Tensor:
+def _embed(state: _OpenTree, guesses: Tensor) -> Tensor:
     """Whole trees: each guess in the place of the open subtree."""
     lengths = (guesses != PAD).sum(-1)
     b, n_before, n_after = len(guesses), len(state.before), len(state.after)

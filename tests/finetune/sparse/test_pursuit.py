@@ -59,7 +59,7 @@ def test_the_error_of_a_state_is_that_of_its_sum() -> None:
     assert len(found) == 2
     for states in found:
         for target, (goal, w) in enumerate(zip(values, weights, strict=True)):
-            own = states[(states.target == target).nonzero()[:, 0]]
+            own = states.rows((states.target == target).nonzero()[:, 0])
             assert len(own.target) > 1
             mean = (w**2 * goal).sum() / (w**2).sum()
             squares = (w * (goal - _prediction(own, dictionary.basis))).square().sum(1)
@@ -166,7 +166,7 @@ def test_sums_lead_back_to_the_noisy_law_that_they_hold() -> None:
                 kept = states.atoms.kind[row, :, 0] != NOTHING
                 sets.append({tuple(power) for power in states.atoms.power[row][kept].tolist()})
         found += wanted in sets
-        assert len(sums.pruned(rounds[0][torch.zeros(0, dtype=torch.int64)], 4, 0.0).target) == 0
+        assert len(sums.pruned(rounds[0].rows(slice(0, 0)), 4, 0.0).target) == 0
     assert found >= 3
 
 
