@@ -18,16 +18,16 @@ from torch import Tensor
 
 from emlinit.finetune.sparse.atoms import NOTHING, SIN, Basis
 from emlinit.finetune.sparse.dictionary import Dictionary, make_dictionary
+from emlinit.finetune.sparse.goals import Goal, goals_for
 from emlinit.finetune.sparse.polynomials import polynomial_terms, polynomials_of_few_terms
 from emlinit.finetune.sparse.pursuit import PursuitConfig, pursue
-from emlinit.finetune.sparse.sums import Goal, States, Sums, joined, partners
+from emlinit.finetune.sparse.sums import States, Sums, joined, partners
 from emlinit.generator.builder import Builder
 from emlinit.generator.formulas.compile_weighted import program_from_slot
 from emlinit.generator.program import Programs
 from emlinit.generator.slots import Slot
 from emlinit.generator.tidy import fix_simple_exponents
 
-_LARGEST = 1e12  # of g(y) over its median size: beyond it the sums would be about one point
 _POINTS_PER_CONSTANT = 2  # at least so many, or else a sum interpolates
 _QUOTIENT = 1.5  # what a term of a denominator adds to the length of a sum
 _NEGLIGIBLE = 1e-9  # of g(y): terms that never reach this are left out of an exact sum
@@ -80,7 +80,7 @@ def propose_sparse(
     dictionary = make_dictionary(x)
     fixed = ~dictionary.atoms.tunable.any(1)
     everything = torch.ones_like(fixed)
-    few = [goal for goal in goals if goal.kind in ("y", "ln", "inverse") and not goal.rational]
+    few = [goal for goal in goals if goal.transform.tuned and not goal.rational]
     for rows, wanted, pursuit in (
         (dictionary.is_monomial, goals, config.monomials),
         (fixed, goals, config.simple),
@@ -116,37 +116,6 @@ def _affordable(config: PursuitConfig, n_points: int) -> PursuitConfig:
     """Fewer terms for few points: a third of the points at most may become coefficients."""
     terms = max(1, min(config.terms, n_points // 6))
     return replace(config, terms=terms, shallow_terms=min(config.shallow_terms, terms))
-
-
-def goals_for(y: Float64[Tensor, " p"]) -> list[Goal]:
-    """The g that are defined and harmless on all targets, y itself first."""
-    one = torch.ones_like(y)
-    goals = [Goal("y", y, one, deep=True), Goal("y", y, one, rational=True)]
-    if bool((y != 0).all()):
-        goals.append(Goal("inverse", 1 / y, y.square()))
-    if bool((y > 0).all()) or bool((y < 0).all()):
-        size, sign = y.abs(), math.copysign(1.0, float(y[0]))
-        goals += [
-            Goal("ln", size.log(), size, deep=True, sign=sign),
-            Goal("square", size.square(), 0.5 / size, sign=sign),
-            Goal("square", size.square(), 0.5 / size, rational=True, sign=sign),
-            Goal("inverse square", size**-2, size**3 / 2, sign=sign),
-            Goal("root", size.sqrt(), 2 * size.sqrt(), sign=sign),
-        ]
-    if float(y.abs().max()) <= math.pi / 2:
-        goals.append(Goal("sine", y.sin(), 1 / y.cos().clamp_min(1e-6)))
-    if float(y.max() - y.min()) < 30.0:
-        middle = float(y.median())
-        goals.append(Goal("exp", (y - middle).exp(), (middle - y).exp(), shift=middle))
-    return [goal for goal in goals if _harmless(goal)]
-
-
-def _harmless(goal: Goal) -> bool:
-    weighted = goal.weight * goal.value
-    if not bool(goal.value.isfinite().all() & weighted.isfinite().all()):
-        return False
-    # y itself may well be 0 at most points.
-    return goal.kind == "y" or float(goal.value.abs().max()) <= _LARGEST * float(goal.value.abs().median())
 
 
 def _programs(
@@ -213,23 +182,7 @@ def _program(
         value = builder.add(*above) if above else builder.constant(0.0)
         if below:
             value = builder.divide(value, builder.add(builder.constant(1.0), *below))
-        program = program_from_slot(builder.readout(_inverted(value, goal, builder)), n_variables)
+        program = program_from_slot(builder.readout(goal.inverted(value, builder)), n_variables)
     except (ArithmeticError, ValueError):
         return None
     return fix_simple_exponents(program)
-
-
-def _inverted(value: Slot, goal: Goal, builder: Builder) -> Slot:
-    """y, given g(y)."""
-    if goal.kind == "y":
-        return value
-    if goal.kind == "inverse":
-        return builder.reciprocal(value)
-    if goal.kind == "ln":
-        return builder.scale(builder.exp(value), goal.sign)
-    if goal.kind == "sine":
-        return builder.asin(value)
-    if goal.kind == "exp":
-        return builder.add(builder.ln(value), builder.constant(goal.shift))
-    exponent = {"square": 0.5, "inverse square": -0.5, "root": 2.0}[goal.kind]
-    return builder.scale(builder.power(value, exponent), goal.sign)

@@ -6,7 +6,8 @@ Legend: p point, k term.
 import torch
 
 from emlinit.finetune.sparse.atoms import ONE, Atoms, Basis
-from emlinit.finetune.sparse.sums import Goal, orthonormal
+from emlinit.finetune.sparse.goals import Goal
+from emlinit.finetune.sparse.sums import orthonormal
 
 _POINTS_PER_TERM = 2  # at least so many for each term to begin with
 _DEGREES = ((1, 1), (2, 1), (1, 2), (2, 2), (3, 1), (3, 2), (2, 3), (3, 3))  # of p and q

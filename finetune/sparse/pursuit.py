@@ -22,8 +22,9 @@ from torch import Tensor
 
 from emlinit.finetune.sparse.atoms import NOTHING, ONE, Atoms
 from emlinit.finetune.sparse.dictionary import Dictionary
+from emlinit.finetune.sparse.goals import Goal
 from emlinit.finetune.sparse.polynomials import eliminate, polynomial_terms, quotients
-from emlinit.finetune.sparse.sums import Goal, States, Sums, close_up, joined, orthonormal
+from emlinit.finetune.sparse.sums import States, Sums, close_up, joined, orthonormal
 
 _COLLINEAR = 1e-9  # of |f|²: what is nearer than this to the span of a state's atoms adds nothing
 _PAIRS_RANKED = 50_000  # of all pairs, those from which the best of any two families are taken

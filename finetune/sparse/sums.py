@@ -13,31 +13,12 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from emlinit.finetune.sparse.atoms import COS, EXP, NOTHING, ONE, SIN, Atoms, Basis
+from emlinit.finetune.sparse.goals import Goal
 from emlinit.generator.records import Records
 
 _LEAST_REACH = 0.1  # of θu, over the range of u
 _COLLINEAR = 1e-9  # of columns of unit length: their Gram matrix is taken for no better conditioned than this
 _RIDGE = 1e-5  # of a Gauss-Newton step, on columns of unit length
-
-
-@dataclass(frozen=True, eq=False)
-class Goal:
-    """What a sparse sum is to be: t = g(y)."""
-
-    kind: str
-    """Name of g."""
-    value: Float64[Tensor, " p"]
-    """t."""
-    weight: Float64[Tensor, " p"]
-    """|dy/dt| at the points, by which errors of t are counted."""
-    rational: bool = False
-    """Whether atoms times t may be taken, too: then t is a sum over a sum."""
-    sign: float = 1.0
-    """-1 if g is taken of -y."""
-    shift: float = 0.0
-    """What is subtracted from y first."""
-    deep: bool = False
-    """Whether it is pursued for `terms` rounds, or for `shallow_terms`."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from emlinit.finetune.sparse.atoms import COS, EXP, NOTHING, ONE, SIN, Basis
 from emlinit.finetune.sparse.dictionary import Dictionary, Grids, make_dictionary
+from emlinit.finetune.sparse.goals import IDENTITY, Goal
 from emlinit.finetune.sparse.pursuit import PursuitConfig, pursue
-from emlinit.finetune.sparse.sums import Goal, States, Sums
+from emlinit.finetune.sparse.sums import States, Sums
 
 EXACT = PursuitConfig().exact ** 2
 
@@ -21,7 +22,7 @@ def _points(n_variables: int, n: int = 80, low: float = 0.5) -> Tensor:
 
 
 def _goal(y: Tensor, *, rational: bool = False, weight: Tensor | None = None) -> Goal:
-    return Goal("y", y, torch.ones_like(y) if weight is None else weight, rational=rational, deep=True)
+    return Goal(IDENTITY, y, torch.ones_like(y) if weight is None else weight, rational=rational, deep=True)
 
 
 def _part(dictionary: Dictionary, *, longest: float) -> Dictionary:
@@ -186,7 +187,7 @@ def test_terms_are_added_one_round_after_another() -> None:
     y = (x[:, 0] * 1.7).sin() / (1.3 + x[:, 1] ** 1.4)
     dictionary = _part(make_dictionary(x), longest=4.0)
     config = PursuitConfig(terms=3, shallow_terms=1, beam=5, tried=10)
-    shallow = Goal("y", y, torch.ones_like(y))
+    shallow = Goal(IDENTITY, y, torch.ones_like(y))
     found = pursue(dictionary, [_goal(y), shallow], config)
     assert len(found) == 3
     best = [float(states.error[states.target == 0].min()) for states in found]
