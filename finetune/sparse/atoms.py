@@ -2,7 +2,7 @@
 
     x1^p1 x2^p2 ... · φ(θ, u) · φ'(θ', u'),     φ(θ, u) one of 1, sin θu, cos θu, e^θu, u^θ, ln(u + θ), 1/(u + θ),
 
-where a phase u is a monomial or a sum of two. `sparse_dictionary` offers thousands of them; those whose θ was not chosen for
+where a phase u is a monomial or a sum of two. `dictionary` offers thousands of them; those whose θ was not chosen for
 being simple are *tunable*. With free weights each factor costs one or two eml nodes.
 
 Legend: n atom, f phase, v input variable, p point.
@@ -32,15 +32,15 @@ class Atoms(Records):
     power: Float64[Tensor, "*n v"]
     """Exponents of the monomial; halves at most."""
     kind: Int64[Tensor, "*n 2"]
-    """Of the two factors φ."""
+    """Kind of each of the two factors φ: `SIN`, `COS`, ...; `ONE` where there is none."""
     phase: Int64[Tensor, "*n 2"]
     """Which phase of the basis each factor reads."""
     theta: Float64[Tensor, "*n 2"]
     """θ of each factor."""
     tunable: Bool[Tensor, "*n 2"]
     """Whether a fit may move θ."""
-    on_target: Bool[Tensor, "*n"]
-    """Whether the atom is multiplied by the target: what stands in a denominator."""
+    in_denominator: Bool[Tensor, "*n"]
+    """Whether the atom stands in a denominator: it is multiplied by t, as n/(1 - d) = t is n + d t = t."""
     length: Float64[Tensor, "*n"]
     """How long the atom is to write, in powers and functions."""
 
@@ -53,7 +53,7 @@ class Atoms(Records):
 
     @classmethod
     def side_by_side(cls, parts: "Sequence[Atoms]") -> "Atoms":
-        """Sums, of batch shape (s, k), with the places of all parts."""
+        """SumSolver, of batch shape (s, k), with the places of all parts."""
         return cls._joined(parts, 1)
 
 
@@ -95,7 +95,7 @@ class Basis:
         return (power @ self.log_x).exp() * (1.0 - 2.0 * odd.remainder(2.0))
 
     def values(self, atoms: Atoms) -> Float64[Tensor, "*n p"]:
-        """Value of each atom, but for the target in those `on_target`."""
+        """Value of each atom, but for the t of those `in_denominator`."""
         first, second = self._factors(atoms).unbind(-2)
         return self.monomial(atoms.power) * first * second
 
@@ -125,7 +125,7 @@ class Basis:
         return value.view(*atoms.kind.shape, value.shape[1])
 
     def slot(self, atom: Atoms, builder: Builder) -> Slot:
-        """One atom (of batch shape ()) as a slot, but for the target."""
+        """One atom (of batch shape ()) as a slot, but for t."""
         value = _monomial_slot(atom.power, builder)
         for kind, phase, theta in zip(atom.kind.tolist(), atom.phase.tolist(), atom.theta.tolist(), strict=True):
             if kind != ONE:

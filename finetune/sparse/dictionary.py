@@ -56,15 +56,15 @@ class Dictionary:
     basis: Basis
     atoms: Atoms
     value: Float64[Tensor, "n p"]
-    in_denominator: Int64[Tensor, " d"]
-    """Atoms that may be multiplied by the target: not constant, and not tunable."""
+    for_denominator: Int64[Tensor, " d"]
+    """Atoms that may stand in a denominator, multiplied by t: not constant, and not tunable."""
     n_paired: int
     """The first atoms, so many, come in pairs that are taken together: sine and cosine of one angle."""
 
     def part(self, rows: Bool[Tensor, " n"]) -> "Dictionary":
         """Some of the atoms; of a pair both or none."""
         place = rows.cumsum(0) - 1
-        below = self.in_denominator[rows[self.in_denominator]]
+        below = self.for_denominator[rows[self.for_denominator]]
         return Dictionary(
             self.basis, self.atoms[rows], self.value[rows], place[below], int(rows[: self.n_paired].sum())
         )

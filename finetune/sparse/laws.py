@@ -1,6 +1,6 @@
 """Laws that are a sparse sum of atoms, seen through an invertible g: g(y) = Σ a f(x), or a quotient of two such sums.
 
-For several g the sums are pursued (`sparse_pursuit`) in dictionaries of growing freedom, monomials first, and the best of
+For several g the sums are pursued (`pursuit`) in dictionaries of growing freedom, monomials first, and the best of
 every length become weighted programs, whose constants are then fitted to y itself. With weights |dy/dg| a sum that is good
 for g(y) is good for y, so that the g compete fairly. Close to this: the fast function extraction of McConaghy (2011), the
 sparse identification of Brunton, Proctor & Kutz (2016), and the inverted targets of Udrescu & Tegmark (2020).
@@ -21,7 +21,7 @@ from emlinit.finetune.sparse.dictionary import Dictionary, make_dictionary
 from emlinit.finetune.sparse.goals import Goal, goals_for
 from emlinit.finetune.sparse.polynomials import polynomial_terms, polynomials_of_few_terms
 from emlinit.finetune.sparse.pursuit import PursuitConfig, pursue
-from emlinit.finetune.sparse.sums import States, Sums, joined, partners
+from emlinit.finetune.sparse.sums import SparseSums, SumSolver, joined, partners
 from emlinit.generator.builder import Builder
 from emlinit.generator.formulas.compile_weighted import program_from_slot
 from emlinit.generator.program import Programs
@@ -81,34 +81,36 @@ def propose_sparse(
     fixed = ~dictionary.atoms.tunable.any(1)
     everything = torch.ones_like(fixed)
     few = [goal for goal in goals if goal.transform.tuned and not goal.rational]
-    for rows, wanted, pursuit in (
+    for rows, pursued, pursuit in (
         (dictionary.is_monomial, goals, config.monomials),
         (fixed, goals, config.simple),
         (everything, few, config.tuned),
         (everything, few, config.tuned_pairs),
         (dictionary.is_monomial, [goal for goal in goals if goal.deep], config.long),
     ):
-        if not wanted:
+        if not pursued:
             continue
-        found = pursue(dictionary.part(rows), wanted, _affordable(pursuit, len(y)), deadline=deadline)
+        found = pursue(dictionary.part(rows), pursued, _affordable(pursuit, len(y)), deadline=deadline)
         if not found:
             return
-        sums = Sums(dictionary.basis, wanted)
-        found += [sums.pruned(states, config.pruned, pursuit.exact) for states in found]
+        solver = SumSolver(dictionary.basis, pursued)
+        found += [solver.pruned(states, config.pruned, pursuit.exact) for states in found]
         if pursuit.algebra_terms:
-            found += _polynomials(dictionary, sums, min(pursuit.algebra_terms, _affordable(config.long, len(y)).terms))
-        programs = _programs(found, wanted, dictionary.basis, config, x.shape[1])
+            found += _polynomials(
+                dictionary, solver, min(pursuit.algebra_terms, _affordable(config.long, len(y)).terms)
+            )
+        programs = _programs(found, pursued, dictionary.basis, config, x.shape[1])
         if programs is not None:
             yield programs
 
 
-def _polynomials(dictionary: Dictionary, sums: Sums, terms: int) -> list[States]:
+def _polynomials(dictionary: Dictionary, solver: SumSolver, terms: int) -> list[SparseSums]:
     """Polynomials of few terms for the deep goals."""
     polynomial, found = polynomial_terms(dictionary.atoms), []
-    for number, goal in enumerate(sums.goals):
+    for goal_number, goal in enumerate(solver.goals):
         parts = polynomials_of_few_terms(polynomial, dictionary.basis, goal, terms) if goal.deep else []
         if parts:
-            found.append(sums.solve(torch.full((len(parts),), number), joined([atoms[None] for atoms in parts])))
+            found.append(solver.solve(torch.full((len(parts),), goal_number), joined([atoms[None] for atoms in parts])))
     return found
 
 
@@ -119,15 +121,17 @@ def _affordable(config: PursuitConfig, n_points: int) -> PursuitConfig:
 
 
 def _programs(
-    found: list[States], goals: list[Goal], basis: Basis, config: SparseConfig, n_variables: int
+    found: list[SparseSums], goals: list[Goal], basis: Basis, config: SparseConfig, n_variables: int
 ) -> Programs | None:
     """The best states as programs: the shortest exact ones, or the best of each length."""
     exact, most_constants = config.monomials.exact**2, max(2, len(goals[0].value) // _POINTS_PER_CONSTANT)
-    by_terms: dict[int, list[tuple[float, float, States, int, Tensor]]] = {}
-    exact_ones: list[tuple[float, float, States, int, Tensor]] = []
+    by_terms: dict[int, list[tuple[float, float, SparseSums, int, Tensor]]] = {}
+    exact_ones: list[tuple[float, float, SparseSums, int, Tensor]] = []
     for states in found:
         taken = _taken(states, basis, goals)
-        length = torch.where(taken, states.atoms.length + 1 + _QUOTIENT * states.atoms.on_target, 0.0).sum(1).tolist()
+        length = (
+            torch.where(taken, states.atoms.length + 1 + _QUOTIENT * states.atoms.in_denominator, 0.0).sum(1).tolist()
+        )
         for row, (n_terms, error) in enumerate(zip(taken.sum(1).tolist(), states.error.tolist(), strict=True)):
             if n_terms > most_constants:
                 continue
@@ -143,22 +147,22 @@ def _programs(
             chosen += new[: config.candidates]
     programs = []
     for *_, states, row, own in chosen:
-        program = _program(states, row, own, goals[int(states.target[row])], basis, n_variables)
+        program = _program(states, row, own, goals[int(states.goal_number[row])], basis, n_variables)
         if program is not None and int(program.n_free()) <= most_constants:
             programs.append(program)
     return Programs.cat(programs) if programs else None
 
 
-def _taken(states: States, basis: Basis, goals: list[Goal]) -> Bool[Tensor, "s k"]:
+def _taken(states: SparseSums, basis: Basis, goals: list[Goal]) -> Bool[Tensor, "s k"]:
     """Atoms that are there and, in sums as good as exact, not negligible."""
     reach = states.coefficient.abs() * basis.values(states.atoms).abs().amax(-1)
-    size = torch.stack([goal.value.abs().max() for goal in goals])[states.target][:, None]
-    reach = torch.where(states.atoms.on_target, reach, reach / size)
+    size = torch.stack([goal.value.abs().max() for goal in goals])[states.goal_number][:, None]
+    reach = torch.where(states.atoms.in_denominator, reach, reach / size)
     return (states.atoms.kind[..., 0] != NOTHING) & ((reach > _NEGLIGIBLE) | (states.error > 1e-18)[:, None])
 
 
 def _program(
-    states: States, row: int, taken: Bool[Tensor, " k"], goal: Goal, basis: Basis, n_variables: int
+    states: SparseSums, row: int, taken: Bool[Tensor, " k"], goal: Goal, basis: Basis, n_variables: int
 ) -> Programs | None:
     """The atoms of one state that are taken as a program for y; None where a constant overflows."""
     positive = [i + 1 for i in range(n_variables) if not bool(basis.negative[i].any())]
@@ -169,7 +173,7 @@ def _program(
         partner = partners(states.atoms[row : row + 1].only(taken[None]))[0].tolist()
         for k in taken.nonzero()[:, 0].tolist():
             atom, coefficient = states.atoms[row, k], float(states.coefficient[row, k])
-            on_target = bool(atom.on_target)
+            in_denominator = bool(atom.in_denominator)
             if partner[k] < k:  # is in the sum already
                 continue
             if partner[k] > k:  # a cos θu + b sin θu = c cos(θu + φ), with one θ
@@ -177,8 +181,8 @@ def _program(
                 a, b = (other, coefficient) if int(atom.kind[0]) == SIN else (coefficient, other)
                 above.append(builder.scale(basis.wave_slot(atom, math.atan2(-b, a), builder), math.hypot(a, b)))
                 continue
-            part = builder.scale(basis.slot(atom, builder), -coefficient if on_target else coefficient)
-            (below if on_target else above).append(part)
+            part = builder.scale(basis.slot(atom, builder), -coefficient if in_denominator else coefficient)
+            (below if in_denominator else above).append(part)
         value = builder.add(*above) if above else builder.constant(0.0)
         if below:
             value = builder.divide(value, builder.add(builder.constant(1.0), *below))

@@ -3,6 +3,8 @@
 Legend: p point, k term.
 """
 
+from dataclasses import replace
+
 import torch
 
 from emlinit.finetune.sparse.atoms import ONE, Atoms, Basis
@@ -96,8 +98,8 @@ def quotients(polynomial: Atoms, basis: Basis, goal: Goal, terms: int) -> list[A
             others = torch.cat([q[:leading], q[leading + 1 :]])
             atoms = polynomial[torch.cat([p, others])]
             power = atoms.power - polynomial.power[q[leading]]
-            on_target = torch.arange(len(power)) >= len(p)
+            in_denominator = torch.arange(len(power)) >= len(p)
             length = power.abs().sum(1)
-            found.append(Atoms(**{**vars(atoms), "power": power, "on_target": on_target, "length": length}))
+            found.append(replace(atoms, power=power, in_denominator=in_denominator, length=length))
         return [min(found, key=lambda atoms: float(atoms.length.sum()))]
     return []

@@ -1,12 +1,13 @@
-"""Sparse sums of atoms and their goals: solving for the coefficients, and tuning θ.
+"""Sparse sums of atoms for goals t = g(y): solving for the coefficients, and tuning θ.
 
-Rows are weighted by |dy/dt| for a goal t = g(y), so that errors are errors of y to first order.
+What a sum is to be is a `Goal`; its place among the goals is a `goal_number`; `t` are the values g(y) of all goals at the
+points, and `wanted` is t times the weights.
 
-Legend: t goal, p point, s state, k atom of a state.
+Legend: g goal, p point, s sparse sum (state of a pursuit), k atom of a sum.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -22,81 +23,81 @@ _RIDGE = 1e-5  # of a Gauss-Newton step, on columns of unit length
 
 
 @dataclass(frozen=True, eq=False)
-class States(Records):
-    """Sparse sums."""
+class SparseSums(Records):
+    """Sparse sums: the states of a pursuit."""
 
-    target: Int64[Tensor, " s"]
-    """Which target each is for."""
+    goal_number: Int64[Tensor, " s"]
+    """Which goal each is for, by its number."""
     atoms: Atoms
     """Of batch shape (s, k); places not taken are `NOTHING`."""
     coefficient: Float64[Tensor, "s k"]
-    """Of the atoms."""
+    """Factor of each atom in the sum."""
     error: Float64[Tensor, " s"]
     """Weighted squared error, relative to that of the best constant."""
 
 
-class Sums:
+class SumSolver:
     """Solves sparse sums for their goals."""
 
     def __init__(self, basis: Basis, goals: Sequence[Goal]) -> None:
         self.basis, self.goals = basis, goals
-        self.targets = torch.stack([goal.value for goal in goals])
+        self.t: Float64[Tensor, "g p"] = torch.stack([goal.value for goal in goals])
         self.weights = torch.stack([goal.weight for goal in goals])
         squares = self.weights.square()
-        mean = (squares * self.targets).sum(1, keepdim=True) / squares.sum(1, keepdim=True)
-        self.scale = (self.weights * (self.targets - mean)).square().sum(1)
+        mean = (squares * self.t).sum(1, keepdim=True) / squares.sum(1, keepdim=True)
+        self.scale = (self.weights * (self.t - mean)).square().sum(1)
         self.spread = basis.u.amax(1) - basis.u.amin(1)
 
-    def start(self) -> States:
+    def start(self) -> SparseSums:
         """For each goal nothing, and a constant."""
-        n = len(self.targets)
-        target = torch.arange(n).repeat_interleave(2)
+        n = len(self.t)
+        goal_number = torch.arange(n).repeat_interleave(2)
         atoms = nothing(2 * n, 1, len(self.basis.log_x))
         atoms.kind[1::2] = ONE
-        return self.solve(target, atoms)
+        return self.solve(goal_number, atoms)
 
-    def columns(self, target: Int64[Tensor, " s"], atoms: Atoms) -> Float64[Tensor, "s k p"]:
+    def columns(self, goal_number: Int64[Tensor, " s"], atoms: Atoms) -> Float64[Tensor, "s k p"]:
         """Weighted values (s, k, p)."""
-        return self._weighted(self.basis.values(atoms), target, atoms)
+        return self._weighted(self.basis.values(atoms), goal_number, atoms)
 
-    def _weighted(self, value: Tensor, target: Tensor, atoms: Atoms) -> Tensor:
-        value = torch.where(atoms.on_target[..., None], value * self.targets[target][:, None], value)
-        return value * self.weights[target][:, None]
+    def _weighted(self, value: Tensor, goal_number: Tensor, atoms: Atoms) -> Tensor:
+        value = torch.where(atoms.in_denominator[..., None], value * self.t[goal_number][:, None], value)
+        return value * self.weights[goal_number][:, None]
 
-    def solve(self, target: Int64[Tensor, " s"], atoms: Atoms) -> States:
-        """States with the best coefficients."""
+    def solve(self, goal_number: Int64[Tensor, " s"], atoms: Atoms) -> SparseSums:
+        """The sums with the best coefficients."""
         value = self.basis.values(atoms)
-        q, r, norms = orthonormal(self._weighted(value, target, atoms))
-        goal = self.weights[target] * self.targets[target]
-        inner = (q @ goal[:, :, None])[..., 0]
-        residual = goal - (q * inner[..., None]).sum(1)
+        q, r, norms = orthonormal(self._weighted(value, goal_number, atoms))
+        wanted = self.weights[goal_number] * self.t[goal_number]
+        inner = (q @ wanted[:, :, None])[..., 0]
+        residual = wanted - (q * inner[..., None]).sum(1)
         inner = inner + (q @ residual[:, :, None])[..., 0]
-        residual = goal - (q * inner[..., None]).sum(1)
+        residual = wanted - (q * inner[..., None]).sum(1)
         coefficient = torch.linalg.solve_triangular(r, inner[..., None], upper=True)[..., 0] / norms
-        below = atoms.on_target
+        below = atoms.in_denominator
         if bool(below.any()):
             # t = n + d t was solved for n and d; its error is that of n / (1 - d), or else d = 1 would be a solution.
             terms = value * coefficient[..., None]
             d = torch.where(below[..., None], terms, 0.0).sum(1)
-            n = torch.where(below[..., None], 0.0, terms).sum(1) * self.weights[target]
-            residual = torch.where(below.any(1)[:, None], goal - n / (1.0 - d), residual)
-        error = residual.square().sum(1) / self.scale[target]
+            n = torch.where(below[..., None], 0.0, terms).sum(1) * self.weights[goal_number]
+            residual = torch.where(below.any(1)[:, None], wanted - n / (1.0 - d), residual)
+        error = residual.square().sum(1) / self.scale[goal_number]
         error = torch.where(coefficient.isfinite().all(1) & error.isfinite(), error, torch.inf)
-        return States(target, atoms, coefficient, error)
+        return SparseSums(goal_number, atoms, coefficient, error)
 
-    def pruned(self, states: States, n: int, exact: float) -> States:
+    def pruned(self, states: SparseSums, n: int, exact: float) -> SparseSums:
         """The first `n` states of each goal without their least important atom, without the two least important ones, and so
         on. A sum that holds all atoms of a noisy law, and some more, leads back to the law (Zhang 2011)."""
-        rows = torch.cat([(states.target == goal).nonzero()[:n, 0] for goal in range(len(self.goals))])
+        rows = torch.cat([(states.goal_number == number).nonzero()[:n, 0] for number in range(len(self.goals))])
         states = states.rows(rows[states.error[rows] > exact**2])
-        columns = self.columns(states.target, states.atoms)
+        columns = self.columns(states.goal_number, states.atoms)
         norm = torch.linalg.vector_norm(columns, dim=2, keepdim=True).clamp_min(1e-300)
         columns = (columns / norm).nan_to_num(0.0, 0.0, 0.0)
         eye = torch.eye(columns.shape[1], dtype=torch.float64)
         gram = columns @ columns.mT + _COLLINEAR * eye
-        inner = columns @ (self.weights * self.targets)[states.target][..., None]
+        inner = columns @ (self.weights * self.t)[states.goal_number][..., None]
         kept = states.atoms.kind[..., 0] != NOTHING
-        targets, parts = [states.target[:0]], [states.atoms[:0]]
+        goal_numbers, parts = [states.goal_number[:0]], [states.atoms[:0]]
         while bool((kept.sum(1) > 1).any()):
             inverse = torch.linalg.inv(torch.where(kept[:, :, None] & kept[:, None], gram, eye))
             coefficient = (inverse @ (inner * kept[..., None]))[..., 0]
@@ -104,14 +105,14 @@ class Sums:
             least = torch.where(kept, growth, torch.inf).argmin(1, keepdim=True)
             kept = kept.scatter(1, least, value=False)
             left = kept.any(1)
-            targets.append(states.target[left])
+            goal_numbers.append(states.goal_number[left])
             parts.append(states.atoms.only(kept)[left])
         if len(parts) == 1:
             return states.rows(slice(0, 0))
-        solved = self.solve(torch.cat(targets), close_up(Atoms.cat(parts)))
+        solved = self.solve(torch.cat(goal_numbers), close_up(Atoms.cat(parts)))
         return solved.rows(solved.error.isfinite())
 
-    def tune(self, states: States, steps: int, exact: float) -> States:
+    def tune(self, states: SparseSums, steps: int, exact: float) -> SparseSums:
         """Gauss-Newton in θ from each state, never to a worse one; sine and cosine of one angle keep the same θ."""
         movable = states.atoms.tunable.flatten(1).any(1)
         rows = (movable & (states.error > exact**2) & states.error.isfinite()).nonzero()[:, 0]
@@ -120,16 +121,17 @@ class Sums:
         tuned = states.rows(rows)
         for _ in range(steps):
             tuned = self._step(tuned)
-        order = torch.arange(len(states.target))
+        order = torch.arange(len(states.goal_number))
         order[rows] = len(order) + torch.arange(len(rows))
-        return States.cat([states, tuned]).rows(order)
+        return SparseSums.cat([states, tuned]).rows(order)
 
-    def _step(self, states: States) -> States:
+    def _step(self, states: SparseSums) -> SparseSums:
         """One damped step, or three tenths of it, if that is better than none."""
-        weight = self.weights[states.target]
+        weight = self.weights[states.goal_number]
         value, slope = self.basis.values_and_slopes(states.atoms)
         times = (
-            torch.where(states.atoms.on_target[..., None], self.targets[states.target][:, None], 1.0) * weight[:, None]
+            torch.where(states.atoms.in_denominator[..., None], self.t[states.goal_number][:, None], 1.0)
+            * weight[:, None]
         )
         columns = value * times
         slopes = slope * (states.coefficient[..., None] * times)[:, :, None]
@@ -137,7 +139,7 @@ class Sums:
         first = leader[..., None].expand_as(value)
         slopes = torch.stack([torch.zeros_like(value).scatter_add_(1, first, slopes[:, :, 0]), slopes[:, :, 1]], 2)
         slopes = slopes.flatten(1, 2)
-        residual = weight * self.targets[states.target] - (columns * states.coefficient[..., None]).sum(1)
+        residual = weight * self.t[states.goal_number] - (columns * states.coefficient[..., None]).sum(1)
         matrix = torch.cat([columns, slopes], 1)
         norms = torch.linalg.vector_norm(matrix, dim=2)
         matrix = matrix / torch.where(norms > 0, norms, 1.0)[..., None]
@@ -153,8 +155,8 @@ class Sums:
         move = torch.stack([move[..., 0].gather(1, leader), move[..., 1]], 2)
         best = states
         for size in (1.0, 0.3):
-            moved = Atoms(**{**vars(states.atoms), "theta": states.atoms.theta + size * move})
-            new = self.solve(states.target, moved)
+            moved = replace(states.atoms, theta=states.atoms.theta + size * move)
+            new = self.solve(states.goal_number, moved)
             better = (new.error < best.error) & self._sensible(moved)
             best = new.where(better, best)
         return best
@@ -171,7 +173,7 @@ def partners(atoms: Atoms) -> Int64[Tensor, "s k"]:
     """For a sine the place of the cosine of the same angle, times the same monomial, and the other way round; for all other
     atoms their own place."""
     kind, phase, theta = atoms.kind[..., 0], atoms.phase[..., 0], atoms.theta[..., 0]
-    single = atoms.tunable[..., 0] & (atoms.kind[..., 1] == ONE) & ~atoms.on_target
+    single = atoms.tunable[..., 0] & (atoms.kind[..., 1] == ONE) & ~atoms.in_denominator
     sine, cosine = single & (kind == SIN), single & (kind == COS)
     other = (sine[:, :, None] & cosine[:, None]) | (cosine[:, :, None] & sine[:, None])
     other &= (phase[:, :, None] == phase[:, None]) & (theta[:, :, None] == theta[:, None])
@@ -201,7 +203,7 @@ def orthonormal(
 
 
 def joined(parts: Sequence[Atoms]) -> Atoms:
-    """Sums of different lengths one below the other."""
+    """SumSolver of different lengths one below the other."""
     width = max(part.kind.shape[1] for part in parts)
     empty = [nothing(len(part.kind), width - part.kind.shape[1], part.power.shape[2]) for part in parts]
     return Atoms.cat([Atoms.side_by_side(pair) for pair in zip(parts, empty, strict=True)])
@@ -215,7 +217,7 @@ def close_up(atoms: Atoms) -> Atoms:
 
 
 def nothing(s: int, k: int, v: int) -> Atoms:
-    """Sums of k places that are not taken."""
+    """SumSolver of k places that are not taken."""
     return Atoms(
         torch.zeros(s, k, v, dtype=torch.float64),
         torch.full((s, k, 2), NOTHING),
