@@ -18,6 +18,7 @@ from emlinit.generator.jacobian import value_and_jacobian
 from emlinit.generator.program import Programs
 
 _LARGEST_DERIVATIVE = 1e140  # its square must stay finite
+_POINTS_AT_ONCE = 4096  # most points for which a chunk of candidates is sized; more come in chunks themselves
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,11 @@ class FitData:
     """Points to fit to, shared by all candidates or one set for each."""
 
     x: Tensor
+    """Points (p, v), or (b, p, v)."""
     y: Tensor
+    """Targets (p,), or (b, p)."""
     weights: Tensor
-    """Non-negative, summing to 1 over the points."""
+    """Weights (p,), or (b, p), non-negative, summing to 1 over the points."""
 
     def rows(self, rows: Tensor) -> "FitData":
         """The data of some candidates; what is shared by all stays as it is."""
@@ -70,7 +73,7 @@ def factorise(
     """
     b, p = len(programs), data.y.shape[-1]
     numbers = programs.weight[0].numel() + programs.bias[0].numel()
-    rows = max(1, min(b, chunk_numbers // (numbers * min(p, 4096))))
+    rows = max(1, min(b, chunk_numbers // (numbers * min(p, _POINTS_AT_ONCE))))
     if rows < b:
         parts = [
             factorise(programs.rows(chunk), linear.rows(chunk), below.rows(chunk), data.rows(chunk), chunk_numbers)

@@ -36,15 +36,15 @@ class Grids:
     frequencies: int = 28
     """Angles grow by 1 to so many `frequency_step` over the range of the phase."""
     frequencies_of_two: int = 16
-    """The same, of each in a product of two oscillations."""
+    """How many frequencies of each of the two in a product of oscillations."""
     frequency_step: float = 0.6 * torch.pi
-    """In radians."""
+    """Radians by which the angle of one frequency grows more, over the range of the phase, than that of the one before."""
     rates: tuple[float, ...] = (0.3, 0.5, 0.8, 1.3, 2.0, 3.3, 5.0, 8.0, 15.0)
-    """Of exponentials, over the range of the phase; of either sign."""
+    """Moduli of the rates of exponentials, over the range of the phase; either sign is offered."""
     shifts: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
     """Least values of u + θ, in ranges of the phase."""
     exponents: tuple[float, ...] = (-2.5, -1.75, -1.25, -0.75, -0.25, 0.25, 0.75, 1.25, 1.75, 2.5, 3.5)
-    """Of a variable."""
+    """Exponents of a single variable."""
     sum_powers: tuple[float, ...] = (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0)
     """Simple exponents of a sum."""
 
@@ -54,8 +54,11 @@ class Dictionary:
     """The atoms to choose from, and their values."""
 
     basis: Basis
+    """The data, and the phases that atoms read."""
     atoms: Atoms
+    """What may be chosen, of batch shape (n,): the pairs first, then the others by length."""
     value: Float64[Tensor, "n p"]
+    """Their values, but for t."""
     for_denominator: Int64[Tensor, " d"]
     """Atoms that may stand in a denominator, multiplied by t: not constant, and not tunable."""
     n_paired: int
@@ -116,9 +119,13 @@ class _Factors(Records):
     """Products of two φ each."""
 
     kind: Int64[Tensor, "f 2"]
+    """Kinds of both φ, as in `Atoms`."""
     phase: Int64[Tensor, "f 2"]
+    """Number of the phase that each reads."""
     theta: Float64[Tensor, "f 2"]
+    """θ of each."""
     tunable: bool
+    """Whether a fit may move their θ: of all of them, or of none."""
 
     def length(self, phases: Phases) -> Float64[Tensor, " f"]:
         own = 1.0 + phases.length[self.phase] + 0.5 * ((self.theta != 0) & (self.theta != 1))
@@ -127,8 +134,12 @@ class _Factors(Records):
 
 @dataclass(frozen=True, eq=False)
 class _Family:
+    """Products of the same sort."""
+
     atoms: Atoms
+    """Of batch shape (n,)."""
     value: Float64[Tensor, "n p"]
+    """Values at the points."""
 
 
 class _Families:
@@ -197,7 +208,7 @@ class _Families:
         return self._times(self.whole_multipliers, _Factors.cat(functions))
 
     def tunable_powers(self) -> _Family:
-        """Of variables."""
+        """Powers of one variable, on the grid of exponents."""
         variables = self.variables[self.low[self.variables] > 0]
         exponents = torch.tensor(self.grids.exponents).expand(len(variables), -1)
         return self._times(self.multipliers, _factors([POWER], variables, exponents, tunable=True))
@@ -210,7 +221,7 @@ class _Families:
         )
 
     def products_of_two_waves(self) -> _Family:
-        """Of two variables, each on a grid of frequencies."""
+        """Sines and cosines of two variables, each on a grid of frequencies."""
         theta = self._frequencies(self.variables, self.grids.frequencies_of_two)
         waves = _factors([SIN, COS], self.variables, theta, tunable=True)
         return self._times(self.nothing, _products(waves))

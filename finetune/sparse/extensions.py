@@ -17,8 +17,8 @@ from emlinit.finetune.sparse.dictionary import Dictionary
 from emlinit.finetune.sparse.sums import SparseSums, SumSolver, orthonormal
 
 _COLLINEAR = 1e-9  # of |f|²: what is nearer than this to the span of a state's atoms adds nothing
-_LEAST_ANGLE = 1e-6  # squared sine of the angle between sine and cosine of a pair; below it they count as one
-_LEAST_SQUARED_SINE = 1e-7  # of the angle between two atoms; below it together they add nothing
+_FLAT_PAIR = 1e-6  # squared sine of the angle between what is new of a sine and of its cosine: below it they are as one
+_FLAT_ATOMS = 1e-7  # the same of any two atoms, of which the second then adds nothing
 _PAIRS_RANKED = 50_000  # of all pairs, those from which the best of any two families are taken
 _FAVOUR = 1e9  # by which the simplest atoms come before all others
 
@@ -191,7 +191,7 @@ class Extensions:
                 ab = (self.cross @ row_weight.square())[:, None] - (inside[0:n_paired:2] * inside[1:n_paired:2]).sum(-1)
                 determinant = aa * bb - ab.square()
                 gain = (a.square() * bb - 2 * a * b * ab + b.square() * aa) / determinant
-                pairs = torch.where(determinant > _LEAST_ANGLE * aa * bb, gain, 0.0)
+                pairs = torch.where(determinant > _FLAT_PAIR * aa * bb, gain, 0.0)
         if len(gains) == 2:
             # y·f = y for f near 1: as long as nothing stands above the line, a denominator explains nothing.
             above = (states.atoms.kind[..., 0] != NOTHING) & ~states.atoms.in_denominator & (states.atoms.length > 0)
@@ -214,7 +214,7 @@ def _gain_of_pairs(unit: Tensor, along: Tensor) -> Tensor:
     """By how much two unit vectors together lower the squared error, (n, n), above the diagonal."""
     gram = unit @ unit.T
     gain = along.square()[:, None] + along.square() - 2 * along[:, None] * along * gram
-    return torch.where(1 - gram.square() > _LEAST_SQUARED_SINE, gain / (1 - gram.square()), 0.0).triu(1)
+    return torch.where(1 - gram.square() > _FLAT_ATOMS, gain / (1 - gram.square()), 0.0).triu(1)
 
 
 def _best_of_each(left_over: Tensor, family: Tensor, tunable: Tensor) -> Tensor:

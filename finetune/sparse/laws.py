@@ -30,7 +30,9 @@ from emlinit.generator.tidy import fix_simple_exponents
 
 _POINTS_PER_CONSTANT = 2  # at least so many, or else a sum interpolates
 _QUOTIENT = 1.5  # what a term of a denominator adds to the length of a sum
-_NEGLIGIBLE = 1e-9  # of g(y): terms that never reach this are left out of an exact sum
+_NEGLIGIBLE = 1e-9  # of g(y): terms that never reach this are left out of a sum that is as good as exact
+_AS_GOOD_AS_EXACT = 1e-18  # relative squared error: the square of what is negligible
+_SAME_ERROR = 1e-6  # relative difference up to which the worse of two sums of as many terms is not proposed
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def _programs(
     if not chosen:
         for n_terms in sorted(by_terms):
             entries = sorted(by_terms[n_terms], key=lambda entry: entry[0])
-            new = [e for i, e in enumerate(entries) if not i or e[0] > (1 + 1e-6) * entries[i - 1][0]]
+            new = [e for i, e in enumerate(entries) if not i or e[0] > (1 + _SAME_ERROR) * entries[i - 1][0]]
             chosen += new[: config.candidates]
     programs = []
     for *_, states, row, own in chosen:
@@ -158,7 +160,9 @@ def _taken(states: SparseSums, basis: Basis, goals: list[Goal]) -> Bool[Tensor, 
     reach = states.coefficient.abs() * basis.values(states.atoms).abs().amax(-1)
     size = torch.stack([goal.value.abs().max() for goal in goals])[states.goal_number][:, None]
     reach = torch.where(states.atoms.in_denominator, reach, reach / size)
-    return (states.atoms.kind[..., 0] != NOTHING) & ((reach > _NEGLIGIBLE) | (states.error > 1e-18)[:, None])
+    return (states.atoms.kind[..., 0] != NOTHING) & (
+        (reach > _NEGLIGIBLE) | (states.error > _AS_GOOD_AS_EXACT)[:, None]
+    )
 
 
 def _program(

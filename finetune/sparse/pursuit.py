@@ -46,7 +46,7 @@ class PursuitConfig:
     """The simplest monomials and the simplest other atoms, so many each (half as many of those in a denominator), and as
     many of the best alone: all pairs of them are tried."""
     tried_pairs: int = 12
-    """Of these extensions, those that are solved."""
+    """Extensions of one state by two atoms that are solved."""
     function_pairs: int = 0
     """If any, then instead of these pairs those in which at least one atom has a θ to be found: so many are tuned, one of
     any two families."""

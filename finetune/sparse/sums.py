@@ -20,6 +20,10 @@ from emlinit.generator.records import Records
 _LEAST_REACH = 0.1  # of θu, over the range of u
 _COLLINEAR = 1e-9  # of columns of unit length: their Gram matrix is taken for no better conditioned than this
 _RIDGE = 1e-5  # of a Gauss-Newton step, on columns of unit length
+_STEP_SIZES = (1.0, 0.3)  # parts of a Gauss-Newton step that are tried: a whole one may overshoot
+_DEPENDENT = (
+    1e-12  # of a column of unit length: with less than this beside the columns before it, it counts as one of them
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +33,7 @@ class SparseSums(Records):
     goal_number: Int64[Tensor, " s"]
     """Which goal each is for, by its number."""
     atoms: Atoms
-    """Of batch shape (s, k); places not taken are `NOTHING`."""
+    """What is summed, of batch shape (s, k); places not taken are `NOTHING`."""
     coefficient: Float64[Tensor, "s k"]
     """Factor of each atom in the sum."""
     error: Float64[Tensor, " s"]
@@ -126,7 +130,7 @@ class SumSolver:
         return SparseSums.cat([states, tuned]).rows(order)
 
     def _step(self, states: SparseSums) -> SparseSums:
-        """One damped step, or three tenths of it, if that is better than none."""
+        """One damped step, or a part of it, if that is better than none."""
         weight = self.weights[states.goal_number]
         value, slope = self.basis.values_and_slopes(states.atoms)
         times = (
@@ -154,7 +158,7 @@ class SumSolver:
         move = step[:, k:].view(len(matrix), k, 2).nan_to_num(0.0)
         move = torch.stack([move[..., 0].gather(1, leader), move[..., 1]], 2)
         best = states
-        for size in (1.0, 0.3):
+        for size in _STEP_SIZES:
             moved = replace(states.atoms, theta=states.atoms.theta + size * move)
             new = self.solve(states.goal_number, moved)
             better = (new.error < best.error) & self._sensible(moved)
@@ -196,7 +200,7 @@ def orthonormal(
     q, r = torch.linalg.qr(unit.mT)
     if q.shape[2] < columns.shape[1]:
         raise ValueError("more atoms than points")
-    dependent = torch.diagonal(r, dim1=1, dim2=2).abs() < 1e-12
+    dependent = torch.diagonal(r, dim1=1, dim2=2).abs() < _DEPENDENT
     q = torch.where(dependent[:, None], 0.0, q).mT
     r = torch.where(dependent[:, :, None], torch.eye(r.shape[1], dtype=r.dtype), r)
     return q, r, norms

@@ -89,6 +89,7 @@ class _OpenTree:
     points: Tensor
     """The points that the network reads it from: those at which it is real and reliable."""
     peels: int
+    """Decisions that led here."""
 
 
 class Peeling:
