@@ -27,10 +27,6 @@ class PackedConstants(Records):
     used: Bool[Tensor, "b k"]
     """False on padding: candidates have different numbers of free constants."""
 
-    def gather(self, flat: Float64[Tensor, "b m"]) -> Float64[Tensor, "b k"]:
-        """The packed constants out of the flat rows, 0 on padding."""
-        return torch.where(self.used, flat.gather(1, self.index), 0.0)
-
     def add(self, flat: Float64[Tensor, "b m"], step: Float64[Tensor, "b k"]) -> Float64[Tensor, "b m"]:
         """The flat rows with `step` added to the packed constants; padding adds nothing."""
         return flat.scatter_add(1, self.index, torch.where(self.used, step, 0.0))
