@@ -10,7 +10,7 @@ of variables, a flag) holds for the whole batch, stays as it is, and has to be e
 
     Points.cat([first, second]).rows(slice(0, 10))
 
-A record with padding (`Programs`) pads first, and then calls this `cat`.
+A record with padding, such as `Programs`, has a `cat` that pads first and then calls this one.
 """
 
 from collections.abc import Callable, Sequence
@@ -75,13 +75,14 @@ class Records:
         ]
         if differing:
             raise ValueError(f"{cls.__name__}: what is joined differs in {', '.join(differing)}")
-        columns = {name: [getattr(part, name) for part in parts] for name in batched}
-        return first._rebuilt(
-            {
-                name: type(column[0])._joined(column, dim) if isinstance(column[0], Records) else torch.cat(column, dim)
-                for name, column in columns.items()
-            }
-        )
+
+        def join(column: list[Any]) -> Any:
+            if not isinstance(column[0], Records):
+                return torch.cat(column, dim)
+            kind = type(column[0])
+            return kind._joined(column, dim) if dim else kind.cat(column)  # which may pad
+
+        return first._rebuilt({name: join([getattr(part, name) for part in parts]) for name in batched})
 
     def _batched(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor | Records)}

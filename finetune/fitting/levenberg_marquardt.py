@@ -64,8 +64,8 @@ class FitConfig:
     """Most float64 numbers of the Jacobian held at once (16 MiB by default, which the cache likes)."""
 
 
-@dataclass(frozen=True)
-class Fit:
+@dataclass(frozen=True, eq=False)
+class Fit(Records):
     """Fitted programs and how well they fit."""
 
     programs: Programs

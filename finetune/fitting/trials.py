@@ -21,7 +21,6 @@ from emlinit.finetune.fitting.levenberg_marquardt import Fit, FitConfig, fit_con
 from emlinit.finetune.fitting.offers import Move, free_numbers
 from emlinit.finetune.fitting.packed import flatten, unflatten
 from emlinit.finetune.fitting.standard_errors import standard_errors
-from emlinit.generator.program import Programs
 
 TINY = 1e-300
 """Mean squared error of what fits perfectly: its quotients and logarithms stay finite."""
@@ -111,9 +110,4 @@ class Trials:
         new = self._fitted(fit, list(accepted.values()))
         order = torch.arange(len(fit.mse))
         order[owners] = len(order) + torch.arange(len(owners))
-        return Fit(
-            Programs.cat([fit.programs, new.programs]).rows(order),
-            torch.cat([fit.mse, new.mse])[order],
-            torch.cat([fit.valid_share, new.valid_share])[order],
-            torch.cat([fit.steps, new.steps])[order],
-        )
+        return Fit.cat([fit, new]).rows(order)

@@ -40,6 +40,10 @@ MAX_CONFIRMED = 4096
 MAX_BUDGET = 10**12
 """Lookups after which a search ends."""
 _CHUNK = 1 << 19  # lookups at once
+_COSTS = 64  # of states, from 0 on; no budget reaches as far
+_WORTHLESS = 1e-3  # loss (see `lost_digits`) from which a value says nothing
+_ROUNDINGS = 100  # a value may be off by its loss so many times
+_ABOVE = 1e-9  # imaginary part of L: below it the branch under the principal one is not tried
 _PEELED = 1 << 16  # states made at once: like the lookups, between two looks at the clock
 
 
@@ -160,7 +164,7 @@ class MeetingSearch:
         left, left_error = left_wanted(wanted, error, known.log[rows])
         # L is known up to multiples of 2 pi i: besides the principal branch the one below it, where there is a difference.
         lower = torch.complex(left.real, left.imag - 2 * torch.pi)
-        lower = lower.masked_fill((left.imag <= 1e-9).all(-1, keepdim=True), complex("nan"))
+        lower = lower.masked_fill((left.imag <= _ABOVE).all(-1, keepdim=True), complex("nan"))
         n = len(states) * n_known
         every = OpenTrees(
             wanted=torch.cat([right.flatten(0, 1), left.flatten(0, 1), lower.flatten(0, 1)]),
@@ -196,7 +200,7 @@ class MeetingSearch:
         budget = rows[sizes[0]]
         met: dict[int, int] = {}  # cost -> largest table size met with
         while budget < MAX_BUDGET:
-            for cost in range(64):
+            for cost in range(_COSTS):
                 n_expected = len(self._states[cost]) if cost in self._states else 4 * len(self.states(cost - 1))
                 if n_expected * rows[sizes[0]] > budget:
                     break
@@ -230,7 +234,7 @@ class MeetingSearch:
         n_points = value.shape[1]
         distance = (compress(value) - compress(states.wanted)).abs()
         distance = torch.maximum(distance[:, :n_points], distance[:, n_points:])
-        fits = (distance <= TOLERANCE + 100 * lost) | (lost > 1e-3)
+        fits = (distance <= TOLERANCE + _ROUNDINGS * lost) | (lost > _WORTHLESS)
         return torch.nonzero(fits.all(-1))[:MAX_HITS, 0]
 
     def trees(self, cost: int, state: Tensor, left: Tensor, right: Tensor) -> Int64[Tensor, "b l"]:

@@ -39,6 +39,12 @@ from emlinit.generator.functions.inversion import (
 from emlinit.generator.grammar import EML, PAD, subtree_lengths
 from emlinit.model.propose import Proposals
 
+_NEARLY_REAL = 1e-9  # imaginary part, relative to 1 + |real part|, of a value that counts as real
+_LEAST_VARIATION = 1e-9  # of wanted values, relative to their size: there is nothing to be read from a constant
+_ON_THE_CUT = (
+    1e-9  # of the imaginary part of a logarithm: so near to π or -π it is at the cut, where the sign is rounding
+)
+
 READABLE = 1e-6
 """Largest loss of digits (see `lost_digits`) of a value that the network reads."""
 
@@ -191,12 +197,14 @@ def _children(
         return []
     wanted, error = _invert([(side, known) for side, known, _ in likely], state.target, state.error, x)
     lost = lost_digits(wanted, error)
-    readable = (lost < READABLE)[:, order] & (wanted.imag.abs() <= 1e-9 * (1 + wanted.real.abs()))[:, order]
+    readable = (lost < READABLE)[:, order] & (wanted.imag.abs() <= _NEARLY_REAL * (1 + wanted.real.abs()))[:, order]
     children = []
     for i, (side, known, total) in enumerate(likely):
         points = order[readable[i]][: config.points]
         values = wanted[i, points].real
-        if len(points) < min(config.min_points, len(x)) or float(values.std()) <= 1e-9 * float(values.abs().max()):
+        if len(points) < min(config.min_points, len(x)) or float(values.std()) <= _LEAST_VARIATION * float(
+            values.abs().max()
+        ):
             continue
         before, after = state.before, state.after
         before, after = ((*before, EML, *known), after) if side == LEFT else ((*before, EML), (*known, *after))
@@ -212,7 +220,7 @@ def _invert(
     tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(known) for _, known in decisions], batch_first=True)
     value = subtree_values(tokens, x)[:, 0]
     left, left_error = left_wanted(target, error, log_branch_cut(value))
-    left = torch.where(left.imag.abs() > math.pi - 1e-9, left.real - 1j * math.pi, left)
+    left = torch.where(left.imag.abs() > math.pi - _ON_THE_CUT, left.real - 1j * math.pi, left)
     right, right_error = right_wanted(target, error, torch.exp(value))
     is_left = torch.tensor([side == LEFT for side, _ in decisions])[:, None]
     wanted, lost = torch.where(is_left, right, left), torch.where(is_left, right_error, left_error)

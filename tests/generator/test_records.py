@@ -23,6 +23,12 @@ class _Outer(Records):
     unit: str = "m"
 
 
+@dataclass(frozen=True, eq=False)
+class _Pair(Records):
+    number: Tensor
+    programs: Programs
+
+
 def _record(first: int, n: int, unit: str = "m") -> _Outer:
     number = torch.arange(first, first + n)
     return _Outer(number, _Inner(number % 2 == 0, number[:, None] * torch.tensor([1.0, 10.0])), unit)
@@ -81,3 +87,6 @@ def test_rows_of_programs_keep_all_places_and_indexing_cuts_them() -> None:
     both = Programs.cat([program(1), program(3)])
     assert both.rows(torch.tensor([0])).max_nodes == 3
     assert both[0].max_nodes == 1
+    pairs = _Pair.cat([_Pair(torch.zeros(1), program(2)), _Pair(torch.ones(1), program(1))])  # padded as programs are
+    assert pairs.programs.n_nodes.tolist() == [2, 1]
+    assert pairs.programs.max_nodes == 2
