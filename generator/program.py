@@ -20,10 +20,11 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from emlinit.generator.grammar import EML, ONE, PAD, PLUS, X1, C, J, W
+from emlinit.generator.records import Records
 
 
 @dataclass(frozen=True, eq=False)
-class Programs:
+class Programs(Records):
     """A batch of programs of at most `n` nodes each (`s = 2n + 1` slots)."""
 
     source: Int64[Tensor, "b s t"]
@@ -45,23 +46,13 @@ class Programs:
         return self.source.shape[0]
 
     def __getitem__(self, index: int | slice | Tensor | list[int]) -> "Programs":
-        """Some of the programs, in order, cut to the largest number of nodes among them; an int gives a batch of one."""
+        """Some of the programs, in order, cut to the largest number of nodes among them (`rows` keeps all places); an int
+        gives a batch of one."""
         if isinstance(index, int):
             index = slice(index, index + 1) if index != -1 else slice(index, None)
         rows = torch.arange(len(self), device=self.source.device)[index]
-        picked = self._rows(rows)
+        picked = self.rows(rows)
         return picked._resize(int(picked.n_nodes.max()) if len(rows) else 0, picked.source.shape[2])
-
-    def _rows(self, rows: Tensor) -> "Programs":
-        return Programs(
-            self.source[rows],
-            self.weight[rows],
-            self.bias[rows],
-            self.n_nodes[rows],
-            self.n_variables,
-            self.free_weight[rows],
-            self.free_bias[rows],
-        )
 
     @property
     def max_nodes(self) -> int:
@@ -72,18 +63,6 @@ class Programs:
     def device(self) -> torch.device:
         """Where the tensors live."""
         return self.source.device
-
-    def to(self, device: torch.device | str) -> "Programs":
-        """The same programs on another device."""
-        return Programs(
-            self.source.to(device),
-            self.weight.to(device),
-            self.bias.to(device),
-            self.n_nodes.to(device),
-            self.n_variables,
-            self.free_weight.to(device),
-            self.free_bias.to(device),
-        )
 
     def with_constants(self, weight: Float64[Tensor, "b s t 2"], bias: Float64[Tensor, "b s 2"]) -> "Programs":
         """The same structures with other numbers."""
@@ -145,27 +124,18 @@ class Programs:
             fit_slots(self.free_bias),
         )
 
-    @staticmethod
-    def cat(batches: Sequence["Programs"]) -> "Programs":
+    @classmethod
+    def cat(cls, parts: Sequence["Programs"]) -> "Programs":
         """Join batches over the same variables, padding to the largest number of nodes and terms.
 
         Raises:
             ValueError: no batch given, or different numbers of variables.
         """
-        if not batches or len({batch.n_variables for batch in batches}) != 1:
+        if not parts or len({part.n_variables for part in parts}) != 1:
             raise ValueError("Programs.cat needs at least one batch, all with the same number of variables")
-        n_nodes = max(batch.max_nodes for batch in batches)
-        n_terms = max(batch.source.shape[2] for batch in batches)
-        parts = [batch._resize(n_nodes, n_terms) for batch in batches]
-        return Programs(
-            torch.cat([part.source for part in parts]),
-            torch.cat([part.weight for part in parts]),
-            torch.cat([part.bias for part in parts]),
-            torch.cat([part.n_nodes for part in parts]),
-            parts[0].n_variables,
-            torch.cat([part.free_weight for part in parts]),
-            torch.cat([part.free_bias for part in parts]),
-        )
+        n_nodes = max(part.max_nodes for part in parts)
+        n_terms = max(part.source.shape[2] for part in parts)
+        return super().cat([part._resize(n_nodes, n_terms) for part in parts])
 
 
 def programs_from_tokens(tokens: Int64[Tensor, "b l"], constants: Float64[Tensor, "b l"], n_variables: int) -> Programs:

@@ -19,9 +19,10 @@ import torch
 from emlinit.finetune.law import lowering as export_numpy
 from emlinit.finetune.law.python_module import python_source
 from emlinit.finetune.law.symbol_names import latex_name, symbols_for
-from emlinit.finetune.law.text import formula_latex, formula_text, short_text
+from emlinit.finetune.law.text import formula_latex, short_text
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.formulas.decompile import complexity, to_sympy
+from emlinit.generator.formulas.printing import formula_text
 from emlinit.generator.grammar import to_text
 from emlinit.generator.program import Programs, tokens_from_program
 
@@ -97,7 +98,7 @@ class Law:
         x = np.asarray(x, dtype=np.float64)
         if x.ndim != 2 or x.shape[1] != len(self.names):
             raise ValueError(f"x must have shape (points, {len(self.names)}), got {x.shape}")
-        return export_numpy.evaluate(self._operations, x)
+        return export_numpy.evaluate_real(self._operations, x)
 
     def disagreement(self, x: np.ndarray) -> float:
         """Largest difference between the formula and the program on points (p, v), relative to the largest |y|.

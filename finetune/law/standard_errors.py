@@ -158,9 +158,9 @@ class _Derivative:
         self.moved = [export_numpy.lower(expression, law.symbols) for expression in moved]
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        result = np.full(len(x), np.nan) if self.operations is None else export_numpy.evaluate(self.operations, x)
+        result = np.full(len(x), np.nan) if self.operations is None else export_numpy.evaluate_real(self.operations, x)
         undefined = ~np.isfinite(result)
         if undefined.any():
-            above, below = (export_numpy.evaluate(operations, x[undefined]) for operations in self.moved)
+            above, below = (export_numpy.evaluate_real(operations, x[undefined]) for operations in self.moved)
             result[undefined] = (above - below) / (2 * self.step)
         return result
