@@ -109,9 +109,16 @@ def test_a_planted_sum_is_found(n_terms: int, seed: int) -> None:
     value = dictionary.value[atoms]
     factor = 1.0 + torch.rand(n_terms, generator=generator, dtype=torch.float64)
     y = 0.7 + ((factor / value.std(1))[:, None] * value).sum(0)
-    states, row = _best(pursue(dictionary, [_goal(y)], PursuitConfig(terms=5)))
-    assert float(states.error[row]) <= EXACT
-    assert len(_taken(states, row, y.abs().max())) <= n_terms + 1
+    found = pursue(dictionary, [_goal(y)], PursuitConfig(terms=5))
+    # All exact ones are handed on, and the shortest of them is the law: their errors differ by rounding, which is not the
+    # same on every machine.
+    lengths = [
+        len(_taken(states, row, y.abs().max()))
+        for states in found
+        for row in (states.error <= EXACT).nonzero()[:, 0].tolist()
+    ]
+    assert lengths
+    assert min(lengths) <= n_terms + 1
 
 
 def test_a_quotient_is_found_and_not_the_target_itself() -> None:
