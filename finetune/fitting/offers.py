@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from emlinit.finetune.fitting.packed import flatten
-from emlinit.finetune.fitting.simple_values import free_cost, simple_values
+from emlinit.finetune.fitting.prices import free_cost
+from emlinit.finetune.fitting.simple_values import simple_values
 from emlinit.generator.program import Programs
 from emlinit.generator.tidy import logarithm_shifts, scaled_exponentials
 
