@@ -56,7 +56,8 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "b q d"]:
         """Attend from `query` to projected keys and values."""
         # "b q (h c) -> b h q c" and back, in PyTorch's own words: einops would take 3 % of the decoder's cached steps.
-        heads = self.query(query).view(len(query), -1, self.n_heads, key.shape[-1]).transpose(1, 2)
+        n_rows, n_queries, width = query.shape
+        heads = self.query(query).view(n_rows, n_queries, self.n_heads, width // self.n_heads).transpose(1, 2)
         out: Tensor = self.out(attend(heads, key, value, visible).transpose(1, 2).flatten(2))
         return out
 

@@ -19,7 +19,7 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
-from emlinit.generator.grammar import EML, PAD, PLUS, J, W
+from emlinit.generator.grammar import PAD, slots_opened
 from emlinit.model.decoder import TreeDecoder
 from emlinit.model.tree_cursor import TreeCursor
 from emlinit.model.vocabulary import Vocabulary
@@ -74,8 +74,7 @@ def decode(
     forbidden, n_classes = ~decoder.allowed[:, usable], len(usable)
     kind = vocabulary.kind_of_class().to(device)[usable]
     to_kind = torch.nn.functional.one_hot(kind, vocabulary.n_kinds).to(torch.float64)
-    opens = torch.where((kind == EML) | (kind == PLUS), 1, -1)
-    opens[(kind == PAD) | (kind == W) | (kind == J)] = 0
+    opens = slots_opened(kind)
 
     cursor = TreeCursor(n_bags, max_tokens + 1, device)
     cache = decoder.start(latents)

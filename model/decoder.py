@@ -31,10 +31,12 @@ from emlinit.model.vocabulary import Vocabulary
 
 @dataclass
 class Cache:
-    """Keys and values of the positions decoded so far, one entry a layer, each (n_rows, h, length, c)."""
+    """What a step needs to know of the steps before it; lists have one entry a layer."""
 
     keys: list[Tensor]
+    """Keys of the positions decoded so far, (n_rows, h, length, c)."""
     values: list[Tensor]
+    """Values of the same positions, (n_rows, h, length, c)."""
     cross: list[tuple[Tensor, Tensor]]
     """Projected latents, (n_bags, h, m, c); every bag has the same number of rows, one bag's after the other's."""
 
