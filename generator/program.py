@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from emlinit.generator.grammar import EML, ONE, PAD, PLUS, X1, C, J, W
+from emlinit.generator.grammar import EML, ONE, PLUS, X1, C, J, W, slots_opened
 from emlinit.generator.records import Records
 
 
@@ -163,12 +163,13 @@ def programs_from_tokens(tokens: Int64[Tensor, "b l"], constants: Float64[Tensor
     turns_at = torch.zeros_like(slot_at)
     free_at = torch.zeros(n_rows, length, dtype=torch.bool, device=device)
     source_at = torch.zeros_like(slot_at)
+    opened = slots_opened(tokens)
     for position in range(length):
         kind = tokens[:, position]
         read = (top - 1).clamp_min(0)
         slot, value, turns = slot_stack[rows, read], value_stack[rows, read], turns_stack[rows, read]
         free = free_stack[rows, read]
-        is_eml, is_plus = kind == EML, kind == PLUS
+        is_eml = kind == EML
         is_factor = (kind == W) | (kind == J)
         slot_at[:, position], turns_at[:, position] = slot, turns
         value_at[:, position] = torch.where(kind == C, value * constants[:, position], value)
@@ -186,8 +187,7 @@ def programs_from_tokens(tokens: Int64[Tensor, "b l"], constants: Float64[Tensor
         value_stack[rows, above] = torch.where(is_eml, 1.0, value)
         turns_stack[rows, above] = torch.where(is_eml, 0, turns)
         free_stack[rows, above] = ~is_eml & free
-        used = kind != PAD
-        top = top + torch.where(used, (is_eml | is_plus).long() - (~(is_eml | is_plus | is_factor)).long(), 0)
+        top = top + opened[:, position]
         next_node = next_node - is_eml.long()
     return _fill_slots(tokens, slot_at, value_at, turns_at % 4, free_at, source_at, n_nodes, n_slots, n_variables)
 
