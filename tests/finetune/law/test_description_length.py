@@ -1,5 +1,8 @@
 """The front and the choice: nothing on the front is dominated, and the choice follows the data, not the noise."""
 
+import math
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,11 +47,23 @@ def test_noise_is_not_worth_complexity() -> None:
 
 
 def test_overfit_law_is_refused_by_validation() -> None:
+    # By all 200 points the longer law is shorter to describe: only its validation error can speak against it.
+    complexity, n_free = torch.tensor([5, 9]), torch.tensor([2, 3])
+    train = double([1e-2, 1e-3])
+    assert choose(complexity, n_free, train, double([1e-2, 2.6e-2]), 150, 50, 1.0) == 0
+    assert choose(complexity, n_free, train, double([1e-2, 2.1e-2]), 150, 50, 1.0) == 1  # that much is chance
     complexity, n_free = torch.tensor([5, 9]), torch.tensor([2, 6])
     train, validation = double([1e-2, 1e-9]), double([1e-2, 5.0])
     assert choose(complexity, n_free, train, validation, 20, 20, 1.0) == 0
     assert choose(complexity, n_free, train, double([1e-2, torch.inf]), 20, 20, 1.0) == 0
     assert choose(complexity, n_free, train, double([0.0, 0.0]), 20, 0, 1.0) == 1
+
+
+@pytest.mark.parametrize(("saved", "chosen"), [(3.0, 0), (10.0, 1)])
+def test_four_nodes_more_must_save_more_than_a_few_nats_of_residuals(saved: float, chosen: int) -> None:
+    complexity, n_free = torch.tensor([5, 9]), torch.tensor([2, 2])
+    mse = 0.01 * double([1.0, math.exp(-2 * saved / 200)])
+    assert choose(complexity, n_free, mse, mse, 150, 50, 1.0) == chosen
 
 
 def test_description_grows_with_everything_that_costs() -> None:

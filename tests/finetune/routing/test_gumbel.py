@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from emlinit.finetune.routing.elites import EliteRepository, mutate
-from emlinit.finetune.routing.gumbel import GumbelConfig, train_gumbel_hard
+from emlinit.finetune.routing.gumbel import GumbelConfig, losses, train_gumbel_hard
 from emlinit.finetune.routing.hard_route import plan_route
-from emlinit.finetune.routing.network import RoutedEML, programs_from_choices, reached_slots
+from emlinit.finetune.routing.network import Routed, RoutedEML, programs_from_choices, reached_slots
 from emlinit.finetune.routing.start_logits import start_logits, token_slots
 from emlinit.finetune.routing.topology import full_tree, program
 from emlinit.generator.errors import UserError
@@ -172,6 +172,47 @@ def test_mutation_draws_a_fifth_of_the_slots_in_use() -> None:
     assert (mutant != choice).any(2).double().mean() > 0.1
     assert topology.allowed[torch.arange(topology.n_slots)[:, None], mutant].all()
     assert int(programs_from_choices(topology, mutant).n_nodes.max()) <= topology.n_nodes
+
+
+def routed(value: torch.Tensor, chance: torch.Tensor) -> Routed:
+    """Values (r, p), valid everywhere, of networks whose only slot is reached and has these chances (r, c)."""
+    r = len(value)
+    return Routed(
+        value,
+        torch.ones_like(value, dtype=torch.bool),
+        torch.zeros(r, 1, 1, dtype=torch.int64),
+        chance[:, None, None],
+        torch.ones(r, 1, dtype=torch.bool),
+    )
+
+
+def test_loss_sees_a_program_that_is_right_up_to_scale_and_offset() -> None:
+    x = points()
+    y = x[:, 0]
+    wave = (40.0 * x[:, 1]).sin()
+    right = 2.0 * y + 5.0
+    wrong = y + (wave - wave.mean()) * (right - y).square().mean().sqrt() / wave.std(correction=0)
+    value = torch.stack([right, wrong]).requires_grad_()
+    even = torch.full((2, 3), 1 / 3, dtype=torch.float64)
+    loss, score = losses(routed(value, even), y, y.var(correction=0), GumbelConfig())
+    torch.testing.assert_close(score[0], score[1])  # equal errors
+    assert loss[0] < loss[1] - 0.3
+    (gradient,) = torch.autograd.grad(loss.sum(), value)
+    # The noise is to go for more than its part in the error: along it the correlation grows.
+    by_error = torch.autograd.grad(((value - y).square().mean(1) / y.var(correction=0)).log1p().sum(), value)[0]
+    assert ((gradient - by_error)[1] * (wrong - y)).sum() > 1e-3
+    assert ((gradient - by_error)[0]).abs().max() < 1e-12  # nothing is gained on a perfect one
+
+
+def test_loss_prefers_decided_choices() -> None:
+    y = points()[:, 0]
+    logits = torch.tensor([[0.0, 0.1, 0.0], [0.0, 2.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    loss, score = losses(routed(y.sin().expand(2, -1), logits.softmax(1)), y, y.var(correction=0), GumbelConfig())
+    assert score[0] == score[1]
+    assert loss[1] < loss[0]
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    assert (gradient[:, 1] < 0).all()  # descending it the likeliest choice becomes likelier
+    assert (gradient[:, [0, 2]] > 0).all()
 
 
 def test_constant_target_is_refused() -> None:
