@@ -135,22 +135,22 @@ def test_restarts_and_frequency_ladder_reach_what_the_start_does_not(x: torch.Te
 
 
 @pytest.mark.parametrize(
-    ("text", "law"),
+    ("text", "law", "steps"),
     [
-        ("+ c:5.0 w:-1.7 eml 1 + c:30.0 x1", lambda x: 1.7 * torch.log(x + 1.0)),
-        ("w:1.0 eml w:10.0 eml w:-1.0 x1 1 1", lambda x: torch.exp(-2.0 * torch.exp(-0.5 * x))),
-        ("j:-1.0 eml j:1.0 x1 1", LAWS["sine"][1]),
+        ("+ c:5.0 w:-1.7 eml 1 + c:30.0 x1", lambda x: 1.7 * torch.log(x + 1.0), 20),
+        ("w:1.0 eml w:10.0 eml w:-1.0 x1 1 1", lambda x: torch.exp(-2.0 * torch.exp(-0.5 * x)), 17),
+        ("j:-1.0 eml j:1.0 x1 1", LAWS["sine"][1], 10),
     ],
     ids=["logarithm", "growth", "sine"],
 )
 def test_steps_that_lead_too_far_are_taken_shorter(
-    text: str, law: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor
+    text: str, law: Callable[[torch.Tensor], torch.Tensor], steps: int, x: torch.Tensor
 ) -> None:
-    """On the way from here a step overshoots and is refused: with the same damping it would be tried again for ever."""
+    """On the way from here a step overshoots and is refused: with the same damping it would be tried again for ever.
+    Every refusal in a row makes the damping grow faster; if it only doubled, these numbers of steps were too few."""
     y = law(x[:, 0])
-    fit = fit_constants(program(text), x, y)
+    fit = fit_constants(program(text), x, y, config=FitConfig(steps=steps))
     assert fit.mse[0].sqrt() / y.std() < EXACT
-    assert fit.steps[0] < 30
 
 
 def test_exact_programs_keep_their_form(x: torch.Tensor) -> None:
