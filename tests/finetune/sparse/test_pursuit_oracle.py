@@ -42,13 +42,13 @@ def cosines(n_points: int, n_atoms: int) -> Dictionary:
     number = torch.arange(1, n_atoms + 1, dtype=torch.float64)
     none = torch.zeros(n_atoms, 2, dtype=torch.int64)
     atoms = Atoms(
-        power=torch.zeros(n_atoms, 1, dtype=torch.float64),
-        kind=torch.tensor([COS, ONE]).expand(n_atoms, 2).clone(),
-        phase=none,
-        theta=torch.stack([number, torch.zeros_like(number)], 1),
-        tunable=none.bool(),
-        on_target=none[:, 0].bool(),
-        length=number,
+        torch.zeros(n_atoms, 1, dtype=torch.float64),
+        torch.tensor([COS, ONE]).expand(n_atoms, 2).clone(),
+        none,
+        torch.stack([number, torch.zeros_like(number)], 1),
+        none.bool(),
+        none[:, 0].bool(),
+        number,
     )
     return Dictionary(basis, atoms, basis.values(atoms), none[:0, 0], 0)
 
