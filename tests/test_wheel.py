@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = "from setuptools import build_meta; import sys; print(build_meta.build_wheel(sys.argv[1]))"
+FOLDERS = ("benchmarks", "checkpoints", "finetune", "generator", "model", "scripts")
 DATA = {
     "emlinit/py.typed",
     "emlinit/generator/corpus/data/grammar_exact.parquet",
@@ -66,9 +67,7 @@ def test_every_module_and_all_data_are_in_the_wheel(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     modules = {
-        f"emlinit/{path.relative_to(ROOT).as_posix()}"
-        for folder in ("benchmarks", "checkpoints", "finetune", "generator", "model", "scripts")
-        for path in (ROOT / folder).rglob("*.py")
+        f"emlinit/{path.relative_to(ROOT).as_posix()}" for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")
     }
     assert (modules | DATA | {"emlinit/__init__.py"}) - names == set()
     assert not any(name.startswith(("tests/", "api/", "emlinit/api/")) for name in names)
@@ -85,6 +84,16 @@ def test_the_installed_package_is_the_one_that_runs(installed: Path, tmp_path: P
     version, *files = _run(code, installed, cwd).splitlines()
     assert version
     assert all(Path(file).is_relative_to(installed) for file in files)
+
+
+def test_every_module_is_imported_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "import importlib, pkgutil, emlinit\n"
+        "names = [found.name for found in pkgutil.walk_packages(emlinit.__path__, 'emlinit.')]\n"
+        "print(len([importlib.import_module(name) for name in names]))"
+    )
+    n_modules = sum(1 for folder in FOLDERS for _ in (ROOT / folder).rglob("*.py"))
+    assert int(_run(code, installed, tmp_path)) == n_modules
 
 
 def test_the_shipped_weights_and_the_command_work_from_a_wheel(installed: Path, tmp_path: Path) -> None:

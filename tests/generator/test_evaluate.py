@@ -1,5 +1,7 @@
 """The fast evaluator against a plain recursive one in 60-digit arithmetic, and its mask against what mpmath cannot do."""
 
+import math
+
 import mpmath
 import pytest
 import torch
@@ -130,6 +132,22 @@ def test_logarithm_of_a_negative_number_is_on_the_upper_side_of_the_cut() -> Non
     assert result.imag is not None
     assert bool(result.valid.all())
     torch.testing.assert_close(result.imag, torch.full((1, 1), -torch.pi, dtype=torch.float64))
+
+
+def test_a_negative_zero_is_on_the_upper_side_of_the_cut() -> None:
+    """ln(-2 - 0i), which is an infinitesimal below the cut, is that of -2 all the same."""
+    x = torch.tensor([[math.log(7.0), -1.0, math.exp(2.0)]], dtype=torch.float64)
+    conjugate = torch.tensor([1.0, -1.0], dtype=torch.float64)  # of real constants: imaginary parts of -0
+    constant = programs_from_tokens(*(t[None] for t in from_text("eml 1 w:2.0 x2", 3)), 3)
+    constant = constant.with_constants(constant.weight * conjugate, constant.bias * conjugate)
+    # x2 < 0 makes 7 - iπ, its exponential is -1097 - 1e-13i, and the exponential of that underflows to 0 - 0i.
+    underflow = programs_from_tokens(*(t[None] for t in from_text("eml 1 eml eml eml x1 x2 1 x3", 3)), 3)
+    for programs in (constant, underflow):
+        result = evaluate(programs, x, imag=True)
+        assert result.imag is not None
+        assert bool(result.valid.all())
+        torch.testing.assert_close(result.value, torch.full((1, 1), math.e - math.log(2.0), dtype=torch.float64))
+        torch.testing.assert_close(result.imag, torch.full((1, 1), -math.pi, dtype=torch.float64))
 
 
 def test_a_factor_i_makes_a_cosine() -> None:

@@ -71,3 +71,14 @@ def test_invalid_points_have_no_derivatives() -> None:
     assert bool((jacobian.d_weight[0, 1:] == 0).all())
     assert bool((jacobian.d_bias[0, 1:] == 0).all())
     assert bool((jacobian.d_weight[0, 0] != 0).any())
+
+
+def test_a_negative_zero_is_on_the_upper_side_of_the_cut() -> None:
+    """The logarithm of -2 - 0i is that of -2: i ln(-2) has the real part -π."""
+    programs = programs_from_tokens(*(t[None] for t in from_text("j:1.0 eml 1 w:-2.0 x1")), 2)
+    conjugate = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    conjugated = programs.with_constants(programs.weight * conjugate, programs.bias * conjugate)
+    x = torch.ones(1, 2, dtype=torch.float64)
+    pi = torch.full((1, 1), torch.pi, dtype=torch.float64)
+    torch.testing.assert_close(value_and_jacobian(programs, x).value, pi)
+    torch.testing.assert_close(value_and_jacobian(conjugated, x).value, -pi)  # -i for i, but not +π for -π

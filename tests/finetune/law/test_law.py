@@ -103,6 +103,18 @@ def at_high_precision(law: Law, point: np.ndarray) -> complex:
         return complex(sympy.lambdify(list(law.symbols), expression, "mpmath")(*values))
 
 
+@pytest.mark.parametrize("text", ["log(-log(x1))", "sqrt(-log(x1))", "(-log(x1))**0.3"])
+def test_a_negative_zero_is_on_the_upper_side_of_the_cut(text: str, tmp_path: Path) -> None:
+    """Beside a negative x all logarithms are complex: -ln x is then -1.1 - 0i for the x that is 3, and -1.1 without it."""
+    symbol = sympy.Symbol("x1")
+    law = Law(program("x1", 1), ("x1",), sympy.I * sympy.sympify(text, locals={"x1": symbol}))
+    exported = load_function(law.python_source(), tmp_path)
+    alone, beside = np.array([[3.0]]), np.array([[3.0], [-2.0]])
+    assert abs(law.predict(alone)[0]) > 0.5
+    np.testing.assert_allclose(law.predict(beside)[0], law.predict(alone)[0], rtol=1e-12)
+    np.testing.assert_allclose(exported(beside[:, 0])[0], law.predict(alone)[0], rtol=1e-12)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_view_of_a_random_law_agrees(family: str, tmp_path: Path) -> None:
     for law, x, y in random_laws(family):

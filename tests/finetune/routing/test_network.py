@@ -108,6 +108,17 @@ def test_invalid_points_poison_neither_values_nor_gradients(name: str) -> None:
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in net.parameters())
 
 
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_either_zero_is_on_the_upper_side_of_the_cut(zero: float) -> None:
+    """i (e - ln(-2)) has the real part π, whether the imaginary part of -2 is 0 or -0."""
+    topology = program(1, 1, weighted=True)
+    take = torch.tensor([[[5.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 5.0]]], dtype=torch.float64)  # 1, x1, the node
+    weight = torch.tensor([[[[1.0, 0.0]], [[-2.0, zero]], [[0.0, 1.0]]]], dtype=torch.float64)
+    bias = torch.tensor([[[0.0, 0.0], [0.0, zero], [0.0, 0.0]]], dtype=torch.float64)
+    routed = RoutedEML(topology, take, weight=weight, bias=bias)(torch.ones(1, 1, dtype=torch.float64))
+    torch.testing.assert_close(routed.value, torch.full((1, 1), torch.pi, dtype=torch.float64))
+
+
 def test_batch_of_restarts_equals_loop() -> None:
     topology, x = TOPOLOGIES["program"], points()
     net = network(topology, 10)
