@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from emlinit.finetune.fitting.levenberg_marquardt import FitConfig, fit_constants
+from emlinit.finetune.fitting.prices import description_nats
 from emlinit.finetune.fitting.snapping import likely_savings, snap
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.preparation import Problem, restore_units
-from emlinit.finetune.search.candidates import CandidatePool, description_nats
+from emlinit.finetune.search.candidates import CandidatePool
 from emlinit.finetune.search.weighted import simple_laws
 from emlinit.generator.program import Programs
 

@@ -26,6 +26,7 @@ PAD, EML, PLUS, ONE, C, W, J, X1 = range(8)
 MAX_VARIABLES = 5
 """Most variables that a program of ours may read; the initialiser's input has this many columns."""
 
+_ARITY = {PAD: -1, EML: 2, PLUS: 2, ONE: 0, C: 0, W: 1, J: 1, X1: 0}
 _NAMES = {EML: "eml", PLUS: "+", ONE: "1"}
 _CONSTANT_NAMES = {C: "c", W: "w", J: "j"}
 _CONSTANT_KINDS = {name: kind for kind, name in _CONSTANT_NAMES.items()}
@@ -36,13 +37,14 @@ def n_kinds(n_variables: int) -> int:
     return X1 + n_variables
 
 
-def arity_table(n_variables: int) -> Tensor:
-    """Arity of each token kind, int64 of shape (n_kinds,); `PAD` counts as -1 so that it never opens or fills a slot."""
-    arity = torch.zeros(n_kinds(n_variables), dtype=torch.int64)
-    arity[[EML, PLUS]] = 2
-    arity[[W, J]] = 1
-    arity[PAD] = -1
-    return arity
+def arity(tokens: Int64[Tensor, "*n"]) -> Int64[Tensor, "*n"]:
+    """Operands that each token takes; -1 for `PAD`, which neither opens nor fills a slot."""
+    return torch.tensor([_ARITY[kind] for kind in range(X1 + 1)], device=tokens.device)[tokens.clamp_max(X1)]
+
+
+def slots_opened(tokens: Int64[Tensor, "*n"]) -> Int64[Tensor, "*n"]:
+    """How many more slots are open behind each token than before it: it fills one and opens one for each operand."""
+    return torch.where(tokens == PAD, 0, arity(tokens) - 1)
 
 
 def size(tokens: Int64[Tensor, "b l"]) -> Int64[Tensor, " b"]:
@@ -59,10 +61,10 @@ def depth(tokens: Int64[Tensor, "b l"]) -> Int64[Tensor, " b"]:
     stack = torch.zeros(n_rows, length + 2, dtype=torch.int64, device=tokens.device)
     top = torch.zeros(n_rows, dtype=torch.int64, device=tokens.device)  # number of items on each row's stack
     rows = torch.arange(n_rows, device=tokens.device)
+    operands = arity(tokens)
     for position in range(length - 1, -1, -1):  # right to left: operands are on the stack before their operator
         kind = tokens[:, position]
-        binary = (kind == EML) | (kind == PLUS)
-        leaf = (kind == ONE) | (kind == C) | (kind >= X1)
+        binary, leaf = operands[:, position] == 2, operands[:, position] == 0
         first, second = stack[rows, (top - 1).clamp_min(0)], stack[rows, (top - 2).clamp_min(0)]
         value = torch.where(binary, torch.maximum(first, second) + (kind == EML), first)
         value = torch.where(leaf, 0, value)
@@ -77,11 +79,12 @@ def subtree_lengths(tokens: Int64[Tensor, "b l"]) -> Int64[Tensor, "b l"]:
     n_rows, length = tokens.shape
     rows = torch.arange(n_rows, device=tokens.device)
     lengths = torch.zeros(n_rows, length + 1, dtype=torch.int64, device=tokens.device)
+    operands = arity(tokens)
     for position in range(length - 1, -1, -1):  # an operand starts where the one before it ends
         kind = tokens[:, position]
         first = torch.where(kind > 0, lengths[:, position + 1], 0)
         second = lengths[rows, (position + 1 + first).clamp_max(length)]
-        binary, unary = (kind == EML) | (kind == PLUS), (kind == W) | (kind == J)
+        binary, unary = operands[:, position] == 2, operands[:, position] == 1
         total = 1 + torch.where(binary, first + second, torch.where(unary, first, 0))
         lengths[:, position] = torch.where(kind == PAD, 0, total)
     return lengths[:, :length]
@@ -142,14 +145,14 @@ def _parse_word(word: str, n_variables: int) -> tuple[int, float]:
 
 def is_complete(tokens: Int64[Tensor, "b l"], n_variables: int = MAX_VARIABLES) -> Tensor:
     """Whether each row is exactly one expression followed only by padding; bool of shape (b,)."""
-    arity = arity_table(n_variables).to(tokens.device)[tokens]
     used = tokens != PAD
-    open_slots = 1 + torch.cumsum(torch.where(used, arity - 1, 0), dim=-1)
+    open_slots = 1 + torch.cumsum(slots_opened(tokens), dim=-1)
     length = used.sum(-1)
     contiguous = used.long().cumprod(-1).sum(-1) == length
     still_open = torch.where(used, open_slots, 1)[:, :-1] if tokens.shape[1] > 1 else open_slots[:, :0]
     before_end = torch.arange(still_open.shape[1], device=tokens.device) < (length - 1)[:, None]
-    return contiguous & (length > 0) & (open_slots[:, -1] == 0) & ((still_open > 0) | ~before_end).all(-1)
+    whole = contiguous & (length > 0) & (open_slots[:, -1] == 0) & ((still_open > 0) | ~before_end).all(-1)
+    return whole & (tokens < n_kinds(n_variables)).all(-1)
 
 
 def pad_sequences(

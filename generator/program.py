@@ -19,11 +19,12 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from emlinit.generator.grammar import EML, ONE, PAD, PLUS, X1, C, J, W
+from emlinit.generator.grammar import EML, ONE, PLUS, X1, C, J, W, slots_opened
+from emlinit.generator.records import Records
 
 
 @dataclass(frozen=True, eq=False)
-class Programs:
+class Programs(Records):
     """A batch of programs of at most `n` nodes each (`s = 2n + 1` slots)."""
 
     source: Int64[Tensor, "b s t"]
@@ -45,23 +46,13 @@ class Programs:
         return self.source.shape[0]
 
     def __getitem__(self, index: int | slice | Tensor | list[int]) -> "Programs":
-        """Some of the programs, in order, cut to the largest number of nodes among them; an int gives a batch of one."""
+        """Some of the programs, in order, cut to the largest number of nodes among them (`rows` keeps all places); an int
+        gives a batch of one."""
         if isinstance(index, int):
             index = slice(index, index + 1) if index != -1 else slice(index, None)
         rows = torch.arange(len(self), device=self.source.device)[index]
-        picked = self._rows(rows)
+        picked = self.rows(rows)
         return picked._resize(int(picked.n_nodes.max()) if len(rows) else 0, picked.source.shape[2])
-
-    def _rows(self, rows: Tensor) -> "Programs":
-        return Programs(
-            self.source[rows],
-            self.weight[rows],
-            self.bias[rows],
-            self.n_nodes[rows],
-            self.n_variables,
-            self.free_weight[rows],
-            self.free_bias[rows],
-        )
 
     @property
     def max_nodes(self) -> int:
@@ -72,18 +63,6 @@ class Programs:
     def device(self) -> torch.device:
         """Where the tensors live."""
         return self.source.device
-
-    def to(self, device: torch.device | str) -> "Programs":
-        """The same programs on another device."""
-        return Programs(
-            self.source.to(device),
-            self.weight.to(device),
-            self.bias.to(device),
-            self.n_nodes.to(device),
-            self.n_variables,
-            self.free_weight.to(device),
-            self.free_bias.to(device),
-        )
 
     def with_constants(self, weight: Float64[Tensor, "b s t 2"], bias: Float64[Tensor, "b s 2"]) -> "Programs":
         """The same structures with other numbers."""
@@ -145,27 +124,18 @@ class Programs:
             fit_slots(self.free_bias),
         )
 
-    @staticmethod
-    def cat(batches: Sequence["Programs"]) -> "Programs":
+    @classmethod
+    def cat(cls, parts: Sequence["Programs"]) -> "Programs":
         """Join batches over the same variables, padding to the largest number of nodes and terms.
 
         Raises:
             ValueError: no batch given, or different numbers of variables.
         """
-        if not batches or len({batch.n_variables for batch in batches}) != 1:
+        if not parts or len({part.n_variables for part in parts}) != 1:
             raise ValueError("Programs.cat needs at least one batch, all with the same number of variables")
-        n_nodes = max(batch.max_nodes for batch in batches)
-        n_terms = max(batch.source.shape[2] for batch in batches)
-        parts = [batch._resize(n_nodes, n_terms) for batch in batches]
-        return Programs(
-            torch.cat([part.source for part in parts]),
-            torch.cat([part.weight for part in parts]),
-            torch.cat([part.bias for part in parts]),
-            torch.cat([part.n_nodes for part in parts]),
-            parts[0].n_variables,
-            torch.cat([part.free_weight for part in parts]),
-            torch.cat([part.free_bias for part in parts]),
-        )
+        n_nodes = max(part.max_nodes for part in parts)
+        n_terms = max(part.source.shape[2] for part in parts)
+        return super().cat([part._resize(n_nodes, n_terms) for part in parts])
 
 
 def programs_from_tokens(tokens: Int64[Tensor, "b l"], constants: Float64[Tensor, "b l"], n_variables: int) -> Programs:
@@ -193,12 +163,13 @@ def programs_from_tokens(tokens: Int64[Tensor, "b l"], constants: Float64[Tensor
     turns_at = torch.zeros_like(slot_at)
     free_at = torch.zeros(n_rows, length, dtype=torch.bool, device=device)
     source_at = torch.zeros_like(slot_at)
+    opened = slots_opened(tokens)
     for position in range(length):
         kind = tokens[:, position]
         read = (top - 1).clamp_min(0)
         slot, value, turns = slot_stack[rows, read], value_stack[rows, read], turns_stack[rows, read]
         free = free_stack[rows, read]
-        is_eml, is_plus = kind == EML, kind == PLUS
+        is_eml = kind == EML
         is_factor = (kind == W) | (kind == J)
         slot_at[:, position], turns_at[:, position] = slot, turns
         value_at[:, position] = torch.where(kind == C, value * constants[:, position], value)
@@ -216,8 +187,7 @@ def programs_from_tokens(tokens: Int64[Tensor, "b l"], constants: Float64[Tensor
         value_stack[rows, above] = torch.where(is_eml, 1.0, value)
         turns_stack[rows, above] = torch.where(is_eml, 0, turns)
         free_stack[rows, above] = ~is_eml & free
-        used = kind != PAD
-        top = top + torch.where(used, (is_eml | is_plus).long() - (~(is_eml | is_plus | is_factor)).long(), 0)
+        top = top + opened[:, position]
         next_node = next_node - is_eml.long()
     return _fill_slots(tokens, slot_at, value_at, turns_at % 4, free_at, source_at, n_nodes, n_slots, n_variables)
 

@@ -8,16 +8,18 @@ tree; the mask shapes what is drawn, never the log-probabilities that are report
 
 Rows of a bag are kept unfinished first, and the network runs on those only.
 
-Legend: g bag, w row of a bag, l token position, m latent, d channel, v input variable, k class, r row of the cache.
+Legend: g bag, w row of a bag, l token position, m latent, d channel, v input variable, k class, n token kind, r row of the
+cache (g w).
 """
 
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
-from emlinit.generator.grammar import EML, PAD, PLUS, J, W
+from emlinit.generator.grammar import PAD, slots_opened
 from emlinit.model.decoder import TreeDecoder
 from emlinit.model.tree_cursor import TreeCursor
 from emlinit.model.vocabulary import Vocabulary
@@ -69,11 +71,10 @@ def decode(
     device, n_bags = latents.device, len(latents)
     present = torch.cat([variable_mask.new_ones(1), variable_mask])[decoder.class_variable]
     usable = torch.nonzero(decoder.allowed.any(0) & present)[:, 0]  # PAD first; the exact grammar has few classes
-    n_classes = len(usable)
+    forbidden, n_classes = ~decoder.allowed[:, usable], len(usable)
     kind = vocabulary.kind_of_class().to(device)[usable]
     to_kind = torch.nn.functional.one_hot(kind, vocabulary.n_kinds).to(torch.float64)
-    opens = torch.where((kind == EML) | (kind == PLUS), 1, -1)
-    opens[(kind == PAD) | (kind == W) | (kind == J)] = 0
+    opens = slots_opened(kind)
 
     cursor = TreeCursor(n_bags, max_tokens + 1, device)
     cache = decoder.start(latents)
@@ -86,14 +87,13 @@ def decode(
     for position in range(max_tokens):
         view = cursor.view()
         logits = decoder.step(before, view, cache)[:, usable].to(torch.float64)
-        legal = decoder.allowed[view.expected][:, usable]
-        step = logits.masked_fill(~legal, -torch.inf).log_softmax(-1)
+        step = logits.masked_fill(forbidden[view.expected], -torch.inf).log_softmax(-1)
         completable = cursor.n_open[:, None] + opens <= max_tokens - position - 1
         drawn_step = (step / temperature).masked_fill(~completable, -torch.inf).log_softmax(-1)
         if top_p < 1:
             drawn_step = _nucleus(drawn_step, top_p)
-        child_drawn = drawn[:, :n_live, None] + drawn_step.view(n_bags, n_live, n_classes)
-        child_log_prob = log_prob[:, :n_live, None] + step.view(n_bags, n_live, n_classes)
+        child_drawn = drawn[:, :n_live, None] + rearrange(drawn_step, "(g w) k -> g w k", g=n_bags)
+        child_log_prob = log_prob[:, :n_live, None] + rearrange(step, "(g w) k -> g w k", g=n_bags)
         child_rank = child_drawn if method == "beam" else _perturb(child_drawn, rank[:, :n_live], generator)
         child_rank = torch.where(torch.isfinite(child_drawn), child_rank, -torch.inf)
 
@@ -108,14 +108,16 @@ def decode(
         was_live = chosen < n_live * n_classes
         parent = torch.where(was_live, chosen // n_classes, chosen - n_live * (n_classes - 1))
         own_class = torch.where(was_live & torch.isfinite(rank), chosen % n_classes, 0)
-        n_open = cursor.n_open.view(n_bags, n_live).gather(1, parent.clamp_max(n_live - 1)) + opens[own_class]
+        n_open = rearrange(cursor.n_open, "(g w) -> g w", g=n_bags).gather(1, parent.clamp_max(n_live - 1))
+        n_open = n_open + opens[own_class]
         unfinished = was_live & torch.isfinite(rank) & (n_open > 0)
 
         order = (~unfinished).to(torch.int8).argsort(dim=-1, stable=True)
         rank, drawn, log_prob, parent, own_class = (
             values.gather(1, order) for values in (rank, drawn, log_prob, parent, own_class)
         )
-        steps.append((parent, usable[own_class], (step.exp() @ to_kind).log().view(n_bags, n_live, -1)))
+        kind_log_probs = rearrange((step.exp() @ to_kind).log(), "(g w) n -> g w n", g=n_bags)
+        steps.append((parent, usable[own_class], kind_log_probs))
         n_before, n_live = n_live, int(unfinished.sum(-1).max())
         if n_live == 0:
             break
@@ -131,7 +133,7 @@ def decode(
 
 def _trace_back(steps: list[tuple[Tensor, Tensor, Tensor]], log_prob: Tensor) -> Decoded:
     """Follow each row to its first token; a step is (parent row, class, kind log-probabilities of the live parents)."""
-    row = torch.arange(log_prob.shape[1], device=log_prob.device).expand_as(log_prob)
+    row = repeat(torch.arange(log_prob.shape[1], device=log_prob.device), "w -> g w", g=len(log_prob))
     classes, kinds = [], []
     for parent, own_class, kind_log_probs in reversed(steps):
         classes.append(own_class.gather(1, row))
@@ -139,7 +141,7 @@ def _trace_back(steps: list[tuple[Tensor, Tensor, Tensor]], log_prob: Tensor) ->
         n_live, n_kinds = kind_log_probs.shape[1:]
         ended = torch.full((len(row), 1, n_kinds), -torch.inf, dtype=torch.float64, device=row.device)
         ended[..., PAD] = 0.0
-        places = row.clamp_max(n_live)[..., None].expand(-1, -1, n_kinds)
+        places = repeat(row.clamp_max(n_live), "g w -> g w n", n=n_kinds)
         kinds.append(torch.cat([kind_log_probs, ended], dim=1).gather(1, places).to(torch.float32))
     return Decoded(torch.stack(classes[::-1], dim=-1), log_prob, torch.stack(kinds[::-1], dim=2))
 

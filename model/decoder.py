@@ -5,13 +5,14 @@ number of the term in the slot's sum, and the left/right path from the root (a t
 NeurIPS 2019).
 Classes that the grammar does not allow there, and variables that the data does not have, get -inf.
 
-Legend: b batch, l token position, v input variable, m latent, d channel, k class.
+Legend: b batch, l token position, v input variable, m latent, d channel, k class; in a step g bag, w its row, n any row.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
@@ -30,10 +31,12 @@ from emlinit.model.vocabulary import Vocabulary
 
 @dataclass
 class Cache:
-    """Keys and values of the positions decoded so far, one entry a layer, each (n_rows, h, length, c)."""
+    """What a step needs to know of the steps before it; lists have one entry a layer."""
 
     keys: list[Tensor]
+    """Keys of the positions decoded so far, (n_rows, h, length, c)."""
     values: list[Tensor]
+    """Values of the same positions, (n_rows, h, length, c)."""
     cross: list[tuple[Tensor, Tensor]]
     """Projected latents, (n_bags, h, m, c); every bag has the same number of rows, one bag's after the other's."""
 
@@ -72,6 +75,7 @@ class TreeDecoder(nn.Module):
 
     allowed: Tensor
     class_variable: Tensor
+    path_powers: Tensor
 
     def __init__(
         self,
@@ -99,6 +103,7 @@ class TreeDecoder(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.classify = nn.Linear(d_model, vocabulary.n_classes)
         self.register_buffer("allowed", allowed_classes(grammar, vocabulary), persistent=False)
+        self.register_buffer("path_powers", 3 ** torch.arange(PATH_LEVELS), persistent=False)
         kind = vocabulary.kind_of_class()
         self.register_buffer("class_variable", torch.where(kind >= X1, kind - X1 + 1, 0), persistent=False)
 
@@ -107,7 +112,7 @@ class TreeDecoder(nn.Module):
         always = torch.ones_like(variable_mask[:, :1])
         present = torch.cat([always, variable_mask], dim=-1)[:, self.class_variable]
         if expected.ndim == 2:
-            present = present[:, None, :]
+            present = rearrange(present, "b k -> b 1 k")
         return self.allowed[expected] & present
 
     def forward(
@@ -121,7 +126,8 @@ class TreeDecoder(nn.Module):
         before = torch.nn.functional.pad(classes[:, :-1], (1, 0))
         position = torch.arange(length, device=classes.device)
         channels = self._embed(before, position, slots)
-        causal = torch.ones(length, length, dtype=torch.bool, device=classes.device).tril()[None, None]
+        before_or_at = torch.ones(length, length, dtype=torch.bool, device=classes.device).tril()
+        causal = rearrange(before_or_at, "query key -> 1 1 query key")
         for layer in self.layers:
             channels = layer(channels, latents, causal)
         return self.classify(self.norm(channels))  # type: ignore[no-any-return]
@@ -152,6 +158,7 @@ class TreeDecoder(nn.Module):
                 value = torch.cat([cache.values[number], value], dim=2)
             cache.keys[number], cache.values[number] = key, value
             channels = channels + layer.self_attention(normed, key, value)
+            # "(g w) 1 d -> g w d" and back, without einops for its speed
             query = layer.cross_norm(channels).view(n_bags, -1, channels.shape[-1])
             channels = channels + layer.cross_attention(query, *cache.cross[number]).view_as(channels)
             channels = layer.feed_forward(channels)
@@ -164,8 +171,7 @@ class TreeDecoder(nn.Module):
             yield layer
 
     def _embed(self, before: Tensor, position: Tensor, slots: SlotView) -> Tensor:
-        levels = 3 ** torch.arange(PATH_LEVELS, device=before.device)
-        digits = (slots.path[..., None] // levels) % 3
+        digits = (slots.path[..., None] // self.path_powers) % 3
         path = torch.cat([digits == 1, digits == 2], dim=-1).to(self.embed_path.weight.dtype)
         embedded: Tensor = (
             self.embed_class(before)

@@ -4,10 +4,11 @@ Points are embedded one by one, mixed by induced set attention blocks (ISAB: a f
 then every point reads them back), pooled by learned seeds (PMA) to a fixed number of latents, and mixed once more.
 The result depends neither on the order of the points nor on padding.
 
-Legend: b batch, p point, v input variable, m latent, d channel.
+Legend: b batch, p point, v input variable, i inducing point, m latent, d channel.
 """
 
 import torch
+from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ class InducedBlock(nn.Module):
 
     def forward(self, points: Float[Tensor, "b p d"], visible: Bool[Tensor, "b 1 1 p"]) -> Float[Tensor, "b p d"]:
         """Mix the visible points; padded rows come out as garbage that nothing may read."""
-        summary = self.gather(self.inducing.expand(len(points), -1, -1), points, visible)
+        summary = self.gather(repeat(self.inducing, "i d -> b i d", b=len(points)), points, visible)
         return self.spread(points, summary)  # type: ignore[no-any-return]
 
 
@@ -65,13 +66,13 @@ class PointEncoder(nn.Module):
     ) -> Float[Tensor, "b m d"]:
         """Encode bags of points; those False in `point_mask` have no influence (one must be True)."""
         clean_y = torch.where(point_mask, y, 0.0)
-        clean_x = torch.where(point_mask[..., None], x, 0.0)
+        clean_x = torch.where(rearrange(point_mask, "b p -> b p 1"), x, 0.0)
         features = point_features(clean_x, clean_y, variable_mask)
         points = self.project(torch.relu(self.lift(features)).square())
-        visible = point_mask[:, None, None, :]
+        visible = rearrange(point_mask, "b p -> b 1 1 p")
         for block in self.blocks:
             points = block(points, visible)
-        latents = self.pool(self.seeds.expand(len(points), -1, -1), points, visible)
+        latents = self.pool(repeat(self.seeds, "m d -> b m d", b=len(points)), points, visible)
         for block in self.latent_blocks:
             latents = block(latents, latents)
         return self.norm(latents)  # type: ignore[no-any-return]

@@ -6,10 +6,11 @@ does not drown what is not, and smooth features of its size: sign, log2|x| coars
 exp(x) where they are small, and waves of asinh(x) at four scales.
 The range is that of float32: magnitudes above 3.4e38 are read as 3.4e38, below 1.2e-38 as 0.
 
-Legend: b batch, p point, v input variable, f feature.
+Legend: b batch, p point, v input variable, n number (variables, then y), f feature.
 """
 
 import torch
+from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
@@ -60,9 +61,9 @@ def point_features(
 
     Absent variables (False in `variable_mask`) give zeros whatever their column holds.
     """
-    numbers = torch.cat([torch.where(variable_mask[:, None, :], x, 0.0), y[..., None]], dim=-1)
+    shown = repeat(variable_mask, "b v -> b p v", p=x.shape[1])
+    numbers = torch.cat([torch.where(shown, x, 0.0), rearrange(y, "b p -> b p 1")], dim=-1)
     features = number_features(numbers)
     present = torch.nn.functional.pad(variable_mask, (0, 1), value=True).to(torch.float32)
-    features = (features * present[:, None, :, None]).flatten(-2)
-    flags = variable_mask[:, None, :].expand(-1, x.shape[1], -1).to(torch.float32)
-    return torch.cat([features, flags], dim=-1)
+    features = rearrange(features * rearrange(present, "b n -> b 1 n 1"), "b p n f -> b p (n f)")
+    return torch.cat([features, shown.to(torch.float32)], dim=-1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float32, Float64, Int64
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -110,7 +111,7 @@ def propose(
         max_tokens=max_tokens,
         generator=torch.Generator(device).manual_seed(seed),
     )
-    together = Decoded(*(part.flatten(0, 1)[None] for part in vars(decoded).values()))
+    together = Decoded(*(rearrange(part, "g w ... -> 1 (g w) ...") for part in vars(decoded).values()))
     return _proposals(together, 0, n, vocabulary, x.shape[1])
 
 

@@ -121,13 +121,12 @@ class TreeCursor:
         second_opened[:, _TERM] = torch.where(is_eml, 0, top[:, _TERM] + 1)
 
         binary = is_eml | is_plus
-        here, above = self.n_open, self.n_open + 1
+        here, above = self.n_open, (self.n_open + 1).clamp_max(self.stack.shape[1] - 1)
         # A leaf pops (the place keeps its old content, which is never read again); a unary replaces; a binary pushes.
         replaced = torch.where(binary[:, None], second_opened, torch.where(is_unary[:, None], first_opened, top))
         self.stack[self._rows, here] = replaced
-        last = self.stack.shape[1] - 1
-        pushed = torch.where(binary[:, None], first_opened, self.stack[self._rows, above.clamp_max(last)])
-        self.stack[self._rows, above.clamp_max(last)] = pushed
+        pushed = torch.where(binary[:, None], first_opened, self.stack[self._rows, above])
+        self.stack[self._rows, above] = pushed
         leaf = (kind != PAD) & ~binary & ~is_unary
         self.n_open = self.n_open + binary.long() - leaf.long()
 

@@ -25,7 +25,7 @@ BINS_PER_DECADE = 6
 DECADES = 3
 N_BINS = 2 * DECADES * BINS_PER_DECADE + 1
 """Magnitude bins of one sign, centres 1e-3 .. 1e3."""
-_CONSTANT_KINDS = (C, W, J)
+_PLAIN_KINDS, _CONSTANT_KINDS = (PAD, EML, PLUS, ONE), (C, W, J)  # in the order of their classes; PAD must be class 0
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Vocabulary:
     @property
     def first_constant(self) -> int:
         """Class id of the first constant bin."""
-        return 4 + self.n_variables
+        return len(_PLAIN_KINDS) + self.n_variables
 
     @property
     def n_classes(self) -> int:
@@ -54,7 +54,7 @@ class Vocabulary:
         """Token kind of each class, int64 of shape (n_classes,)."""
         variables = [X1 + i for i in range(self.n_variables)]
         constants = [kind for kind in _CONSTANT_KINDS for _ in range(2 * N_BINS)]
-        return torch.tensor([PAD, EML, PLUS, ONE, *variables, *constants])
+        return torch.tensor([*_PLAIN_KINDS, *variables, *constants])
 
     def value_of_class(self) -> Float64[Tensor, " k"]:
         """Constant (bin centre) that each class stands for, float64 of shape (n_classes,); 0 where it has none."""
@@ -65,14 +65,15 @@ class Vocabulary:
 
     def quantise(self, tokens: Int64[Tensor, "b l"], constants: Float64[Tensor, "b l"]) -> Int64[Tensor, "b l"]:
         """Class ids of token sequences; a constant goes to the nearest bin, a constant of exactly 0 to the smallest."""
-        plain = torch.zeros(self.n_kinds, dtype=torch.int64, device=tokens.device)
-        plain[[EML, PLUS, ONE]] = torch.tensor([1, 2, 3], device=tokens.device)
-        plain[X1:] = torch.arange(4, 4 + self.n_variables, device=tokens.device)
+        first_of_kind = {kind: number for number, kind in enumerate([*_PLAIN_KINDS, *range(X1, X1 + self.n_variables)])}
+        for number, kind in enumerate(_CONSTANT_KINDS):
+            first_of_kind[kind] = self.first_constant + number * 2 * N_BINS
+        first_class = torch.tensor([first_of_kind[kind] for kind in range(self.n_kinds)], device=tokens.device)
         exponent = torch.log10(constants.abs().clamp(10.0**-DECADES, 10.0**DECADES))
         bins = torch.round((exponent + DECADES) * BINS_PER_DECADE).to(torch.int64)
-        constant = self.first_constant + ((tokens - C) * 2 + (constants < 0)) * N_BINS + bins
-        is_constant = (tokens == C) | (tokens == W) | (tokens == J)
-        return torch.where(is_constant, constant, plain[tokens])
+        bins = bins + (constants < 0) * N_BINS
+        classes = first_class[tokens]
+        return torch.where(classes >= self.first_constant, classes + bins, classes)
 
     def dequantise(self, classes: Int64[Tensor, "b l"]) -> tuple[Int64[Tensor, "b l"], Float64[Tensor, "b l"]]:
         """Token kinds and constants (bin centres) of class ids; `quantise` gives the same classes back."""

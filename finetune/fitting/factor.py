@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from emlinit.finetune.fitting.packed import PackedConstants, take
+from emlinit.finetune.fitting.packed import PackedConstants
 from emlinit.generator.errors import UserError
 from emlinit.generator.jacobian import value_and_jacobian
 from emlinit.generator.program import Programs
 
 _LARGEST_DERIVATIVE = 1e140  # its square must stay finite
+_POINTS_AT_ONCE = 4096  # most points for which a chunk of candidates is sized; more come in chunks themselves
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,11 @@ class FitData:
     """Points to fit to, shared by all candidates or one set for each."""
 
     x: Tensor
+    """Points (p, v), or (b, p, v)."""
     y: Tensor
+    """Targets (p,), or (b, p)."""
     weights: Tensor
-    """Non-negative, summing to 1 over the points."""
+    """Weights (p,), or (b, p), non-negative, summing to 1 over the points."""
 
     def rows(self, rows: Tensor) -> "FitData":
         """The data of some candidates; what is shared by all stays as it is."""
@@ -42,7 +45,7 @@ class FitData:
         return FitData(self.x[..., first:last, :], self.y[..., first:last], self.weights[..., first:last])
 
 
-def prepare(
+def fit_data(
     x: Float64[Tensor, "... p v"], y: Float64[Tensor, "... p"], weights: Float64[Tensor, "... p"] | None
 ) -> FitData:
     """Check the shapes and normalise the weights (None: all alike).
@@ -70,10 +73,10 @@ def factorise(
     """
     b, p = len(programs), data.y.shape[-1]
     numbers = programs.weight[0].numel() + programs.bias[0].numel()
-    rows = max(1, min(b, chunk_numbers // (numbers * min(p, 4096))))
+    rows = max(1, min(b, chunk_numbers // (numbers * min(p, _POINTS_AT_ONCE))))
     if rows < b:
         parts = [
-            factorise(take(programs, chunk), linear[chunk], below[chunk], data.rows(chunk), chunk_numbers)
+            factorise(programs.rows(chunk), linear.rows(chunk), below.rows(chunk), data.rows(chunk), chunk_numbers)
             for chunk in torch.split(torch.arange(b, device=data.y.device), rows)
         ]
         return (

@@ -19,12 +19,24 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from emlinit.finetune.fitting.factor import FitData, factorise, prepare
-from emlinit.finetune.fitting.packed import PackedConstants, flatten, split_constants, take, unflatten
+from emlinit.finetune.fitting.factor import FitData, factorise, fit_data
+from emlinit.finetune.fitting.packed import PackedConstants, flatten, split_constants, unflatten
 from emlinit.finetune.fitting.starts import multi_start
 from emlinit.generator.program import Programs
+from emlinit.generator.records import Records
 
-_RIDGE = 1e-8  # relative to the column
+_RIDGE = 1e-8  # of the linear constants' steps, relative to the norm of their columns
+_STALE = (
+    1e-2  # decrease by the linear constants, relative to the data, from which the factor is made anew after their step
+)
+_CALM = 1e-9  # relative improvement of a step that counts as none
+_CALM_STEPS = 2  # such steps in a row end a fit
+_LEAST_SHRINK = 0.1  # of the damping by one step; Nielsen's is a third
+_DAMPING_GROWTH = 2.0  # first factor of the damping after a step that failed; it doubles with each further one
+_LEAST_DAMPING, _LARGEST_DAMPING = (
+    1e-15,
+    1e12,
+)  # below, steps are undamped in double precision; above, they move nothing
 
 
 @dataclass(frozen=True)
@@ -46,13 +58,14 @@ class FitConfig:
     damping: float = 1e-2
     """First damping, relative to the squared column norms of the Jacobian."""
     tolerance: float = 1e-15
-    """A candidate is done when its relative residual is below this, or two steps each improve it by less than 1e-9."""
+    """A candidate is done when its relative residual is below this, or two steps in a row each improve its objective by less
+    than 1e-9 of it."""
     chunk_numbers: int = 2**21
     """Most float64 numbers of the Jacobian held at once (16 MiB by default, which the cache likes)."""
 
 
-@dataclass(frozen=True)
-class Fit:
+@dataclass(frozen=True, eq=False)
+class Fit(Records):
     """Fitted programs and how well they fit."""
 
     programs: Programs
@@ -84,7 +97,7 @@ def fit_constants(
         UserError: no points, shapes that do not belong together, or restarts without a generator.
     """
     config = config or FitConfig()
-    data = prepare(x, y, weights)
+    data = fit_data(x, y, weights)
     starts, n_starts = multi_start(programs, config.restarts, config.spread, config.frequency_factors, generator)
     if n_starts == 1:
         state = _descend(programs, data, config.steps, config)
@@ -94,29 +107,35 @@ def fit_constants(
         state = _descend(starts, data.rows(candidate), config.screen_steps, config)
         best = state.objective.view(n_starts, b).argsort(0)[: config.survivors]  # starts are laid out start-major
         rows = (best * b + torch.arange(b, device=y.device)).flatten()
-        state = _descend(take(starts, rows), data.rows(candidate[rows]), config.steps, config, state.take(rows))
+        state = _descend(starts.rows(rows), data.rows(candidate[rows]), config.steps, config, state.rows(rows))
         winner = state.objective.view(len(best), b).argmin(0) * b + torch.arange(b, device=y.device)
-        state = state.take(winner)
+        state = state.rows(winner)
     mse = torch.where(state.valid_share > 0, state.squares / state.valid_share, torch.inf)
     return Fit(unflatten(programs, state.flat), mse, state.valid_share, state.steps)
 
 
-@dataclass
-class _State:
-    """Where each candidate stands; `factor` is the QR factor there."""
+@dataclass(frozen=True, eq=False)
+class _State(Records):
+    """Where each candidate stands."""
 
     flat: Tensor
+    """All real numbers of its program (b, m)."""
     factor: Tensor
+    """The QR factor of [J_lin | J_below | residual] there (b, k + 1, k + 1), the linear constants' step taken."""
     objective: Tensor
+    """What is compared: weighted squared residual, invalid points counting as a prediction of zero (b,)."""
     squares: Tensor
+    """Weighted squared residual of the valid points (b,)."""
     valid_share: Tensor
+    """Weighted share of the valid points (b,)."""
     damping: Tensor
+    """μ of the next step (b,)."""
     growth: Tensor
+    """Factor of the damping if that step fails (b,)."""
     calm: Tensor
+    """Successful steps in a row that improved next to nothing (b,)."""
     steps: Tensor
-
-    def take(self, rows: Tensor) -> "_State":
-        return _State(**{name: value[rows] for name, value in vars(self).items()})
+    """Steps so far (b,)."""
 
     def put(self, rows: Tensor, other: "_State") -> None:
         for name, value in vars(self).items():
@@ -136,34 +155,27 @@ def _descend(programs: Programs, data: FitData, steps: int, config: FitConfig, s
     for _ in range(steps):
         if not len(active):
             break
-        here = state.take(active)
-        lin, bel = linear[active], below[active]
+        here = state.rows(active)
+        lin, bel = linear.rows(active), below.rows(active)
         step, predicted = _damped_step(here.factor, here.damping, lin.index.shape[1])
         flat = bel.add(here.flat, step[:, lin.index.shape[1] :])
         flat = lin.add(flat, step[:, : lin.index.shape[1]])
-        there = _linearise(take(programs, active), flat, lin, bel, data.rows(active), config)
+        there = _linearise(programs.rows(active), flat, lin, bel, data.rows(active), config)
         better = there.objective < here.objective
         gain = (here.objective - there.objective) / predicted.clamp_min(torch.finfo(torch.float64).tiny)
-        shrink = (1.0 - (2.0 * gain.clamp(0.0, 1.0) - 1.0) ** 3).clamp_min(0.1)
-        small = here.objective - there.objective <= 1e-9 * here.objective
-        there = _choose(better, there, here)
-        there.damping = torch.where(better, here.damping * shrink, here.damping * here.growth).clamp_min(1e-15)
-        there.growth = torch.where(better, 2.0, here.growth * 2.0)
-        there.calm = torch.where(better & small, here.calm + 1, torch.where(better, 0, here.calm))
-        there.steps = here.steps + 1
+        shrink = (1.0 - (2.0 * gain.clamp(0.0, 1.0) - 1.0) ** 3).clamp_min(_LEAST_SHRINK)
+        small = here.objective - there.objective <= _CALM * here.objective
+        there = replace(
+            there.where(better, here),
+            damping=torch.where(better, here.damping * shrink, here.damping * here.growth).clamp_min(_LEAST_DAMPING),
+            growth=torch.where(better, _DAMPING_GROWTH, here.growth * 2.0),
+            calm=torch.where(better & small, here.calm + 1, torch.where(better, 0, here.calm)),
+            steps=here.steps + 1,
+        )
         state.put(active, there)
-        done = (there.objective <= floor[active]) | (there.calm >= 2) | (there.damping > 1e12)
+        done = (there.objective <= floor[active]) | (there.calm >= _CALM_STEPS) | (there.damping > _LARGEST_DAMPING)
         active = active[~done]
     return state
-
-
-def _choose(mask: Tensor, first: _State, second: _State) -> _State:
-    return _State(
-        **{
-            name: torch.where(mask.view(-1, *([1] * (value.ndim - 1))), value, getattr(second, name))
-            for name, value in vars(first).items()
-        }
-    )
 
 
 def _linearise(
@@ -181,12 +193,12 @@ def _linearise(
     flat = linear.add(flat, step)
     squares = (raw[:, :, -1] - _times(raw[:, :, :k], step)).square().sum(1)
     scale = (data.weights * data.y.square()).sum(-1)
-    stale = (factor[:, :k, -1].square().sum(1) > 1e-2 * scale).nonzero().flatten()
+    stale = (factor[:, :k, -1].square().sum(1) > _STALE * scale).nonzero().flatten()
     factor[:, :k, -1] = 0.0  # these linear constants have taken their step
     if len(stale):
-        moved = unflatten(take(programs, stale), flat[stale])
+        moved = unflatten(programs.rows(stale), flat[stale])
         raw, valid_share[stale], penalty[stale] = factorise(
-            moved, linear[stale], below[stale], data.rows(stale), config.chunk_numbers
+            moved, linear.rows(stale), below.rows(stale), data.rows(stale), config.chunk_numbers
         )
         factor[stale], squares[stale] = _with_ridge(raw, k), raw[:, :, -1].square().sum(1)
     objective = torch.where(flat.isfinite().all(1), squares + penalty, torch.inf)
@@ -198,7 +210,7 @@ def _linearise(
         squares=squares,
         valid_share=valid_share,
         damping=flat.new_full((b,), config.damping),
-        growth=flat.new_full((b,), 2.0),
+        growth=flat.new_full((b,), _DAMPING_GROWTH),
         calm=torch.zeros(b, dtype=torch.int64, device=flat.device),
         steps=torch.zeros(b, dtype=torch.int64, device=flat.device),
     )

@@ -7,7 +7,7 @@ closed form, and only the others need an iteration.
 Legend: b batch (candidate), p point, s slot, t term, k packed constant, m all real numbers of a program.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -15,23 +15,17 @@ from torch import Tensor
 
 from emlinit.generator.jacobian import Jacobian
 from emlinit.generator.program import Programs
+from emlinit.generator.records import Records
 
 
 @dataclass(frozen=True)
-class PackedConstants:
+class PackedConstants(Records):
     """Where the packed constants of each candidate live in `flatten(programs)`."""
 
     index: Int64[Tensor, "b k"]
     """Position in the flat row of all m = 2·s·t + 2·s real numbers."""
     used: Bool[Tensor, "b k"]
     """False on padding: candidates have different numbers of free constants."""
-
-    def __getitem__(self, rows: Tensor) -> "PackedConstants":
-        return PackedConstants(self.index[rows], self.used[rows])
-
-    def gather(self, flat: Float64[Tensor, "b m"]) -> Float64[Tensor, "b k"]:
-        """The packed constants out of the flat rows, 0 on padding."""
-        return torch.where(self.used, flat.gather(1, self.index), 0.0)
 
     def add(self, flat: Float64[Tensor, "b m"], step: Float64[Tensor, "b k"]) -> Float64[Tensor, "b m"]:
         """The flat rows with `step` added to the packed constants; padding adds nothing."""
@@ -62,19 +56,6 @@ def unflatten(programs: Programs, flat: Float64[Tensor, "b m"]) -> Programs:
     n_weight = programs.weight[0].numel()
     weight = flat[:, :n_weight].reshape(programs.weight.shape)
     return programs.with_constants(weight, flat[:, n_weight:].reshape(programs.bias.shape))
-
-
-def take(programs: Programs, rows: Int64[Tensor, " r"]) -> Programs:
-    """Some of the candidates with all node places kept (indexing would cut them and move the packed positions)."""
-    return replace(
-        programs,
-        source=programs.source[rows],
-        weight=programs.weight[rows],
-        bias=programs.bias[rows],
-        n_nodes=programs.n_nodes[rows],
-        free_weight=programs.free_weight[rows],
-        free_bias=programs.free_bias[rows],
-    )
 
 
 def split_constants(programs: Programs) -> tuple[PackedConstants, PackedConstants]:

@@ -11,26 +11,13 @@ only ones that are simpler than the digits they replace.
 
 import math
 
+from emlinit.finetune.fitting.prices import integer_cost
+
 _DENOMINATORS = (1, 2, 3, 4, 5, 6, 8)
 _PLACES = (1, 2, 3)
 _USUAL = 4  # largest numerator and denominator of the fractions that laws are made of
 _UNITS = ((math.pi, (1, 2, 3, 4, 6)), (math.e, (1, 2)))
 _LARGEST_NUMERATOR = 10_000
-_NORMALISED = 1.0526  # nats: the sum of exp(-log*(n)) over all n >= 1 is 1 with this added
-
-
-def free_cost(value: float, error: float) -> float:
-    """Nats that a free constant costs, `error` being its standard error (infinite: the data do not determine it)."""
-    return 1.0 + (math.log1p(abs(value) / error) if error > 0 else math.inf)
-
-
-def integer_cost(n: int) -> float:
-    """Nats of an integer n >= 1 in the universal code, log*(n): log2 n + log2 log2 n + ... bits, as long as positive."""
-    total, term = _NORMALISED, math.log2(n)
-    while term > 0:
-        total += term * math.log(2)
-        term = math.log2(term)
-    return total
 
 
 def simple_values(value: float, error: float, *, largest_z: float = 6.0) -> list[tuple[float, float]]:

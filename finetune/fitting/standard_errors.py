@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from emlinit.finetune.fitting.factor import factorise, prepare
+from emlinit.finetune.fitting.factor import factorise, fit_data
 from emlinit.finetune.fitting.packed import PackedConstants, flatten, split_constants
 from emlinit.generator.program import Programs
 
 _DEPENDENT = 1e-10  # singular values below this share of the largest (of unit columns) say that constants trade off
+_TOUCHED = 1e-6  # share of a constant in such a direction from which it counts as undetermined
 
 
 def standard_errors(
@@ -29,7 +30,7 @@ def standard_errors(
     Raises:
         UserError: no points, or shapes or weights that cannot be used.
     """
-    data = prepare(x, y, weights)
+    data = fit_data(x, y, weights)
     linear, below = split_constants(programs)
     factor, _, _ = factorise(programs, linear, below, data, chunk_numbers)
     used = torch.cat([linear.used, below.used], 1)
@@ -39,7 +40,7 @@ def standard_errors(
     scaled = torch.where(used[:, None], scaled, 0.0)
     _, values, vectors = torch.linalg.svd(scaled, full_matrices=False)
     weak = values <= _DEPENDENT * values.amax(1, keepdim=True) if values.shape[1] else values > 0
-    touched = (weak[:, :, None] & (vectors.abs() > 1e-6)).any(1)
+    touched = (weak[:, :, None] & (vectors.abs() > _TOUCHED)).any(1)
     variance = (vectors / torch.where(weak, torch.inf, values)[:, :, None]).square().sum(1)
     freedom = data.y.shape[-1] - used.sum(1)
     variance = variance * (squares / freedom.clamp_min(1))[:, None] / torch.where(norms > 0, norms, 1.0).square()

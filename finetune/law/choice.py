@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from emlinit.finetune.law.description_length import description_length, pareto_front, shortest_description
+from emlinit.finetune.fitting.prices import description_length
 from emlinit.finetune.law.finding import Finding
+from emlinit.finetune.law.front import pareto_front, shortest_description
 
 _FURTHER, _FURTHER_NODES = 2, 4
 """Entries of the front beyond the chosen law, and how many nodes they may have more than twice those of the law."""
@@ -19,7 +20,7 @@ def choose(findings: Sequence[Finding], train: np.ndarray, validation: np.ndarra
     """The Pareto front of (complexity, rmse over all rows), simplest first, and the finding to report.
 
     An exact law ends the front: the simplest one is reported. Otherwise it is the shortest description of the data among
-    the laws that hold on the validation rows (see `description_length`), and at most two more entries follow it, of about
+    the laws that hold on the validation rows (see `front`), and at most two more entries follow it, of about
     twice its complexity at most: what lies further fits the noise.
 
     Args:

@@ -16,12 +16,13 @@ import numpy as np
 import sympy
 import torch
 
-from emlinit.finetune.law import lowering as export_numpy
+from emlinit.finetune.law import lowering
 from emlinit.finetune.law.python_module import python_source
 from emlinit.finetune.law.symbol_names import latex_name, symbols_for
-from emlinit.finetune.law.text import formula_latex, formula_text, short_text
+from emlinit.finetune.law.text import formula_latex, short_text
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.formulas.decompile import complexity, to_sympy
+from emlinit.generator.formulas.printing import formula_text
 from emlinit.generator.grammar import to_text
 from emlinit.generator.program import Programs, tokens_from_program
 
@@ -89,15 +90,15 @@ class Law:
         return {name: symbol.name for name, symbol in zip(self.names, self.symbols, strict=True) if name != symbol.name}
 
     @cached_property
-    def _operations(self) -> export_numpy.Node:
-        return export_numpy.lower(self.expression, self.symbols)
+    def _operations(self) -> lowering.Node:
+        return lowering.lower(self.expression, self.symbols)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Value of the law, float64 of shape (p,), on points of shape (p, v); NaN or infinite where undefined."""
         x = np.asarray(x, dtype=np.float64)
         if x.ndim != 2 or x.shape[1] != len(self.names):
             raise ValueError(f"x must have shape (points, {len(self.names)}), got {x.shape}")
-        return export_numpy.evaluate(self._operations, x)
+        return lowering.evaluate_real(self._operations, x)
 
     def disagreement(self, x: np.ndarray) -> float:
         """Largest difference between the formula and the program on points (p, v), relative to the largest |y|.
@@ -169,7 +170,7 @@ def _transcribe(
     doubles = {number: sympy.Float(float(number)) for number in expression.atoms(sympy.Float)}
     expression = expression.xreplace({**doubles, **dict(zip(real, symbols, strict=True))})
     try:
-        export_numpy.lower(expression, symbols)
+        lowering.lower(expression, symbols)
     except (ValueError, OverflowError):
         return None
     return expression
@@ -178,7 +179,7 @@ def _transcribe(
 def _is_real(expression: sympy.Expr, symbols: Sequence[sympy.Symbol], x: np.ndarray) -> bool:
     """Whether the formula is real on points (p, v), but for rounding; else it must say `re` to be the law."""
     try:
-        value = export_numpy.evaluate_complex(export_numpy.lower(expression, symbols), np.asarray(x, dtype=np.float64))
+        value = lowering.evaluate_complex(lowering.lower(expression, symbols), np.asarray(x, dtype=np.float64))
     except (ValueError, OverflowError):
         return True
     value = value[np.isfinite(value)]

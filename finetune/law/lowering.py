@@ -1,6 +1,7 @@
-"""A sympy expression as NumPy: one lowering, read by two walkers, so that prediction and exported source are the same.
+"""A sympy expression as NumPy: one lowering and one table, so that prediction and exported source are the same.
 
-`lower` turns the expression into nodes, each one NumPy operation; `evaluate` runs them, `source` writes them down.
+`lower` turns the expression into nodes, each one NumPy operation of the table `OPERATIONS`; `evaluate_real` runs them,
+`python_module` writes them down.
 
 Arithmetic is complex where it has to be, on the principal branch with Im ln in (-pi, pi]: `np.emath` leaves the real
 line only when a logarithm, a root or a power meets a negative number. Where an argument may already be complex, `+ 0`
@@ -9,55 +10,65 @@ part of the result.
 """
 
 import operator
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import sympy
 
+from emlinit.generator.formulas.numpy_functions import NUMPY_FUNCTIONS, NumpyFunction
+from emlinit.generator.formulas.printing import float_text
+
 Array = Any  # a float64 or complex128 array, or a number: NumPy's types do not say which
 
-_BINARY: dict[str, tuple[str, int, Callable[[Array, Array], Array]]] = {
-    "add": ("+", 1, operator.add),
-    "sub": ("-", 1, operator.sub),
-    "mul": ("*", 2, operator.mul),
-    "div": ("/", 2, operator.truediv),
-    "pow": ("**", 4, operator.pow),
-}
-_UNARY_MINUS = 3
-_ATOM = 5
+ATOM = 5
+"""How tightly a number, a name or a call binds; sums 1, products 2, a sign 3, powers 4, as in Python."""
 
-_CALLS: dict[str, tuple[str, Callable[..., Array]]] = {
-    "exp": ("np.exp({})", np.exp),
-    "log": ("np.log({})", np.log),
-    "emath.log": ("np.emath.log({})", np.emath.log),
-    "emath.sqrt": ("np.emath.sqrt({})", np.emath.sqrt),
-    "emath.power": ("np.emath.power({}, {})", np.emath.power),
-    "asin": ("np.emath.arcsin({})", np.emath.arcsin),
-    "acos": ("np.emath.arccos({})", np.emath.arccos),
-    "atanh": ("np.emath.arctanh({})", np.emath.arctanh),
-    "acosh": ("np.arccosh({} + 0j)", lambda z: np.arccosh(z + 0j)),
-    "re": ("np.real({})", np.real),
-    "im": ("np.imag({})", np.imag),
-    "Abs": ("np.abs({})", np.abs),
-    "arg": ("np.angle({})", np.angle),
-    "conjugate": ("np.conjugate({})", np.conjugate),
-    "sign": ("np.sign({})", np.sign),
-    "atan2": ("np.arctan2({}, {})", np.arctan2),
-    "cot": ("1/np.tan({})", lambda z: 1 / np.tan(z)),
-    "sec": ("1/np.cos({})", lambda z: 1 / np.cos(z)),
-    "csc": ("1/np.sin({})", lambda z: 1 / np.sin(z)),
-    "acot": ("np.arctan(1/({}))", lambda z: np.arctan(1 / z)),
-    "coth": ("1/np.tanh({})", lambda z: 1 / np.tanh(z)),
-    "sech": ("1/np.cosh({})", lambda z: 1 / np.cosh(z)),
-    "csch": ("1/np.sinh({})", lambda z: 1 / np.sinh(z)),
-    **{name: (f"np.{name}({{}})", getattr(np, name)) for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")},
-    **{name: (f"np.arc{name[1:]}({{}})", getattr(np, f"arc{name[1:]}")) for name in ("atan", "asinh")},
+
+@dataclass(frozen=True)
+class Operation:
+    """What a node does, as a function of arrays and as Python source."""
+
+    function: Callable[..., Array]
+    """The operation on arrays or numbers."""
+    source: str
+    """The operation in Python, with {} for each operand."""
+    binds: int = ATOM
+    """How tightly the source binds."""
+    operands_bind: tuple[int, ...] = ()
+    """How tightly each operand has to bind, or else it is put into brackets; 0 if none of them needs any."""
+
+
+_ARITHMETIC = {
+    "add": Operation(operator.add, "{} + {}", 1, (1, 2)),  # left to right: the right operand has to bind more tightly
+    "sub": Operation(operator.sub, "{} - {}", 1, (1, 2)),
+    "mul": Operation(operator.mul, "{}*{}", 2, (2, 3)),
+    "div": Operation(operator.truediv, "{}/{}", 2, (2, 3)),
+    "neg": Operation(operator.neg, "-{}", 3, (3,)),
+    "pow": Operation(operator.pow, "{}**{}", 4, (5, 4)),  # right to left
 }
-_REAL_RESULT = {"re", "im", "Abs", "arg", "atan2"}
-_MAY_LEAVE_REAL = {"emath.log", "emath.sqrt", "emath.power", "asin", "acos", "atanh", "acosh"}
+
+
+def _call_of(function: NumpyFunction) -> Operation:
+    return Operation(function.function, function.source, 2 if function.reciprocal_result else ATOM)
+
+
+def _for_reals(function: NumpyFunction) -> NumpyFunction:
+    """The function as NumPy has it for real arguments from which it leaves the real line."""
+    has_one = function.leaves_reals and function.name != "arccosh"
+    return replace(function, name=f"emath.{function.name}") if has_one else function
+
+
+_FUNCTIONS = {name: _for_reals(function) for name, function in NUMPY_FUNCTIONS.items()} | {
+    "log of positive": replace(NUMPY_FUNCTIONS["log"], leaves_reals=False),
+    "sqrt": NumpyFunction("emath.sqrt", leaves_reals=True),
+    "power": NumpyFunction("emath.power", n_arguments=2, leaves_reals=True),
+}
+"""What `_call` knows: sympy's functions, and some more."""
+
+OPERATIONS = _ARITHMETIC | {name: _call_of(function) for name, function in _FUNCTIONS.items()}
+"""By the head of the node: the one table that `evaluate_real` and the printed source read."""
 _CONSTANTS = {sympy.pi: ("np.pi", np.pi), sympy.E: ("np.e", np.e), sympy.I: ("1j", 1j)}
 
 
@@ -66,7 +77,7 @@ class Node:
     """One NumPy operation; nodes that are the same object are computed once."""
 
     head: str
-    """"number", "variable", "neg", a key of the tables of operations, or "plus_zero"."""
+    """"number", "variable", or a key of `OPERATIONS`."""
     args: tuple["Node", ...] = ()
     """What the operation reads."""
     value: Array = None
@@ -114,10 +125,10 @@ class _Lowering:
             return self._pow(e.base, e.exp)
         if isinstance(e, sympy.log) and len(e.args) == 1:
             argument = self.node(e.args[0])
-            return _call("log", argument) if argument.is_positive else _call("emath.log", _plus_zero(argument))
+            return _call("log of positive", argument) if argument.is_positive else _call("log", _plus_zero(argument))
         name = type(e).__name__
-        if name in _CALLS and e.args:
-            return _call(name, *(self.node(argument) for argument in e.args))
+        if name in NUMPY_FUNCTIONS and e.args:
+            return _function(name, *(self.node(argument) for argument in e.args))
         raise ValueError(f"'{e}' has no NumPy counterpart")
 
     def _add(self, e: sympy.Expr) -> Node:
@@ -157,11 +168,11 @@ class _Lowering:
             return _call("exp", self.node(exponent))
         below, power = self.node(base), self.node(exponent)
         if exponent == sympy.Rational(1, 2):
-            return _call("emath.sqrt", _plus_zero(below))
+            return _call("sqrt", _plus_zero(below))
         # A number to a power stays with NumPy: Python's own power of numbers raises where it overflows.
         if below.head != "number" and (exponent.is_Integer or (below.is_positive and not power.is_complex)):
             return _binary("pow", below, power)
-        return _call("emath.power", _plus_zero(below), power)
+        return _call("power", _plus_zero(below), power)
 
 
 def _split_sign(e: sympy.Expr) -> tuple[bool, sympy.Expr]:
@@ -175,7 +186,9 @@ def _number(e: sympy.Expr) -> Node:
     value = int(e) if e.is_Integer and abs(int(e)) < 2**53 else float(e)
     if not np.isfinite(value):
         raise ValueError(f"the number {e} is beyond double precision")
-    return Node("number", value=value, text=repr(value), is_positive=value > 0)
+    return Node(
+        "number", value=value, text=repr(value) if isinstance(value, int) else float_text(value), is_positive=value > 0
+    )
 
 
 def _negated(node: Node) -> Node:
@@ -183,7 +196,8 @@ def _negated(node: Node) -> Node:
 
 
 def _plus_zero(node: Node) -> Node:
-    return Node("plus_zero", (node,), is_complex=True) if node.is_complex else node
+    """The node, on the upper side of a cut."""
+    return _binary("add", node, _number(sympy.Integer(0))) if node.is_complex else node
 
 
 def _binary(head: str, left: Node, right: Node) -> Node:
@@ -200,14 +214,23 @@ def _product(nodes: Sequence[Node]) -> Node:
 
 def _call(head: str, *args: Node) -> Node:
     any_complex = any(arg.is_complex for arg in args)
-    is_complex = head not in _REAL_RESULT and (any_complex or head in _MAY_LEAVE_REAL)
-    if head in ("emath.sqrt", "emath.power") and args[0].is_positive and not any_complex:
-        is_complex = False
-    positive = not is_complex and (head == "exp" or (head.startswith("emath") and args[0].is_positive))
-    return Node(head, args, is_complex=is_complex, is_positive=positive and head != "emath.log")
+    is_power_of_positive = head in ("sqrt", "power") and args[0].is_positive and not any_complex
+    function = _FUNCTIONS[head]
+    leaves_reals = function.leaves_reals and not is_power_of_positive
+    is_complex = not function.real_result and (any_complex or leaves_reals)
+    return Node(
+        head, args, is_complex=is_complex, is_positive=not is_complex and (head == "exp" or is_power_of_positive)
+    )
 
 
-def evaluate(node: Node, x: np.ndarray) -> np.ndarray:
+def _function(name: str, *args: Node) -> Node:
+    """A call of one of sympy's functions."""
+    if name == "acosh":  # of which NumPy has none for real arguments below 1
+        args = (_binary("add", args[0], Node("number", value=0j, text="0j", is_complex=True)),)
+    return _call(name, *args)
+
+
+def evaluate_real(node: Node, x: np.ndarray) -> np.ndarray:
     """Real part of the result on points `x`, float64 of shape (points, columns); not finite where undefined."""
     return np.asarray(np.real(evaluate_complex(node, x)), dtype=np.float64)
 
@@ -226,63 +249,7 @@ def evaluate_complex(node: Node, x: np.ndarray) -> np.ndarray:
             return at.value
         if at.head == "variable":
             return np.ascontiguousarray(x[:, at.value])  # strided input may take another SIMD path
-        args = [run(arg) for arg in at.args]
-        if at.head == "neg":
-            return -args[0]
-        if at.head == "plus_zero":
-            return args[0] + 0
-        return (_BINARY[at.head][2] if at.head in _BINARY else _CALLS[at.head][1])(*args)
+        return OPERATIONS[at.head].function(*(run(arg) for arg in at.args))
 
     with np.errstate(all="ignore"):
         return np.asarray(run(node) + np.zeros(len(x)))
-
-
-def source(node: Node, names: Sequence[str]) -> list[str]:
-    """Assignments of Python source that end in `value = ...`; the variables are called `names`."""
-    uses: Counter[int] = Counter()
-
-    def count(at: Node) -> None:
-        uses[id(at)] += 1
-        if uses[id(at)] == 1:
-            for arg in at.args:
-                count(arg)
-
-    count(node)
-    lines: list[str] = []
-    known: dict[int, str] = {}
-    prefix = "t"
-    while any(name.startswith(prefix) and name[len(prefix) :].isdecimal() for name in names):
-        prefix += "_"
-
-    def write(at: Node, outer: int = 0) -> str:
-        if id(at) in known:
-            return known[id(at)]
-        text, precedence = _written(at, names, write)
-        if uses[id(at)] > 1 and at.args and len(text) > 12:
-            known[id(at)] = f"{prefix}{len(known) + 1}"
-            lines.append(f"{known[id(at)]} = {text}")
-            return known[id(at)]
-        return text if precedence >= outer else f"({text})"
-
-    last = write(node)
-    return [*lines, f"value = {last}"]
-
-
-def _written(at: Node, names: Sequence[str], write: Callable[..., str]) -> tuple[str, int]:
-    """Source of one node and how tightly it binds."""
-    if at.head == "number":
-        return at.text, _ATOM if not at.text.startswith("-") else _UNARY_MINUS
-    if at.head == "variable":
-        return names[at.value], _ATOM
-    if at.head == "neg":
-        return "-" + write(at.args[0], _UNARY_MINUS), _UNARY_MINUS
-    if at.head == "plus_zero":
-        return f"{write(at.args[0], 1)} + 0", 1
-    if at.head in _BINARY:
-        sign, binds, _ = _BINARY[at.head]
-        # Left to right: the right operand needs brackets where it binds no tighter; a power is the other way round.
-        left, right = (binds + 1, binds) if at.head == "pow" else (binds, binds + 1)
-        blank = " " if binds == 1 else ""
-        return f"{write(at.args[0], left)}{blank}{sign}{blank}{write(at.args[1], right)}", binds
-    text = _CALLS[at.head][0].format(*(write(arg) for arg in at.args))
-    return text, 2 if text.startswith("1/") else _ATOM

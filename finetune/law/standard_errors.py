@@ -18,7 +18,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 import numpy as np
 import sympy
 
-from emlinit.finetune.law import lowering as export_numpy
+from emlinit.finetune.law import lowering
 from emlinit.finetune.law.finding import EXACT_ERROR, errors_of, residuals
 from emlinit.finetune.law.law import Law
 
@@ -150,17 +150,17 @@ class _Derivative:
 
         derivative = with_constant(parameter).diff(parameter).xreplace({parameter: atom})
         try:
-            self.operations: export_numpy.Node | None = export_numpy.lower(derivative, law.symbols)
+            self.operations: lowering.Node | None = lowering.lower(derivative, law.symbols)
         except (ValueError, OverflowError):  # such as the derivative of sign(x), or a number that overflows
             self.operations = None
         self.step = _STEP * size
         moved = [with_constant(sympy.Float(size + h)) for h in (self.step, -self.step)]
-        self.moved = [export_numpy.lower(expression, law.symbols) for expression in moved]
+        self.moved = [lowering.lower(expression, law.symbols) for expression in moved]
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        result = np.full(len(x), np.nan) if self.operations is None else export_numpy.evaluate(self.operations, x)
+        result = np.full(len(x), np.nan) if self.operations is None else lowering.evaluate_real(self.operations, x)
         undefined = ~np.isfinite(result)
         if undefined.any():
-            above, below = (export_numpy.evaluate(operations, x[undefined]) for operations in self.moved)
+            above, below = (lowering.evaluate_real(operations, x[undefined]) for operations in self.moved)
             result[undefined] = (above - below) / (2 * self.step)
         return result

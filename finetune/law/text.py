@@ -1,25 +1,17 @@
-"""A formula as text and as LaTeX with every constant at full precision.
-
-sympy prints 15 digits of a float; a double needs up to 17. `repr` gives the shortest text that reads back as the same
-number, so that what is printed is what predicts.
-"""
+"""A formula as LaTeX with every constant at full precision, and as text with a few digits of each."""
 
 from collections.abc import Mapping
 
 import sympy
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.precedence import PRECEDENCE
-from sympy.printing.str import StrPrinter
 
-
-class _FullText(StrPrinter):  # type: ignore[misc]
-    def _print_Float(self, number: sympy.Float) -> str:
-        return repr(float(number))
+from emlinit.generator.formulas.printing import float_text, formula_text
 
 
 class _FullLatex(LatexPrinter):  # type: ignore[misc]
     def _print_Float(self, number: sympy.Float) -> str:
-        mantissa, _, exponent = repr(float(number)).partition("e")
+        mantissa, _, exponent = float_text(number).partition("e")
         return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else mantissa
 
     def parenthesize(self, item: sympy.Expr, level: int, *args: object, **kwargs: object) -> str:
@@ -27,11 +19,6 @@ class _FullLatex(LatexPrinter):  # type: ignore[misc]
         # A number with a power of ten is a product: as the base of a power it needs brackets.
         is_product = isinstance(item, sympy.Float) and r"\cdot" in text
         return rf"\left({text}\right)" if is_product and level >= PRECEDENCE["Pow"] else text
-
-
-def formula_text(expression: sympy.Expr) -> str:
-    """The formula in Python's and sympy's notation; `float` of each number printed is the number of the expression."""
-    return str(_FullText().doprint(expression))
 
 
 def short_text(expression: sympy.Expr, digits: int = 6) -> str:

@@ -58,7 +58,7 @@ class AffineLookupConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Transform:
+class TransformedTarget:
     """g, by the table above, and g(y)."""
 
     kind: str
@@ -112,24 +112,30 @@ def propose_affine(
     return programs[order[_first_of_each(tokens[fine][order])]]
 
 
-def transforms_of(y: Float64[Tensor, " p"]) -> list[Transform]:
+def transforms_of(y: Float64[Tensor, " p"]) -> list[TransformedTarget]:
     """The g that are defined and finite on all targets, y itself first."""
-    found = [Transform("affine", y)]
+    found = [TransformedTarget("affine", y)]
     sign = 1.0 if bool((y > 0).all()) else -1.0
     if bool((sign * y > 0).all()):
-        found.append(Transform("exp", (sign * y).log(), sign=sign))
-        found += [Transform("power", (sign * y) ** q, 1.0 / q, sign) for q in _POWERS]
+        found.append(TransformedTarget("exp", (sign * y).log(), sign=sign))
+        found += [TransformedTarget("power", (sign * y) ** q, 1.0 / q, sign) for q in _POWERS]
     if bool((y != 0).all()):
-        found.append(Transform("power", 1.0 / y, -1.0))
+        found.append(TransformedTarget("power", 1.0 / y, -1.0))
     centre = float(y.mean())
     for scale in (s * float(y.std(correction=0)) for s in _SCALES):
         if scale:
-            found.append(Transform("ln", ((y - centre) / scale).exp(), scale, offset=centre))
+            found.append(TransformedTarget("ln", ((y - centre) / scale).exp(), scale, offset=centre))
     return [transform for transform in found if bool(transform.value.isfinite().all())]
 
 
 def hit_sequences(
-    table: FunctionTable, transform: Transform, hits: LinearHits, which: int, limit: int | None = None, *, loose: bool
+    table: FunctionTable,
+    transform: TransformedTarget,
+    hits: LinearHits,
+    which: int,
+    limit: int | None = None,
+    *,
+    loose: bool,
 ) -> Sequences:
     """The hits of target number `which`, at most `limit`, as programs for y; with `loose` below the readout, too."""
     found = torch.nonzero(hits.row[which, :, 0] >= 0)[:limit, 0]

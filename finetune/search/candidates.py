@@ -4,33 +4,17 @@ the best that costs no more.
 Legend: b candidate.
 """
 
-import math
-
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from emlinit.finetune.fitting.prices import description_cost, description_nats
 from emlinit.generator.program import Programs
 
-_ROUNDING = 1e-28  # losses below it are all as good
 CAPACITY = 96
 """Candidates with the smallest losses that are kept."""
 CAPACITY_SHORTEST = 64
 """Shortest descriptions that are kept."""
-
-
-def description_cost(programs: Programs) -> Int64[Tensor, " b"]:
-    """Length of each program's description: nodes, terms and free constants. Proportional to bits, up to what a choice
-    among few sources takes; the complexity of the printed formula is judged later, on the few that get so far."""
-    return programs.n_nodes + programs.used_terms().flatten(1).sum(-1) + programs.n_free()
-
-
-def description_nats(programs: Programs, loss: Float64[Tensor, " b"], n_points: int) -> Float64[Tensor, " b"]:
-    """Nats to describe targets with each program, roughly: residuals, constants and form (see `law.description_length`)."""
-    free, log_loss = programs.n_free(), loss.clamp_min(_ROUNDING).log()
-    digits = -0.5 * log_loss.clamp_max(0.0)  # nats that each constant has to be known to
-    form = (description_cost(programs) - free).double() + (0.5 * math.log(n_points) + digits) * free
-    return 0.5 * n_points * log_loss + form
 
 
 class CandidatePool:
@@ -78,7 +62,7 @@ class CandidatePool:
 
     @property
     def nats(self) -> Float64[Tensor, " b"]:
-        """Length of the description of the targets with each candidate (see `description_nats`)."""
+        """Length of the description of the targets with each candidate (see `prices`)."""
         assert self.programs is not None
         return description_nats(self.programs, self.loss, self.n_points)
 

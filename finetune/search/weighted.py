@@ -107,7 +107,7 @@ class SimplestLaws(_WeightedStage):
         yield self.fit(task, simple_laws(task.x.shape[1]), self.config.fit_points, _FULL_FIT)
 
 
-class SparseSums(_WeightedStage):
+class SparseSearch(_WeightedStage):
     """Sparse sums of simple functions through invertible transforms of y (see `sparse.laws`)."""
 
     name = "sparse sums"
@@ -200,7 +200,7 @@ def weighted_stages(config: WeightedSearchConfig) -> list[Stage]:
     """The stages of the weighted grammar in their order; a task without a sampler has no rounds."""
     stages: list[Stage] = [SimplestLaws(config)]
     if config.sparse:
-        stages.append(SparseSums(config))
+        stages.append(SparseSearch(config))
     if config.lookup:
         stages.append(AffineLookup(config))
     return [*stages, NetworkRounds(config)]

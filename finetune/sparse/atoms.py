@@ -2,7 +2,7 @@
 
     x1^p1 x2^p2 ... · φ(θ, u) · φ'(θ', u'),     φ(θ, u) one of 1, sin θu, cos θu, e^θu, u^θ, ln(u + θ), 1/(u + θ),
 
-where a phase u is a monomial or a sum of two. `sparse_dictionary` offers thousands of them; those whose θ was not chosen for
+where a phase u is a monomial or a sum of two. `dictionary` offers thousands of them; those whose θ was not chosen for
 being simple are *tunable*. With free weights each factor costs one or two eml nodes.
 
 Legend: n atom, f phase, v input variable, p point.
@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from emlinit.generator.builder import Builder
+from emlinit.generator.records import Records
 from emlinit.generator.slots import Slot
 
 NOTHING, ONE, SIN, COS, EXP, POWER, LN, INVERSE = range(8)
@@ -25,39 +26,35 @@ _LOG_ZERO = -800.0  # stands for ln 0: its powers are 0 or overflow
 
 
 @dataclass(frozen=True, eq=False)
-class Atoms:
+class Atoms(Records):
     """Atoms of any batch shape, written `n` here."""
 
     power: Float64[Tensor, "*n v"]
     """Exponents of the monomial; halves at most."""
     kind: Int64[Tensor, "*n 2"]
-    """Of the two factors φ."""
+    """Kind of each of the two factors φ: `SIN`, `COS`, ...; `ONE` where there is none."""
     phase: Int64[Tensor, "*n 2"]
     """Which phase of the basis each factor reads."""
     theta: Float64[Tensor, "*n 2"]
     """θ of each factor."""
     tunable: Bool[Tensor, "*n 2"]
     """Whether a fit may move θ."""
-    on_target: Bool[Tensor, "*n"]
-    """Whether the atom is multiplied by the target: what stands in a denominator."""
+    in_denominator: Bool[Tensor, "*n"]
+    """Whether the atom stands in a denominator: it is multiplied by t, as n/(1 - d) = t is n + d t = t."""
     length: Float64[Tensor, "*n"]
     """How long the atom is to write, in powers and functions."""
 
     def __getitem__(self, index: Tensor | slice | int | tuple[Tensor | slice | int, ...] | None) -> "Atoms":
-        return Atoms(**{name: value[index] for name, value in vars(self).items()})
+        return self.mapped(lambda value: value[index])
 
     def only(self, mask: Bool[Tensor, "*n"]) -> "Atoms":
         """The same with `NOTHING` where the mask is false."""
-        emptied = {
-            name: torch.where(mask.view(*mask.shape, *[1] * (value.dim() - mask.dim())), value, torch.zeros_like(value))
-            for name, value in vars(self).items()
-        }
-        return Atoms(**emptied)
+        return self.where(mask, self.mapped(torch.zeros_like))
 
-    @staticmethod
-    def cat(parts: "Sequence[Atoms]", dim: int = 0) -> "Atoms":
-        """Join along a batch dimension, counted from the front."""
-        return Atoms(**{name: torch.cat([vars(part)[name] for part in parts], dim) for name in vars(parts[0])})
+    @classmethod
+    def side_by_side(cls, parts: "Sequence[Atoms]") -> "Atoms":
+        """SumSolver, of batch shape (s, k), with the places of all parts."""
+        return cls._joined(parts, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +64,7 @@ class Phases:
     power: Float64[Tensor, "f 2 v"]
     """Exponents of the monomials."""
     factor: Float64[Tensor, "f 2"]
-    """Of each monomial; the second is 0 where the phase is one monomial."""
+    """What each monomial is multiplied by: 1 or -1; the second 0 where the phase is one monomial."""
 
     def __len__(self) -> int:
         return len(self.factor)
@@ -98,7 +95,7 @@ class Basis:
         return (power @ self.log_x).exp() * (1.0 - 2.0 * odd.remainder(2.0))
 
     def values(self, atoms: Atoms) -> Float64[Tensor, "*n p"]:
-        """Value of each atom, but for the target in those `on_target`."""
+        """Value of each atom, but for the t of those `in_denominator`."""
         first, second = self._factors(atoms).unbind(-2)
         return self.monomial(atoms.power) * first * second
 
@@ -128,7 +125,7 @@ class Basis:
         return value.view(*atoms.kind.shape, value.shape[1])
 
     def slot(self, atom: Atoms, builder: Builder) -> Slot:
-        """One atom (of batch shape ()) as a slot, but for the target."""
+        """One atom (of batch shape ()) as a slot, but for t."""
         value = _monomial_slot(atom.power, builder)
         for kind, phase, theta in zip(atom.kind.tolist(), atom.phase.tolist(), atom.theta.tolist(), strict=True):
             if kind != ONE:

@@ -22,6 +22,7 @@ from emlinit.finetune.sparse.exponents import (
     phases_for,
 )
 from emlinit.generator.grammar import MAX_VARIABLES
+from emlinit.generator.records import Records
 
 _LARGEST = 1e15  # modulus of a value of an atom; the smallest of its largest is the reciprocal
 _LEAST_VARIATION = 1e-6  # of an atom, relative to its size: what varies less is a constant
@@ -35,15 +36,15 @@ class Grids:
     frequencies: int = 28
     """Angles grow by 1 to so many `frequency_step` over the range of the phase."""
     frequencies_of_two: int = 16
-    """The same, of each in a product of two oscillations."""
+    """How many frequencies of each of the two in a product of oscillations."""
     frequency_step: float = 0.6 * torch.pi
-    """In radians."""
+    """Radians by which the angle of one frequency grows more, over the range of the phase, than that of the one before."""
     rates: tuple[float, ...] = (0.3, 0.5, 0.8, 1.3, 2.0, 3.3, 5.0, 8.0, 15.0)
-    """Of exponentials, over the range of the phase; of either sign."""
+    """Moduli of the rates of exponentials, over the range of the phase; either sign is offered."""
     shifts: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
     """Least values of u + θ, in ranges of the phase."""
     exponents: tuple[float, ...] = (-2.5, -1.75, -1.25, -0.75, -0.25, 0.25, 0.75, 1.25, 1.75, 2.5, 3.5)
-    """Of a variable."""
+    """Exponents of a single variable."""
     sum_powers: tuple[float, ...] = (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0)
     """Simple exponents of a sum."""
 
@@ -53,17 +54,20 @@ class Dictionary:
     """The atoms to choose from, and their values."""
 
     basis: Basis
+    """The data, and the phases that atoms read."""
     atoms: Atoms
+    """What may be chosen, of batch shape (n,): the pairs first, then the others by length."""
     value: Float64[Tensor, "n p"]
-    in_denominator: Int64[Tensor, " d"]
-    """Atoms that may be multiplied by the target: not constant, and not tunable."""
+    """Their values, but for t."""
+    for_denominator: Int64[Tensor, " d"]
+    """Atoms that may stand in a denominator, multiplied by t: not constant, and not tunable."""
     n_paired: int
     """The first atoms, so many, come in pairs that are taken together: sine and cosine of one angle."""
 
     def part(self, rows: Bool[Tensor, " n"]) -> "Dictionary":
         """Some of the atoms; of a pair both or none."""
         place = rows.cumsum(0) - 1
-        below = self.in_denominator[rows[self.in_denominator]]
+        below = self.for_denominator[rows[self.for_denominator]]
         return Dictionary(
             self.basis, self.atoms[rows], self.value[rows], place[below], int(rows[: self.n_paired].sum())
         )
@@ -111,19 +115,17 @@ def make_dictionary(x: Float64[Tensor, "p v"], grids: Grids | None = None) -> Di
 
 
 @dataclass(frozen=True, eq=False)
-class _Factors:
+class _Factors(Records):
     """Products of two φ each."""
 
     kind: Int64[Tensor, "f 2"]
+    """Kinds of both φ, as in `Atoms`."""
     phase: Int64[Tensor, "f 2"]
+    """Number of the phase that each reads."""
     theta: Float64[Tensor, "f 2"]
+    """θ of each."""
     tunable: bool
-
-    @staticmethod
-    def cat(parts: "list[_Factors]") -> "_Factors":
-        """Join those that are tunable, or those that are not."""
-        kind, phase, theta = (torch.cat([vars(part)[name] for part in parts]) for name in ("kind", "phase", "theta"))
-        return _Factors(kind, phase, theta, parts[0].tunable)
+    """Whether a fit may move their θ: of all of them, or of none."""
 
     def length(self, phases: Phases) -> Float64[Tensor, " f"]:
         own = 1.0 + phases.length[self.phase] + 0.5 * ((self.theta != 0) & (self.theta != 1))
@@ -132,8 +134,12 @@ class _Factors:
 
 @dataclass(frozen=True, eq=False)
 class _Family:
+    """Products of the same sort."""
+
     atoms: Atoms
+    """Of batch shape (n,)."""
     value: Float64[Tensor, "n p"]
+    """Values at the points."""
 
 
 class _Families:
@@ -202,7 +208,7 @@ class _Families:
         return self._times(self.whole_multipliers, _Factors.cat(functions))
 
     def tunable_powers(self) -> _Family:
-        """Of variables."""
+        """Powers of one variable, on the grid of exponents."""
         variables = self.variables[self.low[self.variables] > 0]
         exponents = torch.tensor(self.grids.exponents).expand(len(variables), -1)
         return self._times(self.multipliers, _factors([POWER], variables, exponents, tunable=True))
@@ -215,7 +221,7 @@ class _Families:
         )
 
     def products_of_two_waves(self) -> _Family:
-        """Of two variables, each on a grid of frequencies."""
+        """Sines and cosines of two variables, each on a grid of frequencies."""
         theta = self._frequencies(self.variables, self.grids.frequencies_of_two)
         waves = _factors([SIN, COS], self.variables, theta, tunable=True)
         return self._times(self.nothing, _products(waves))

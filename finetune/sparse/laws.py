@@ -1,6 +1,6 @@
 """Laws that are a sparse sum of atoms, seen through an invertible g: g(y) = Σ a f(x), or a quotient of two such sums.
 
-For several g the sums are pursued (`sparse_pursuit`) in dictionaries of growing freedom, monomials first, and the best of
+For several g the sums are pursued (`pursuit`) in dictionaries of growing freedom, monomials first, and the best of
 every length become weighted programs, whose constants are then fitted to y itself. With weights |dy/dg| a sum that is good
 for g(y) is good for y, so that the g compete fairly. Close to this: the fast function extraction of McConaghy (2011), the
 sparse identification of Brunton, Proctor & Kutz (2016), and the inverted targets of Udrescu & Tegmark (2020).
@@ -18,19 +18,21 @@ from torch import Tensor
 
 from emlinit.finetune.sparse.atoms import NOTHING, SIN, Basis
 from emlinit.finetune.sparse.dictionary import Dictionary, make_dictionary
+from emlinit.finetune.sparse.goals import Goal, goals_for
 from emlinit.finetune.sparse.polynomials import polynomial_terms, polynomials_of_few_terms
 from emlinit.finetune.sparse.pursuit import PursuitConfig, pursue
-from emlinit.finetune.sparse.sums import Goal, States, Sums, joined, partners
+from emlinit.finetune.sparse.sums import SparseSums, SumSolver, joined, partners
 from emlinit.generator.builder import Builder
 from emlinit.generator.formulas.compile_weighted import program_from_slot
 from emlinit.generator.program import Programs
 from emlinit.generator.slots import Slot
 from emlinit.generator.tidy import fix_simple_exponents
 
-_LARGEST = 1e12  # of g(y) over its median size: beyond it the sums would be about one point
 _POINTS_PER_CONSTANT = 2  # at least so many, or else a sum interpolates
 _QUOTIENT = 1.5  # what a term of a denominator adds to the length of a sum
-_NEGLIGIBLE = 1e-9  # of g(y): terms that never reach this are left out of an exact sum
+_NEGLIGIBLE = 1e-9  # of g(y): terms that never reach this are left out of a sum that is as good as exact
+_AS_GOOD_AS_EXACT = 1e-18  # relative squared error: the square of what is negligible
+_SAME_ERROR = 1e-6  # relative difference up to which the worse of two sums of as many terms is not proposed
 
 
 @dataclass(frozen=True)
@@ -80,35 +82,37 @@ def propose_sparse(
     dictionary = make_dictionary(x)
     fixed = ~dictionary.atoms.tunable.any(1)
     everything = torch.ones_like(fixed)
-    few = [goal for goal in goals if goal.kind in ("y", "ln", "inverse") and not goal.rational]
-    for rows, wanted, pursuit in (
+    few = [goal for goal in goals if goal.transform.tuned and not goal.rational]
+    for rows, pursued, pursuit in (
         (dictionary.is_monomial, goals, config.monomials),
         (fixed, goals, config.simple),
         (everything, few, config.tuned),
         (everything, few, config.tuned_pairs),
         (dictionary.is_monomial, [goal for goal in goals if goal.deep], config.long),
     ):
-        if not wanted:
+        if not pursued:
             continue
-        found = pursue(dictionary.part(rows), wanted, _affordable(pursuit, len(y)), deadline=deadline)
+        found = pursue(dictionary.part(rows), pursued, _affordable(pursuit, len(y)), deadline=deadline)
         if not found:
             return
-        sums = Sums(dictionary.basis, wanted)
-        found += [sums.pruned(states, config.pruned, pursuit.exact) for states in found]
+        solver = SumSolver(dictionary.basis, pursued)
+        found += [solver.pruned(states, config.pruned, pursuit.exact) for states in found]
         if pursuit.algebra_terms:
-            found += _polynomials(dictionary, sums, min(pursuit.algebra_terms, _affordable(config.long, len(y)).terms))
-        programs = _programs(found, wanted, dictionary.basis, config, x.shape[1])
+            found += _polynomials(
+                dictionary, solver, min(pursuit.algebra_terms, _affordable(config.long, len(y)).terms)
+            )
+        programs = _programs(found, pursued, dictionary.basis, config, x.shape[1])
         if programs is not None:
             yield programs
 
 
-def _polynomials(dictionary: Dictionary, sums: Sums, terms: int) -> list[States]:
+def _polynomials(dictionary: Dictionary, solver: SumSolver, terms: int) -> list[SparseSums]:
     """Polynomials of few terms for the deep goals."""
     polynomial, found = polynomial_terms(dictionary.atoms), []
-    for number, goal in enumerate(sums.goals):
+    for goal_number, goal in enumerate(solver.goals):
         parts = polynomials_of_few_terms(polynomial, dictionary.basis, goal, terms) if goal.deep else []
         if parts:
-            found.append(sums.solve(torch.full((len(parts),), number), joined([atoms[None] for atoms in parts])))
+            found.append(solver.solve(torch.full((len(parts),), goal_number), joined([atoms[None] for atoms in parts])))
     return found
 
 
@@ -118,47 +122,18 @@ def _affordable(config: PursuitConfig, n_points: int) -> PursuitConfig:
     return replace(config, terms=terms, shallow_terms=min(config.shallow_terms, terms))
 
 
-def goals_for(y: Float64[Tensor, " p"]) -> list[Goal]:
-    """The g that are defined and harmless on all targets, y itself first."""
-    one = torch.ones_like(y)
-    goals = [Goal("y", y, one, deep=True), Goal("y", y, one, rational=True)]
-    if bool((y != 0).all()):
-        goals.append(Goal("inverse", 1 / y, y.square()))
-    if bool((y > 0).all()) or bool((y < 0).all()):
-        size, sign = y.abs(), math.copysign(1.0, float(y[0]))
-        goals += [
-            Goal("ln", size.log(), size, deep=True, sign=sign),
-            Goal("square", size.square(), 0.5 / size, sign=sign),
-            Goal("square", size.square(), 0.5 / size, rational=True, sign=sign),
-            Goal("inverse square", size**-2, size**3 / 2, sign=sign),
-            Goal("root", size.sqrt(), 2 * size.sqrt(), sign=sign),
-        ]
-    if float(y.abs().max()) <= math.pi / 2:
-        goals.append(Goal("sine", y.sin(), 1 / y.cos().clamp_min(1e-6)))
-    if float(y.max() - y.min()) < 30.0:
-        middle = float(y.median())
-        goals.append(Goal("exp", (y - middle).exp(), (middle - y).exp(), shift=middle))
-    return [goal for goal in goals if _harmless(goal)]
-
-
-def _harmless(goal: Goal) -> bool:
-    weighted = goal.weight * goal.value
-    if not bool(goal.value.isfinite().all() & weighted.isfinite().all()):
-        return False
-    # y itself may well be 0 at most points.
-    return goal.kind == "y" or float(goal.value.abs().max()) <= _LARGEST * float(goal.value.abs().median())
-
-
 def _programs(
-    found: list[States], goals: list[Goal], basis: Basis, config: SparseConfig, n_variables: int
+    found: list[SparseSums], goals: list[Goal], basis: Basis, config: SparseConfig, n_variables: int
 ) -> Programs | None:
     """The best states as programs: the shortest exact ones, or the best of each length."""
     exact, most_constants = config.monomials.exact**2, max(2, len(goals[0].value) // _POINTS_PER_CONSTANT)
-    by_terms: dict[int, list[tuple[float, float, States, int, Tensor]]] = {}
-    exact_ones: list[tuple[float, float, States, int, Tensor]] = []
+    by_terms: dict[int, list[tuple[float, float, SparseSums, int, Tensor]]] = {}
+    exact_ones: list[tuple[float, float, SparseSums, int, Tensor]] = []
     for states in found:
         taken = _taken(states, basis, goals)
-        length = torch.where(taken, states.atoms.length + 1 + _QUOTIENT * states.atoms.on_target, 0.0).sum(1).tolist()
+        length = (
+            torch.where(taken, states.atoms.length + 1 + _QUOTIENT * states.atoms.in_denominator, 0.0).sum(1).tolist()
+        )
         for row, (n_terms, error) in enumerate(zip(taken.sum(1).tolist(), states.error.tolist(), strict=True)):
             if n_terms > most_constants:
                 continue
@@ -170,26 +145,28 @@ def _programs(
     if not chosen:
         for n_terms in sorted(by_terms):
             entries = sorted(by_terms[n_terms], key=lambda entry: entry[0])
-            new = [e for i, e in enumerate(entries) if not i or e[0] > (1 + 1e-6) * entries[i - 1][0]]
+            new = [e for i, e in enumerate(entries) if not i or e[0] > (1 + _SAME_ERROR) * entries[i - 1][0]]
             chosen += new[: config.candidates]
     programs = []
     for *_, states, row, own in chosen:
-        program = _program(states, row, own, goals[int(states.target[row])], basis, n_variables)
+        program = _program(states, row, own, goals[int(states.goal_number[row])], basis, n_variables)
         if program is not None and int(program.n_free()) <= most_constants:
             programs.append(program)
     return Programs.cat(programs) if programs else None
 
 
-def _taken(states: States, basis: Basis, goals: list[Goal]) -> Bool[Tensor, "s k"]:
+def _taken(states: SparseSums, basis: Basis, goals: list[Goal]) -> Bool[Tensor, "s k"]:
     """Atoms that are there and, in sums as good as exact, not negligible."""
     reach = states.coefficient.abs() * basis.values(states.atoms).abs().amax(-1)
-    size = torch.stack([goal.value.abs().max() for goal in goals])[states.target][:, None]
-    reach = torch.where(states.atoms.on_target, reach, reach / size)
-    return (states.atoms.kind[..., 0] != NOTHING) & ((reach > _NEGLIGIBLE) | (states.error > 1e-18)[:, None])
+    size = torch.stack([goal.value.abs().max() for goal in goals])[states.goal_number][:, None]
+    reach = torch.where(states.atoms.in_denominator, reach, reach / size)
+    return (states.atoms.kind[..., 0] != NOTHING) & (
+        (reach > _NEGLIGIBLE) | (states.error > _AS_GOOD_AS_EXACT)[:, None]
+    )
 
 
 def _program(
-    states: States, row: int, taken: Bool[Tensor, " k"], goal: Goal, basis: Basis, n_variables: int
+    states: SparseSums, row: int, taken: Bool[Tensor, " k"], goal: Goal, basis: Basis, n_variables: int
 ) -> Programs | None:
     """The atoms of one state that are taken as a program for y; None where a constant overflows."""
     positive = [i + 1 for i in range(n_variables) if not bool(basis.negative[i].any())]
@@ -200,7 +177,7 @@ def _program(
         partner = partners(states.atoms[row : row + 1].only(taken[None]))[0].tolist()
         for k in taken.nonzero()[:, 0].tolist():
             atom, coefficient = states.atoms[row, k], float(states.coefficient[row, k])
-            on_target = bool(atom.on_target)
+            in_denominator = bool(atom.in_denominator)
             if partner[k] < k:  # is in the sum already
                 continue
             if partner[k] > k:  # a cos θu + b sin θu = c cos(θu + φ), with one θ
@@ -208,28 +185,12 @@ def _program(
                 a, b = (other, coefficient) if int(atom.kind[0]) == SIN else (coefficient, other)
                 above.append(builder.scale(basis.wave_slot(atom, math.atan2(-b, a), builder), math.hypot(a, b)))
                 continue
-            part = builder.scale(basis.slot(atom, builder), -coefficient if on_target else coefficient)
-            (below if on_target else above).append(part)
+            part = builder.scale(basis.slot(atom, builder), -coefficient if in_denominator else coefficient)
+            (below if in_denominator else above).append(part)
         value = builder.add(*above) if above else builder.constant(0.0)
         if below:
             value = builder.divide(value, builder.add(builder.constant(1.0), *below))
-        program = program_from_slot(builder.readout(_inverted(value, goal, builder)), n_variables)
+        program = program_from_slot(builder.readout(goal.inverted(value, builder)), n_variables)
     except (ArithmeticError, ValueError):
         return None
     return fix_simple_exponents(program)
-
-
-def _inverted(value: Slot, goal: Goal, builder: Builder) -> Slot:
-    """y, given g(y)."""
-    if goal.kind == "y":
-        return value
-    if goal.kind == "inverse":
-        return builder.reciprocal(value)
-    if goal.kind == "ln":
-        return builder.scale(builder.exp(value), goal.sign)
-    if goal.kind == "sine":
-        return builder.asin(value)
-    if goal.kind == "exp":
-        return builder.add(builder.ln(value), builder.constant(goal.shift))
-    exponent = {"square": 0.5, "inverse square": -0.5, "root": 2.0}[goal.kind]
-    return builder.scale(builder.power(value, exponent), goal.sign)

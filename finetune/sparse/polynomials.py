@@ -3,15 +3,21 @@
 Legend: p point, k term.
 """
 
+from dataclasses import replace
+
 import torch
 
 from emlinit.finetune.sparse.atoms import ONE, Atoms, Basis
-from emlinit.finetune.sparse.sums import Goal, orthonormal
+from emlinit.finetune.sparse.goals import Goal
+from emlinit.finetune.sparse.sums import orthonormal
 
 _POINTS_PER_TERM = 2  # at least so many for each term to begin with
 _DEGREES = ((1, 1), (2, 1), (1, 2), (2, 2), (3, 1), (3, 2), (2, 3), (3, 3))  # of p and q
 _NOISY_DEGREES, _PURE_DEGREE = (2, 3, 4, 5), 6
 _VANISHES = 1e-11  # a singular value, relative to the largest
+_LEAST_SHARE = 1e-6  # of a term in the combination that vanishes, relative to the largest: below it, it is rounding
+_LEFT_OUT = 4  # of many terms a quarter are left out at once
+_MANY_TERMS = 24  # up to so many, one is left out at a time
 
 
 def polynomial_terms(atoms: Atoms) -> Atoms:
@@ -42,7 +48,7 @@ def eliminate(polynomial: Atoms, basis: Basis, goal: Goal, terms: int) -> list[A
         inverse = torch.linalg.solve_triangular(r[0], torch.eye(len(columns), dtype=torch.float64), upper=True)
         coefficient = torch.linalg.solve_triangular(r[0], (q[0] @ (w * t))[:, None], upper=True)[:, 0]
         significance = (coefficient / torch.linalg.vector_norm(inverse, dim=1)).abs()
-        n_left = len(columns) - max(1, len(columns) // 4) if len(columns) > 24 else len(columns) - 1
+        n_left = len(columns) - (len(columns) // _LEFT_OUT if len(columns) > _MANY_TERMS else 1)
         kept = kept[significance.topk(n_left).indices.sort().values]
         if n_left <= terms:
             found.append(kept)
@@ -86,7 +92,7 @@ def quotients(polynomial: Atoms, basis: Basis, goal: Goal, terms: int) -> list[A
         if not bool(size[-1] < _VANISHES * size[0]):
             continue
         share = rows[-1].abs()
-        taken = share > 1e-6 * share.max()
+        taken = share > _LEAST_SHARE * share.max()
         p, q = p[taken[: len(p)]], q[taken[len(p) :]]
         if not len(p) or not len(q) or len(p) + len(q) > terms + 1:
             continue
@@ -95,8 +101,8 @@ def quotients(polynomial: Atoms, basis: Basis, goal: Goal, terms: int) -> list[A
             others = torch.cat([q[:leading], q[leading + 1 :]])
             atoms = polynomial[torch.cat([p, others])]
             power = atoms.power - polynomial.power[q[leading]]
-            on_target = torch.arange(len(power)) >= len(p)
+            in_denominator = torch.arange(len(power)) >= len(p)
             length = power.abs().sum(1)
-            found.append(Atoms(**{**vars(atoms), "power": power, "on_target": on_target, "length": length}))
+            found.append(replace(atoms, power=power, in_denominator=in_denominator, length=length))
         return [min(found, key=lambda atoms: float(atoms.length.sum()))]
     return []

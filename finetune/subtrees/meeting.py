@@ -32,6 +32,7 @@ from emlinit.generator.functions.lookup import TOLERANCE, Lookup, compress
 from emlinit.generator.functions.table import FunctionTable
 from emlinit.generator.grammar import EML, PAD
 from emlinit.generator.node import solve_left
+from emlinit.generator.records import Records
 
 MAX_HITS = 128
 """Trees that one meeting hands on, small ones first: where a state's values are degenerate everything fits."""
@@ -40,11 +41,15 @@ MAX_CONFIRMED = 4096
 MAX_BUDGET = 10**12
 """Lookups after which a search ends."""
 _CHUNK = 1 << 19  # lookups at once
+_COSTS = 64  # of states, from 0 on; no budget reaches as far
+_WORTHLESS = 1e-3  # loss (see `lost_digits`) from which a value says nothing
+_ROUNDINGS = 100  # a value may be off by its loss so many times
+_ABOVE = 1e-9  # imaginary part of L: below it the branch under the principal one is not tried
 _PEELED = 1 << 16  # states made at once: like the lookups, between two looks at the clock
 
 
 @dataclass(frozen=True, eq=False)
-class States:
+class OpenTrees(Records):
     """Partial trees with one open subtree: the root, or what is left of it after peeling."""
 
     wanted: Complex128[Tensor, "s m"]
@@ -63,10 +68,6 @@ class States:
     def __len__(self) -> int:
         return len(self.wanted)
 
-    def rows(self, index: Tensor | slice) -> "States":
-        """Some of them."""
-        return States(*(getattr(self, name)[index] for name in States.__annotations__))
-
     def best_set(self, n_sets: int) -> tuple[Int64[Tensor, " s"], Float64[Tensor, " s"]]:
         """The set of points at which least is lost, and how much that is."""
         lost = lost_digits(self.wanted, self.error)
@@ -74,15 +75,10 @@ class States:
         return which, least
 
     @staticmethod
-    def root(y: Float64[Tensor, " m"]) -> "States":
+    def root(y: Float64[Tensor, " m"]) -> "OpenTrees":
         """The whole tree is open."""
         none = torch.full((1,), -1)
-        return States(y.to(torch.complex128)[None], EPS * y.abs()[None], none, none, torch.full((1,), ROOT), none)
-
-    @staticmethod
-    def cat(parts: "list[States]") -> "States":
-        """Join several batches."""
-        return States(*(torch.cat([getattr(part, name) for part in parts]) for name in States.__annotations__))
+        return OpenTrees(y.to(torch.complex128)[None], EPS * y.abs()[None], none, none, torch.full((1,), ROOT), none)
 
 
 def meet(lookup: Lookup, wanted: Complex128[Tensor, "s m"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -120,14 +116,14 @@ def pairs(lookup: Lookup, left: Int64[Tensor, " b"], right: Int64[Tensor, " b"])
 
 
 class MeetingSearch:
-    """States by cost, a known function of n nodes costing n + 1, and the meetings done so far."""
+    """OpenTrees by cost, a known function of n nodes costing n + 1, and the meetings done so far."""
 
     def __init__(self, table: FunctionTable, x: Float64[Tensor, "k m v"], y: Float64[Tensor, "k m"]) -> None:
         """`x` and `y` are k sets of points of the data (see `lookup.choose_points`)."""
         self.table = table
         self._x = x
         self._n_sets = len(x)
-        self._states = {0: States.root(y.flatten())}
+        self._states = {0: OpenTrees.root(y.flatten())}
         self._lookups: dict[tuple[int, int], Lookup] = {}
         self._work = self._meetings()
 
@@ -138,7 +134,7 @@ class MeetingSearch:
             self._lookups[key] = Lookup.of_table(self.table, self._x[point_set], max_size)
         return self._lookups[key]
 
-    def states(self, cost: int) -> States:
+    def states(self, cost: int) -> OpenTrees:
         """All states of a cost."""
         for _ in self._open(cost):
             pass
@@ -159,9 +155,9 @@ class MeetingSearch:
             ):
                 parts.append(self._peel(before, states, known, rows))
                 yield
-        self._states[cost] = States.cat(parts)
+        self._states[cost] = OpenTrees.cat(parts)
 
-    def _peel(self, before: int, some: Int64[Tensor, " s"], known: Lookup, rows: slice) -> States:
+    def _peel(self, before: int, some: Int64[Tensor, " s"], known: Lookup, rows: slice) -> OpenTrees:
         """Some states of cost `before` with every one of some known functions as either child."""
         states, n_known = self._states[before].rows(some), rows.stop - rows.start
         wanted, error = states.wanted[:, None], states.error[:, None]
@@ -169,9 +165,9 @@ class MeetingSearch:
         left, left_error = left_wanted(wanted, error, known.log[rows])
         # L is known up to multiples of 2 pi i: besides the principal branch the one below it, where there is a difference.
         lower = torch.complex(left.real, left.imag - 2 * torch.pi)
-        lower = lower.masked_fill((left.imag <= 1e-9).all(-1, keepdim=True), complex("nan"))
+        lower = lower.masked_fill((left.imag <= _ABOVE).all(-1, keepdim=True), complex("nan"))
         n = len(states) * n_known
-        every = States(
+        every = OpenTrees(
             wanted=torch.cat([right.flatten(0, 1), left.flatten(0, 1), lower.flatten(0, 1)]),
             error=torch.cat([right_error.flatten(0, 1), left_error.flatten(0, 1), left_error.flatten(0, 1)]),
             parent=some.repeat_interleave(n_known).repeat(3),
@@ -205,7 +201,7 @@ class MeetingSearch:
         budget = rows[sizes[0]]
         met: dict[int, int] = {}  # cost -> largest table size met with
         while budget < MAX_BUDGET:
-            for cost in range(64):
+            for cost in range(_COSTS):
                 n_expected = len(self._states[cost]) if cost in self._states else 4 * len(self.states(cost - 1))
                 if n_expected * rows[sizes[0]] > budget:
                     break
@@ -230,7 +226,7 @@ class MeetingSearch:
                 good = self._confirm(states.rows(state), pairs(lookup, left, right))
                 yield self.trees(cost, state[good], left[good], right[good])
 
-    def _confirm(self, states: States, tokens: Int64[Tensor, "s l"]) -> Int64[Tensor, " h"]:
+    def _confirm(self, states: OpenTrees, tokens: Int64[Tensor, "s l"]) -> Int64[Tensor, " h"]:
         """Which trees, one for the open subtree of each state, fit at the points of all sets, as far as digits are left."""
         if not len(states):
             return torch.zeros(0, dtype=torch.int64)
@@ -239,7 +235,7 @@ class MeetingSearch:
         n_points = value.shape[1]
         distance = (compress(value) - compress(states.wanted)).abs()
         distance = torch.maximum(distance[:, :n_points], distance[:, n_points:])
-        fits = (distance <= TOLERANCE + 100 * lost) | (lost > 1e-3)
+        fits = (distance <= TOLERANCE + _ROUNDINGS * lost) | (lost > _WORTHLESS)
         return torch.nonzero(fits.all(-1))[:MAX_HITS, 0]
 
     def trees(self, cost: int, state: Tensor, left: Tensor, right: Tensor) -> Int64[Tensor, "b l"]:

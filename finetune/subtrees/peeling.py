@@ -39,6 +39,12 @@ from emlinit.generator.grammar import EML, PAD, subtree_lengths
 from emlinit.generator.node import log_branch_cut
 from emlinit.model.propose import Proposals
 
+_NEARLY_REAL = 1e-9  # imaginary part, relative to 1 + |real part|, of a value that counts as real
+_LEAST_VARIATION = 1e-9  # of wanted values, relative to their size: there is nothing to be read from a constant
+_ON_THE_CUT = (
+    1e-9  # of the imaginary part of a logarithm: so near to π or -π it is at the cut, where the sign is rounding
+)
+
 READABLE = 1e-6
 """Largest loss of digits (see `lost_digits`) of a value that the network reads."""
 
@@ -76,7 +82,7 @@ class Proposer(Protocol):
 
 
 @dataclass(frozen=True)
-class _State:
+class _OpenTree:
     """A tree with one open subtree."""
 
     before: tuple[int, ...]
@@ -89,6 +95,7 @@ class _State:
     points: Tensor
     """The points that the network reads it from: those at which it is real and reliable."""
     peels: int
+    """Decisions that led here."""
 
 
 class Peeling:
@@ -117,9 +124,9 @@ class Peeling:
         self.config = config or PeelConfig()
         self._proposer, self._x, self._matcher = proposer, x, matcher
         self._order = torch.randperm(len(y), generator=generator)
-        self._queue: list[tuple[float, int, _State]] = []
+        self._queue: list[tuple[float, int, _OpenTree]] = []
         self._seen: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
-        self._root = _State((), (), y.to(torch.complex128), EPS * y.abs(), self._order[: self.config.points], 0)
+        self._root = _OpenTree((), (), y.to(torch.complex128), EPS * y.abs(), self._order[: self.config.points], 0)
 
     def add(self, proposals: Proposals) -> None:
         """Take decisions on the root from guesses of the whole tree."""
@@ -151,7 +158,7 @@ class Peeling:
                 return True
         return False
 
-    def _guess(self, states: list[_State]) -> list[Proposals]:
+    def _guess(self, states: list[_OpenTree]) -> list[Proposals]:
         """Ask for the open subtrees of all states at once."""
         points = torch.nn.utils.rnn.pad_sequence([state.points for state in states], batch_first=True)
         n_points = torch.tensor([len(state.points) for state in states])
@@ -161,7 +168,7 @@ class Peeling:
             self._x[points], torch.where(mask, y, 0.0), mask, self.config.proposals, max_tokens=self.config.max_tokens
         )
 
-    def _push(self, state: _State, log_prob: float, proposals: Proposals) -> None:
+    def _push(self, state: _OpenTree, log_prob: float, proposals: Proposals) -> None:
         if state.peels >= self.config.max_peels:
             return
         for child, share in _children(state, proposals, self._x, self._order, self.config):
@@ -171,8 +178,8 @@ class Peeling:
 
 
 def _children(
-    state: _State, proposals: Proposals, x: Tensor, order: Tensor, config: PeelConfig
-) -> list[tuple[_State, float]]:
+    state: _OpenTree, proposals: Proposals, x: Tensor, order: Tensor, config: PeelConfig
+) -> list[tuple[_OpenTree, float]]:
     """States with one more of the root's subtrees decided, and the log-probability of that decision: the share of the
     proposals, by their probabilities, that agree on the subtree."""
     share = (proposals.log_prob - proposals.log_prob.max()).exp()
@@ -190,16 +197,18 @@ def _children(
         return []
     wanted, error = _invert([(side, known) for side, known, _ in likely], state.target, state.error, x)
     lost = lost_digits(wanted, error)
-    readable = (lost < READABLE)[:, order] & (wanted.imag.abs() <= 1e-9 * (1 + wanted.real.abs()))[:, order]
+    readable = (lost < READABLE)[:, order] & (wanted.imag.abs() <= _NEARLY_REAL * (1 + wanted.real.abs()))[:, order]
     children = []
     for i, (side, known, total) in enumerate(likely):
         points = order[readable[i]][: config.points]
         values = wanted[i, points].real
-        if len(points) < min(config.min_points, len(x)) or float(values.std()) <= 1e-9 * float(values.abs().max()):
+        if len(points) < min(config.min_points, len(x)) or float(values.std()) <= _LEAST_VARIATION * float(
+            values.abs().max()
+        ):
             continue
         before, after = state.before, state.after
         before, after = ((*before, EML, *known), after) if side == LEFT else ((*before, EML), (*known, *after))
-        children.append((_State(before, after, wanted[i], error[i], points, state.peels + 1), math.log(total)))
+        children.append((_OpenTree(before, after, wanted[i], error[i], points, state.peels + 1), math.log(total)))
     return children
 
 
@@ -211,7 +220,7 @@ def _invert(
     tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(known) for _, known in decisions], batch_first=True)
     value = subtree_values(tokens, x)[:, 0]
     left, left_error = left_wanted(target, error, log_branch_cut(value))
-    left = torch.where(left.imag.abs() > math.pi - 1e-9, left.real - 1j * math.pi, left)
+    left = torch.where(left.imag.abs() > math.pi - _ON_THE_CUT, left.real - 1j * math.pi, left)
     right, right_error = right_wanted(target, error, torch.exp(value))
     is_left = torch.tensor([side == LEFT for side, _ in decisions])[:, None]
     wanted, lost = torch.where(is_left, right, left), torch.where(is_left, right_error, left_error)
@@ -219,7 +228,7 @@ def _invert(
     return torch.where(known, wanted, 0.0), torch.where(known, lost, torch.inf)
 
 
-def _embed(state: _State, guesses: Tensor) -> Tensor:
+def _embed(state: _OpenTree, guesses: Tensor) -> Tensor:
     """Whole trees: each guess in the place of the open subtree."""
     lengths = (guesses != PAD).sum(-1)
     b, n_before, n_after = len(guesses), len(state.before), len(state.after)

@@ -20,6 +20,7 @@ import torch
 
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.formulas.expression import complexity, evaluate_expression
+from emlinit.generator.formulas.printing import float_text
 from emlinit.generator.formulas.simplify import join_roots, settle_signs, shorter_forms
 from emlinit.generator.formulas.transcribe import Transcriber, literal
 from emlinit.generator.program import Programs, tokens_from_program
@@ -114,7 +115,7 @@ def _tidied(expr: sympy.Expr) -> sympy.Expr:
         forms = [sympy.cos(angle)]
         if phase.is_Float:
             forms += [sign * sympy.sin(rest + _tidy(float(phase) + sign * math.pi / 2)) for sign in (1, -1)]
-        return min(forms, key=lambda form: sum(len(repr(float(n))) for n in form.atoms(sympy.Float)))
+        return min(forms, key=lambda form: sum(len(float_text(n)) for n in form.atoms(sympy.Float)))
 
     return tidy_numbers(expr).replace(sympy.cos, cosine)
 
@@ -122,7 +123,7 @@ def _tidied(expr: sympy.Expr) -> sympy.Expr:
 def _length(expr: sympy.Expr) -> tuple[bool, int, int]:
     """What makes a form the better one: real numbers throughout, then nodes, then digits."""
     unreal = expr.has(sympy.I, *_UNREAL)
-    return unreal, complexity(expr), sum(len(repr(float(number))) for number in expr.atoms(sympy.Number))
+    return unreal, complexity(expr), sum(len(float_text(number)) for number in expr.atoms(sympy.Number))
 
 
 @dataclass(frozen=True)

@@ -5,36 +5,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import sympy
 
-_FUNCTIONS: dict[type[sympy.Basic], Callable[..., np.ndarray]] = {
-    sympy.exp: np.exp,
-    sympy.log: np.log,
-    sympy.sin: np.sin,
-    sympy.cos: np.cos,
-    sympy.tan: np.tan,
-    sympy.cot: lambda z: 1 / np.tan(z),
-    sympy.sec: lambda z: 1 / np.cos(z),
-    sympy.csc: lambda z: 1 / np.sin(z),
-    sympy.asin: np.arcsin,
-    sympy.acos: np.arccos,
-    sympy.atan: np.arctan,
-    sympy.acot: lambda z: np.arctan(1 / z),
-    sympy.sinh: np.sinh,
-    sympy.cosh: np.cosh,
-    sympy.tanh: np.tanh,
-    sympy.coth: lambda z: 1 / np.tanh(z),
-    sympy.sech: lambda z: 1 / np.cosh(z),
-    sympy.csch: lambda z: 1 / np.sinh(z),
-    sympy.asinh: np.arcsinh,
-    sympy.acosh: np.arccosh,
-    sympy.atanh: np.arctanh,
-    sympy.Abs: lambda z: np.abs(z) + 0j,
-    sympy.sign: lambda z: np.sign(z.real) + 0j,
-    sympy.re: lambda z: z.real + 0j,
-    sympy.im: lambda z: z.imag + 0j,
-    sympy.arg: lambda z: np.angle(z) + 0j,
-    sympy.conjugate: np.conj,
-    sympy.atan2: lambda b, a: np.arctan2(b.real, a.real) + 0j,
-}
+from emlinit.generator.formulas.numpy_functions import NUMPY_FUNCTIONS, NumpyFunction
+
+
+def _of_complex(function: NumpyFunction) -> Callable[..., np.ndarray]:
+    """A function of complex arrays with complex results."""
+    run = function.function
+    if function.of_reals:
+        return lambda *z: run(*(argument.real for argument in z)) + 0j
+    return (lambda *z: run(*z) + 0j) if function.real_result else run
+
+
+_FUNCTIONS = {getattr(sympy, name): _of_complex(function) for name, function in NUMPY_FUNCTIONS.items()}
 
 
 def evaluate_expression(expr: sympy.Expr, symbols: Sequence[sympy.Symbol], x: np.ndarray) -> np.ndarray:

@@ -63,6 +63,11 @@ def test_depth_size_and_lengths_match_recursion() -> None:
             assert int(lengths[row, position]) == _read(kinds, position)[2] - position
 
 
+def test_a_variable_that_is_not_there_makes_no_expression() -> None:
+    tokens = torch.tensor([[EML, ONE, X1 + 1], [EML, ONE, X1 + 2]])
+    assert is_complete(tokens, 2).tolist() == [True, False]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

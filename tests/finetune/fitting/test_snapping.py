@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from emlinit.finetune.fitting.levenberg_marquardt import fit_constants
-from emlinit.finetune.fitting.simple_values import free_cost, integer_cost, simple_values
+from emlinit.finetune.fitting.prices import free_cost, integer_cost
+from emlinit.finetune.fitting.simple_values import simple_values
 from emlinit.finetune.fitting.snapping import likely_savings, snap
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.grammar import from_text, to_text

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from emlinit.finetune.law.law import AGREEMENT, Law
-from emlinit.finetune.law.text import formula_latex, formula_text
+from emlinit.finetune.law.text import formula_latex
 from emlinit.generator.corpus.formulas import sample_formula_programs
 from emlinit.generator.corpus.trees import add_constants, trees_by_size
 from emlinit.generator.evaluate import evaluate
+from emlinit.generator.formulas.printing import formula_text
 from emlinit.generator.grammar import MAX_VARIABLES, from_text
 from emlinit.generator.program import Programs, programs_from_tokens
 

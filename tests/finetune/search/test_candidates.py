@@ -2,7 +2,8 @@
 
 import torch
 
-from emlinit.finetune.search.candidates import CAPACITY, CandidatePool, description_cost
+from emlinit.finetune.fitting.prices import description_cost
+from emlinit.finetune.search.candidates import CAPACITY, CandidatePool
 from emlinit.generator.grammar import from_text, pad_sequences
 from emlinit.generator.program import Programs, programs_from_tokens
 

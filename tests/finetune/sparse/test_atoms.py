@@ -109,5 +109,5 @@ def test_a_place_not_taken_is_nothing_and_batches_keep_their_shape() -> None:
     assert value[0].any()
     batch = Atoms.cat([atoms[None], atoms[None]])
     assert torch.equal(basis.values(batch), value.expand(2, -1, -1))
-    assert torch.equal(Atoms.cat([batch, batch], 1).kind[:, 2:], batch.kind)
+    assert torch.equal(Atoms.side_by_side([batch, batch]).kind[:, 2:], batch.kind)
     assert basis.values(atoms[:0]).shape == (0, 40)

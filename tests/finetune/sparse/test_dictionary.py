@@ -46,8 +46,8 @@ def test_all_atoms_are_finite_and_as_said(name: str) -> None:
     _check_pairs(dictionary)
     others = atoms.length[dictionary.n_paired :]
     assert bool((others.diff() >= 0).all())  # shortest first
-    assert not atoms.on_target.any()
-    below = dictionary.in_denominator
+    assert not atoms.in_denominator.any()
+    below = dictionary.for_denominator
     assert not atoms.tunable[below].any()
     assert bool((value[below].amax(1) > value[below].amin(1)).all())
     assert bool(((atoms.power == 0).all(1) & dictionary.is_monomial).sum() == 1)  # the constant
@@ -104,8 +104,8 @@ def test_pairs_stay_pairs_in_parts_of_a_dictionary() -> None:
         _check_pairs(part)
         assert len(part.value) == int(rows.sum())
         assert torch.allclose(part.value, part.basis.values(part.atoms), rtol=1e-13, atol=1e-13)
-        kept = dictionary.in_denominator[rows[dictionary.in_denominator]]
-        assert torch.equal(part.value[part.in_denominator], dictionary.value[kept])
+        kept = dictionary.for_denominator[rows[dictionary.for_denominator]]
+        assert torch.equal(part.value[part.for_denominator], dictionary.value[kept])
 
 
 def test_powers_of_what_may_be_negative_are_whole() -> None:

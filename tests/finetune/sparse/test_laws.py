@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from emlinit.finetune.fitting.levenberg_marquardt import FitConfig, fit_constants
-from emlinit.finetune.sparse.laws import SparseConfig, goals_for, propose_sparse
+from emlinit.finetune.sparse.laws import SparseConfig, propose_sparse
 from emlinit.generator.evaluate import evaluate
 
 QUICK = SparseConfig()
@@ -145,39 +145,3 @@ def test_only_the_first_points_are_read() -> None:
     programs = next(propose_sparse(x, y, config))
     value = evaluate(programs, x[:40]).value
     assert float((value - y[:40]).abs().amax(1).min()) < 1e-11
-
-
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_the_goals_are_inverted_again(sign: float) -> None:
-    """Each g undoes what the law did, whatever the sign of y."""
-    x = _points(1)[:, 0]
-    for goal in goals_for(sign * (1.0 + x)):
-        y = {"y": goal.value, "inverse": 1 / goal.value, "ln": goal.sign * goal.value.exp()}
-        y |= {"square": goal.sign * goal.value.abs() ** 0.5, "root": goal.sign * goal.value**2}
-        y |= {"inverse square": goal.sign * goal.value.abs() ** -0.5}
-        y |= {"exp": goal.value.abs().log() + goal.shift, "sine": goal.value.clamp(-1, 1).asin()}
-        assert torch.allclose(y[goal.kind], sign * (1.0 + x), rtol=1e-12), goal.kind
-
-
-def test_weights_are_the_slopes_of_the_inverse() -> None:
-    y = 0.3 + _points(1)[:, 0] / 3.0
-    step = 1e-6
-    up, down = goals_for(y + step), goals_for(y - step)
-    goals = goals_for(y)
-    assert {goal.kind for goal in goals} >= {"y", "inverse", "ln", "square", "inverse square", "root", "sine", "exp"}
-    for goal, above, below in zip(goals, up, down, strict=True):
-        if goal.kind != "exp":  # its shift moves with y
-            assert torch.allclose(
-                (above.value - below.value).abs() * goal.weight, torch.full_like(y, 2 * step), rtol=1e-5
-            )
-
-
-def test_goals_are_defined_on_all_targets() -> None:
-    x = _points(1)[:, 0]
-    mixed = x - 2.0
-    assert {goal.kind for goal in goals_for(mixed)} == {"y", "inverse", "exp"}
-    mixed[0] = 0.0
-    assert {goal.kind for goal in goals_for(mixed)} == {"y", "exp"}
-    for goal in goals_for(x * 1e200):
-        assert bool(goal.value.isfinite().all())
-    assert "exp" not in {goal.kind for goal in goals_for(100.0 * x)}

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from emlinit.finetune.sparse.atoms import COS, EXP, NOTHING, ONE, SIN, Basis
 from emlinit.finetune.sparse.dictionary import Dictionary, Grids, make_dictionary
+from emlinit.finetune.sparse.goals import IDENTITY, Goal
 from emlinit.finetune.sparse.pursuit import PursuitConfig, pursue
-from emlinit.finetune.sparse.sums import Goal, States, Sums
+from emlinit.finetune.sparse.sums import SparseSums, SumSolver
 
 EXACT = PursuitConfig().exact ** 2
 
@@ -21,7 +22,7 @@ def _points(n_variables: int, n: int = 80, low: float = 0.5) -> Tensor:
 
 
 def _goal(y: Tensor, *, rational: bool = False, weight: Tensor | None = None) -> Goal:
-    return Goal("y", y, torch.ones_like(y) if weight is None else weight, rational=rational, deep=True)
+    return Goal(IDENTITY, y, torch.ones_like(y) if weight is None else weight, rational=rational, deep=True)
 
 
 def _part(dictionary: Dictionary, *, longest: float) -> Dictionary:
@@ -29,19 +30,19 @@ def _part(dictionary: Dictionary, *, longest: float) -> Dictionary:
     return dictionary.part((dictionary.atoms.length <= longest) & ~dictionary.atoms.tunable.any(1))
 
 
-def _prediction(states: States, basis: Basis) -> Tensor:
-    """t (s, p) as a sum or, with atoms on the target, a sum over a sum."""
+def _prediction(states: SparseSums, basis: Basis) -> Tensor:
+    """t (s, p) as a sum or, with atoms in a denominator, a sum over a sum."""
     terms = states.coefficient[..., None] * basis.values(states.atoms)
-    below = states.atoms.on_target[..., None]
+    below = states.atoms.in_denominator[..., None]
     return torch.where(below, 0.0, terms).sum(1) / (1.0 - torch.where(below, terms, 0.0).sum(1))
 
 
-def _best(found: list[States]) -> tuple[States, int]:
+def _best(found: list[SparseSums]) -> tuple[SparseSums, int]:
     states = min(found, key=lambda states: float(states.error.min()))
     return states, int(states.error.argmin())
 
 
-def _taken(states: States, row: int, n_points_max: Tensor) -> Tensor:
+def _taken(states: SparseSums, row: int, n_points_max: Tensor) -> Tensor:
     """Coefficients of one state that are there and not negligible."""
     coefficient = states.coefficient[row][states.atoms.kind[row, :, 0] != NOTHING]
     return coefficient[coefficient.abs() > 1e-9 * n_points_max]
@@ -58,9 +59,9 @@ def test_the_error_of_a_state_is_that_of_its_sum() -> None:
     found = pursue(dictionary, goals, PursuitConfig(terms=2))
     assert len(found) == 2
     for states in found:
-        for target, (goal, w) in enumerate(zip(values, weights, strict=True)):
-            own = states[(states.target == target).nonzero()[:, 0]]
-            assert len(own.target) > 1
+        for goal_number, (goal, w) in enumerate(zip(values, weights, strict=True)):
+            own = states.rows((states.goal_number == goal_number).nonzero()[:, 0])
+            assert len(own.goal_number) > 1
             mean = (w**2 * goal).sum() / (w**2).sum()
             squares = (w * (goal - _prediction(own, dictionary.basis))).square().sum(1)
             expected = squares / (w * (goal - mean)).square().sum()
@@ -68,8 +69,8 @@ def test_the_error_of_a_state_is_that_of_its_sum() -> None:
             assert bool((own.error > EXACT).all())
             assert bool((own.error.diff() >= -1e-15).all())  # best first
             assert float(own.error.min()) < 0.5
-    assert not any(states.atoms.on_target[states.target == 0].any() for states in found)
-    assert any(states.atoms.on_target[states.target == 1].any() for states in found)
+    assert not any(states.atoms.in_denominator[states.goal_number == 0].any() for states in found)
+    assert any(states.atoms.in_denominator[states.goal_number == 1].any() for states in found)
 
 
 def test_errors_do_not_depend_on_the_order_of_the_points() -> None:
@@ -108,9 +109,16 @@ def test_a_planted_sum_is_found(n_terms: int, seed: int) -> None:
     value = dictionary.value[atoms]
     factor = 1.0 + torch.rand(n_terms, generator=generator, dtype=torch.float64)
     y = 0.7 + ((factor / value.std(1))[:, None] * value).sum(0)
-    states, row = _best(pursue(dictionary, [_goal(y)], PursuitConfig(terms=5)))
-    assert float(states.error[row]) <= EXACT
-    assert len(_taken(states, row, y.abs().max())) <= n_terms + 1
+    found = pursue(dictionary, [_goal(y)], PursuitConfig(terms=5))
+    # All exact ones are handed on, and the shortest of them is the law: their errors differ by rounding, which is not the
+    # same on every machine.
+    lengths = [
+        len(_taken(states, row, y.abs().max()))
+        for states in found
+        for row in (states.error <= EXACT).nonzero()[:, 0].tolist()
+    ]
+    assert lengths
+    assert min(lengths) <= n_terms + 1
 
 
 def test_a_quotient_is_found_and_not_the_target_itself() -> None:
@@ -123,7 +131,7 @@ def test_a_quotient_is_found_and_not_the_target_itself() -> None:
     found = pursue(monomials, [_goal(quotient, rational=True)], PursuitConfig(terms=4, algebra_terms=7))
     states, row = _best(found)
     assert float(states.error[row]) <= EXACT
-    assert bool(states.atoms.on_target[row].any())
+    assert bool(states.atoms.in_denominator[row].any())
     noise = torch.rand(len(x), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     for states in pursue(monomials, [_goal(noise, rational=True)], PursuitConfig(terms=2)):
         residual = noise - _prediction(states, monomials.basis)
@@ -156,17 +164,17 @@ def test_sums_lead_back_to_the_noisy_law_that_they_hold() -> None:
         y = law + 0.003 * law.std() * torch.randn(160, generator=generator, dtype=torch.float64)
         dictionary = make_dictionary(x)
         monomials = dictionary.part(dictionary.is_monomial)
-        sums = Sums(monomials.basis, [_goal(y)])
+        sums = SumSolver(monomials.basis, [_goal(y)])
         rounds = pursue(monomials, [_goal(y)], PursuitConfig(terms=3))
         pruned = [sums.pruned(states, 4, EXACT**0.5) for states in rounds]
         sets = []
         for states in pruned:
-            assert torch.allclose(states.error, sums.solve(states.target, states.atoms).error)
-            for row in range(len(states.target)):
+            assert torch.allclose(states.error, sums.solve(states.goal_number, states.atoms).error)
+            for row in range(len(states.goal_number)):
                 kept = states.atoms.kind[row, :, 0] != NOTHING
                 sets.append({tuple(power) for power in states.atoms.power[row][kept].tolist()})
         found += wanted in sets
-        assert len(sums.pruned(rounds[0][torch.zeros(0, dtype=torch.int64)], 4, 0.0).target) == 0
+        assert len(sums.pruned(rounds[0].rows(slice(0, 0)), 4, 0.0).goal_number) == 0
     assert found >= 3
 
 
@@ -186,14 +194,14 @@ def test_terms_are_added_one_round_after_another() -> None:
     y = (x[:, 0] * 1.7).sin() / (1.3 + x[:, 1] ** 1.4)
     dictionary = _part(make_dictionary(x), longest=4.0)
     config = PursuitConfig(terms=3, shallow_terms=1, beam=5, tried=10)
-    shallow = Goal("y", y, torch.ones_like(y))
+    shallow = Goal(IDENTITY, y, torch.ones_like(y))
     found = pursue(dictionary, [_goal(y), shallow], config)
     assert len(found) == 3
-    best = [float(states.error[states.target == 0].min()) for states in found]
+    best = [float(states.error[states.goal_number == 0].min()) for states in found]
     assert best == sorted(best, reverse=True)
-    assert [bool((states.target == 1).any()) for states in found] == [True, False, False]
+    assert [bool((states.goal_number == 1).any()) for states in found] == [True, False, False]
     for states in found:
-        assert int((states.target == 0).sum()) <= config.beam
+        assert int((states.goal_number == 0).sum()) <= config.beam
 
 
 def test_an_exact_sum_ends_the_rounds_and_the_deadline_is_kept() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from emlinit.finetune.subtrees.meeting import MeetingSearch, States, meet, pairs
+from emlinit.finetune.subtrees.meeting import MeetingSearch, OpenTrees, meet, pairs
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.formulas.exact_identities import EXACT_IDENTITIES
 from emlinit.generator.functions.inversion import LEFT, ROOT, is_finite, lost_digits, subtree_values
@@ -182,12 +182,12 @@ def test_what_fits_one_set_of_points_only_is_not_tried(table: FunctionTable) -> 
 
 def test_the_root_is_open_first() -> None:
     y = torch.tensor([1.0, -2.0], dtype=torch.float64)
-    root = States.root(y)
+    root = OpenTrees.root(y)
     assert len(root) == 1
     assert root.side.tolist() == [ROOT]
     assert root.parent_cost.tolist() == [-1]
     assert torch.equal(root.wanted, y[None].to(torch.complex128))
-    both = States.cat([root, root])
+    both = OpenTrees.cat([root, root])
     assert len(both) == 2
     assert len(both.rows(torch.tensor([1]))) == 1
     assert LEFT not in both.side

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from emlinit.finetune.search.exact import relative_loss
 from emlinit.finetune.subtrees.matching import Matcher
-from emlinit.finetune.subtrees.peeling import PeelConfig, Peeling, _embed, _invert, _State
+from emlinit.finetune.subtrees.peeling import PeelConfig, Peeling, _embed, _invert, _OpenTree
 from emlinit.generator.functions.inversion import EPS, LARGEST, LEFT, RIGHT, lost_digits, subtree_values
 from emlinit.generator.grammar import from_text, is_complete, n_kinds, pad_sequences, to_text
 from emlinit.generator.program import programs_from_tokens
@@ -115,7 +115,7 @@ def test_what_cannot_be_inverted_is_not_known() -> None:
 
 def test_guesses_are_put_in_the_open_place() -> None:
     nothing = torch.zeros(1, dtype=torch.float64)
-    state = _State((1, *_kinds("x1"), 1), _kinds("x2"), nothing.to(torch.complex128), nothing, torch.arange(1), 2)
+    state = _OpenTree((1, *_kinds("x1"), 1), _kinds("x2"), nothing.to(torch.complex128), nothing, torch.arange(1), 2)
     guesses, _ = pad_sequences([from_text("1"), from_text("eml x1 1")])
     trees = _embed(state, guesses)
     zeros = torch.zeros(trees.shape[1], dtype=torch.float64)

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emlinit.finetune.law.description_length import description_length, pareto_front, shortest_description
+from emlinit.finetune.fitting.prices import description_length
+from emlinit.finetune.law.front import pareto_front, shortest_description
 
 ENTRIES = st.lists(st.tuples(st.integers(1, 8), st.integers(0, 8)), min_size=1, max_size=12)
 

@@ -1,0 +1,102 @@
+"""What a law costs to write down, in nats: the one list of prices that searching, snapping and choosing pay by.
+
+The description of n targets with a law is
+
+    n/2 · ln(mse)  +  constants  +  form,
+
+the residuals at the precision that the law leaves, its constants, its shape. Three are priced, for three moments:
+
+    a program      while there are thousands of candidates: `description_nats`, from counts alone. 1 nat a node and a
+                   term; a constant ln(n)/2 and the digits that one point fixes.
+    a formula      when one of a few is chosen: `description_length`, from what is printed. `NATS_PER_NODE` a node.
+                   k numbers estimated from n points (the constants and the error itself) cost k/2 · ln(n)
+                   (Rissanen 1978), and each constant the digits that one point fixes: the better the data, the more
+                   a fitted 0.9965 costs that could be 1. Or, if more, k · n / (n - k - 1), the small-sample
+                   correction of Hurvich & Tsai (1989): eight points must not buy a law of six constants.
+    one constant   when it is snapped: `free_cost`, the digits that its own standard error leaves, against the price
+                   of the simple number in its place, `integer_cost` for what is not usual (see `simple_values`).
+
+Legend: b candidate, e entry.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from emlinit.generator.program import Programs
+
+NATS_PER_NODE = 1.5
+"""Of a formula's expression: about the logarithm of the number of things that a node could be."""
+RELATIVE_FLOOR = 1e-10
+"""Residuals below this share of the target's scale are rounding: nothing is gained below it."""
+_LOSS_FLOOR = 1e-28  # relative losses below it are all as good
+_NORMALISED = 1.0526  # nats: the sum of exp(-log*(n)) over all n >= 1 is 1 with this added
+
+
+def description_cost(programs: Programs) -> Int64[Tensor, " b"]:
+    """Length of each program's description: nodes, terms and free constants. Proportional to bits, up to what a choice
+    among few sources takes; the complexity of the printed formula is judged later, on the few that get so far."""
+    return programs.n_nodes + programs.used_terms().flatten(1).sum(-1) + programs.n_free()
+
+
+def description_nats(programs: Programs, loss: Float64[Tensor, " b"], n_points: int) -> Float64[Tensor, " b"]:
+    """Nats to describe `n_points` targets with each program, roughly, up to a constant.
+
+    Args:
+        programs: candidates.
+        loss: mean squared error relative to the variance of the targets.
+        n_points: how many targets there are.
+    """
+    free, log_loss = programs.n_free(), loss.clamp_min(_LOSS_FLOOR).log()
+    digits = -0.5 * log_loss.clamp_max(0.0)  # nats that each constant has to be known to
+    form = (description_cost(programs) - free).double() + (0.5 * math.log(n_points) + digits) * free
+    return 0.5 * n_points * log_loss + form
+
+
+def rounding_floor(scale: float) -> float:
+    """The mean squared error that counts as rounding, for a target of this root mean square."""
+    return (RELATIVE_FLOOR * scale) ** 2 + 1e-300
+
+
+def description_length(
+    mse: Float64[Tensor, " e"],
+    complexity: Int64[Tensor, " e"],
+    n_free: Int64[Tensor, " e"],
+    n_points: int,
+    scale: float,
+) -> Float64[Tensor, " e"]:
+    """Nats to describe the data with each formula, up to a constant; infinite where the error is not finite or a law has as
+    many constants as there are points to tell.
+
+    Args:
+        mse: mean squared error.
+        complexity: nodes of the expression.
+        n_free: constants that are not simple numbers.
+        n_points: points that `mse` is a mean over.
+        scale: of the target (its root mean square); residuals below `RELATIVE_FLOOR` of it count as rounding.
+    """
+    floor = rounding_floor(scale)
+    k = n_free.to(torch.float64) + 1
+    spare = n_points - k - 1
+    digits = (scale / (mse + floor).sqrt()).log().clamp_min(0.0)
+    precise = 0.5 * math.log(n_points) * k + torch.where(n_free > 0, n_free * digits, 0.0)
+    constants = torch.maximum(precise, k * n_points / spare.clamp_min(1e-300))
+    length = 0.5 * n_points * (mse + floor).log() + constants + NATS_PER_NODE * complexity
+    length = torch.where(spare > 0, length, torch.inf)
+    return torch.where(mse.isfinite(), length, torch.inf)
+
+
+def free_cost(value: float, error: float) -> float:
+    """Nats that a free constant costs, `error` being its standard error (infinite: the data do not determine it)."""
+    return 1.0 + (math.log1p(abs(value) / error) if error > 0 else math.inf)
+
+
+def integer_cost(n: int) -> float:
+    """Nats of an integer n >= 1 in the universal code, log*(n): log2 n + log2 log2 n + ... bits, as long as positive."""
+    total, term = _NORMALISED, math.log2(n)
+    while term > 0:
+        total += term * math.log(2)
+        term = math.log2(term)
+    return total
