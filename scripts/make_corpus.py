@@ -69,8 +69,8 @@ def _make(arguments: argparse.Namespace) -> int:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"'{out}' is there already: name a new folder for --out")
 
+    from emlinit.generator.corpus.card import LIMITS
     from emlinit.generator.corpus.config import StreamConfig
-    from emlinit.generator.corpus.folder import LIMITS
     from emlinit.generator.corpus.writing import WritingConfig, write_corpus
 
     limits = {name: value for name in LIMITS if (value := getattr(arguments, name)) is not None}

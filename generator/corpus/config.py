@@ -2,7 +2,7 @@
 
 The law of a random program is a few shares that a run may choose - the fields of `StreamConfig`, written into its
 configuration - and a few dozen numbers that nobody turns: the tables of `formulas`, the constants and odds of `trees`,
-the ranges of `supports`, the forms of `canonical`, the shares and bounds named at the top of `draws` and `examples`.
+the ranges of `supports`, the forms of `canonical`, the shares and bounds named at the top of `drawing` and `examples`.
 `CORPUS_VERSION` stands for all of the latter together.
 """
 

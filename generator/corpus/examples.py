@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from emlinit.generator.corpus.admission import Drawn, pad_to
 from emlinit.generator.corpus.config import StreamConfig
+from emlinit.generator.corpus.drawing import Drawn, pad_to
 from emlinit.generator.corpus.supports import random_supports
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.grammar import MAX_VARIABLES, PAD

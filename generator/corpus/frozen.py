@@ -20,9 +20,9 @@ from jaxtyping import Int64
 from sympy.printing.str import StrPrinter
 from torch import Tensor
 
-from emlinit.generator.corpus.admission import EXCLUDE_FROM_SIZE, weighted_keys
 from emlinit.generator.corpus.canonical import Canonicaliser
 from emlinit.generator.corpus.config import StreamConfig
+from emlinit.generator.corpus.drawing import EXCLUDE_FROM_SIZE, weighted_keys
 from emlinit.generator.corpus.examples import Batch
 from emlinit.generator.corpus.formulas import FormulaConfig, sample_formula_programs
 from emlinit.generator.corpus.skeletons import Skeleton, skeleton

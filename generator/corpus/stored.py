@@ -14,9 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from emlinit.generator.corpus.admission import Admission, Drawn
 from emlinit.generator.corpus.config import StreamConfig
-from emlinit.generator.corpus.draws import with_irrelevant_variables
+from emlinit.generator.corpus.drawing import Admission, Drawn, with_irrelevant_variables
 from emlinit.generator.corpus.folder import open_corpus
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import MAX_VARIABLES, X1, C, J, W, is_complete

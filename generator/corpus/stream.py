@@ -7,7 +7,7 @@ Notable:
   uninterrupted one would have seen.
 - Within a pool examples are sorted by length and cut into minibatches, which are then shuffled: little padding, and all
   examples of a minibatch have the same number of points.
-- Labels are canonical, and functions of a frozen evaluation set are kept out by value (see `admission`).
+- Labels are canonical, and functions of a frozen evaluation set are kept out by value (see `drawing`).
 - What cannot be computed reliably never becomes an example (see `examples`).
 """
 
@@ -20,9 +20,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from emlinit.generator.corpus.admission import Admission
 from emlinit.generator.corpus.config import StreamConfig
-from emlinit.generator.corpus.draws import FreshPrograms
+from emlinit.generator.corpus.drawing import Admission, FreshPrograms
 from emlinit.generator.corpus.examples import Batch, make_examples
 from emlinit.generator.corpus.stored import StoredPrograms
 from emlinit.generator.errors import UserError

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from emlinit.generator.corpus.admission import Admission, read_variables
+from emlinit.generator.corpus.card import Figures, card_text
 from emlinit.generator.corpus.config import CORPUS_VERSION, StreamConfig, check_ranges, stream_ranges
-from emlinit.generator.corpus.draws import FreshPrograms
+from emlinit.generator.corpus.drawing import Admission, FreshPrograms, read_variables
 from emlinit.generator.corpus.examples import Batch, make_examples
-from emlinit.generator.corpus.folder import CARD_NAME, COLUMNS, ORIGIN_NAME, SHARD_NAME, Figures, card_text
+from emlinit.generator.corpus.folder import CARD_NAME, COLUMNS, ORIGIN_NAME, SHARD_NAME
 from emlinit.generator.corpus.frozen import HELD_OUT_SEED, training_exclusions
 from emlinit.generator.errors import UserError
 from emlinit.generator.files import write_atomically
