@@ -52,7 +52,7 @@ class Figures:
     """Variables of the problem -> how many programs."""
 
 
-def card_text(origin: Mapping[str, Any], figures: Figures) -> str:
+def corpus_card(origin: Mapping[str, Any], figures: Figures) -> str:
     """The card of a corpus, with the metadata by which the Hub and `datasets` know it.
 
     Args:

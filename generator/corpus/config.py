@@ -70,7 +70,7 @@ class StreamConfig:
     """Examples with a larger |y| are dropped."""
 
 
-def stream_ranges(config: StreamConfig) -> dict[str, tuple[float, float, float]]:
+def stream_ranges(config: StreamConfig) -> dict[str, tuple[int | float, ...]]:
     """Field -> least value that makes sense, value given, largest."""
     shares = ("corpus_share", "size_share", "one_share", "formula_share", "irrelevant_share", "noise_share")
     return {
@@ -87,7 +87,7 @@ def stream_ranges(config: StreamConfig) -> dict[str, tuple[float, float, float]]
     }
 
 
-def check_ranges(ranges: Mapping[str, tuple[float, float, float]]) -> None:
+def check_ranges(ranges: Mapping[str, tuple[int | float, ...]]) -> None:
     """Refuse options that are out of their range.
 
     Args:

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from emlinit.generator.errors import UserError
-from emlinit.generator.grammar import EML, MAX_VARIABLES, ONE, X1
+from emlinit.generator.grammar import EML, MAX_VARIABLES, ONE, X1, n_kinds
 
 COLUMNS = {
     "exact": {"tokens": pa.list_(pa.uint8()), "n_variables": pa.uint8()},
@@ -37,7 +37,8 @@ _SHARD = re.compile(r"-(\d+)-of-(\d+)\.parquet$")
 
 def token_kinds(grammar: str) -> list[int]:
     """Token kinds of a grammar."""
-    return [EML, ONE, *range(X1, n_kinds(MAX_VARIABLES))] if grammar == "exact" else [*range(1, n_kinds(MAX_VARIABLES))]
+    kinds = range(1, n_kinds(MAX_VARIABLES))
+    return list(kinds) if grammar == "weighted" else [kind for kind in kinds if kind in (EML, ONE) or kind >= X1]
 
 
 def open_corpus(folder: str, grammar: str) -> tuple[Any, str]:

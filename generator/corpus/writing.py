@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from emlinit.generator.corpus.card import Figures, card_text
+from emlinit.generator.corpus.card import Figures, corpus_card
 from emlinit.generator.corpus.config import CORPUS_VERSION, StreamConfig, check_ranges, stream_ranges
 from emlinit.generator.corpus.drawing import Admission, FreshPrograms, read_variables
 from emlinit.generator.corpus.examples import Batch, make_examples
@@ -86,7 +86,7 @@ def write_corpus(config: WritingConfig) -> Figures:
                         path, lambda temporary, table=table: pq.write_table(table, temporary, compression="zstd")
                     )  # type: ignore[misc]
         figures = _figures(list(config.shards))
-        text = card_text(_origin(config), figures)
+        text = corpus_card(_origin(config), figures)
         write_atomically(config.partial / CARD_NAME, lambda path: path.write_text(text, encoding="utf-8"))
         config.partial.replace(config.out)
     except OSError as error:
