@@ -7,7 +7,7 @@ from typing import Any
 
 from emlinit.generator.corpus.config import StreamConfig
 from emlinit.generator.corpus.folder import COLUMNS, ORIGIN_NAME, token_kinds
-from emlinit.generator.grammar import EML, MAX_VARIABLES, ONE, PLUS, X1, C, J, W
+from emlinit.generator.grammar import EML, MAX_VARIABLES, ONE, PLUS, X1, C, J, W, n_kinds
 
 LIMITS = ("max_variables", "max_nodes", "max_depth", "max_tokens")
 """Fields of `StreamConfig` that make-corpus has options for."""

@@ -8,8 +8,9 @@ which is renamed to `OUT` when the last one and the card are there: an interrupt
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,8 @@ def write_corpus(config: WritingConfig) -> Figures:
             bar.update(config.programs - sum(missing.values()))
             for k, (path, n_rows) in enumerate(config.shards.items()):
                 if path in missing:
-                    table = draw.shard(k, n_rows, bar)
-                    write_atomically(
-                        path, lambda temporary, table=table: pq.write_table(table, temporary, compression="zstd")
-                    )  # type: ignore[misc]
+                    table = draw.shard(k, n_rows, bar.update)
+                    write_atomically(path, partial(pq.write_table, table, compression="zstd"))
         figures = _figures(list(config.shards))
         text = corpus_card(_origin(config), figures)
         write_atomically(config.partial / CARD_NAME, lambda path: path.write_text(text, encoding="utf-8"))
@@ -144,8 +143,8 @@ class _Drawing:
         self._config = config
         self._source = FreshPrograms(config.stream, Admission(config.stream, training_exclusions(config.stream)[1]))
 
-    def shard(self, number: int, n_rows: int, bar: "tqdm[None]") -> pa.Table:
-        """A shard as a table."""
+    def shard(self, number: int, n_rows: int, progress: Callable[[int], object]) -> pa.Table:
+        """A shard as a table; `progress` takes the number of programs that came."""
         seeds = np.random.SeedSequence([self._config.seed, STORED_RANK, number]).generate_state(2, np.uint64)
         generator = torch.Generator().manual_seed(int(seeds[0] >> np.uint64(1)))
         rng = np.random.default_rng(int(seeds[1]))
@@ -157,7 +156,7 @@ class _Drawing:
             if len(part):
                 parts.append(part)
             missing -= len(part)
-            bar.update(len(part))
+            progress(len(part))
         return _table(parts, self._config.stream.grammar)
 
 

@@ -77,7 +77,7 @@ def check(config: PretrainConfig) -> None:
     stream, model, optimiser = config.stream, config.model, config.optimiser
     if config.tensorboard and find_spec("tensorboard") is None:
         raise UserError("--tensorboard needs a package that is not installed: pip install 'emlinit[tensorboard]'")
-    ranges = {
+    ranges: dict[str, tuple[int | float, ...]] = {
         "--minutes": (0, config.minutes or 0, math.inf),
         "--steps": (0, config.steps or 0, math.inf),
         "--seed": (0, config.seed, HELD_OUT_SEED - 1),  # that seed's pool is the held-out one

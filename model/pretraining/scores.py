@@ -34,7 +34,8 @@ class Scorer:
     @torch.no_grad()
     def held_out(self, model: nn.Module, weights: Mapping[str, Tensor], batches: Sequence[Batch]) -> dict[str, float]:
         """Loss and accuracies over minibatches that are not trained on, with `weights` in the place of the network's
-        parameters, which stay as they are. The network is put into evaluation mode."""
+        parameters, which stay as they are."""
+        was_training = model.training
         model.eval()
 
         def with_weights(*arguments: Tensor) -> Any:
@@ -45,6 +46,7 @@ class Scorer:
             s = self(with_weights, batch)
             counts = [s.loss * s.n_tokens, s.n_tokens, s.n_right, s.n_sequences, s.n_sequences_right]
             total += torch.stack([torch.as_tensor(c, dtype=torch.float64, device="cpu") for c in counts])
+        model.train(was_training)
         loss, n_tokens, right, n_sequences, sequences_right = total.tolist()
         return {
             "held_out_loss": loss / max(n_tokens, 1),
