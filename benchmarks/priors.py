@@ -18,7 +18,7 @@ from emlinit.generator.grammar import EML, MAX_VARIABLES, ONE, PAD, X1, n_kinds
 from emlinit.generator.program import programs_from_tokens
 from emlinit.model.propose import Proposals
 
-MAX_SIZE, MAX_DEPTH = 12, 6
+_MAX_SIZE, _MAX_DEPTH = 12, 6
 ONE_SHARE = 0.3
 """Share of the leaves that are 1, as in the corpus."""
 _SPARE = 4  # trees drawn for each one asked for: small ones repeat
@@ -54,12 +54,12 @@ class FlatPrior:
 
     def _draw(self, n: int, n_variables: int, generator: torch.Generator) -> Proposals:
         mask = torch.ones(_SPARE * n, n_variables, dtype=torch.bool)
-        by_size, *by_depth = mask.tensor_split([n * _SPARE * k // (MAX_DEPTH + 1) for k in range(1, MAX_DEPTH + 1)])
-        sizes = torch.randint(1, MAX_SIZE + 1, (len(by_size),), generator=generator)
+        by_size, *by_depth = mask.tensor_split([n * _SPARE * k // (_MAX_DEPTH + 1) for k in range(1, _MAX_DEPTH + 1)])
+        sizes = torch.randint(1, _MAX_SIZE + 1, (len(by_size),), generator=generator)
         leaves = random_leaves(mask[: n_variables + 1], 1, ONE_SHARE, generator)
         trees = [leaves, trees_by_size(sizes, by_size, ONE_SHARE, generator)]
         trees += [trees_by_depth(level, rows, ONE_SHARE, generator) for level, rows in enumerate(by_depth, start=1)]
-        width = 2 * MAX_SIZE + 1
+        width = 2 * _MAX_SIZE + 1
         trees = [tree[(tree != PAD).sum(-1) <= width] for tree in trees]
         tokens = torch.cat(
             [torch.nn.functional.pad(tree[:, :width], (0, max(width - tree.shape[1], 0))) for tree in trees]

@@ -23,6 +23,8 @@ GRAMMARS = ("exact", "weighted")
 """Their names."""
 PAD, EML, PLUS, ONE, C, W, J, X1 = range(8)
 """Token kinds; `X1` is the first variable, the others follow."""
+ROOT, LEFT, RIGHT = range(3)
+"""Where a subtree stands: the whole tree, or which child of its parent."""
 MAX_VARIABLES = 5
 """Most variables that a program of ours may read; the initialiser's input has this many columns."""
 

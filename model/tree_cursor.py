@@ -20,12 +20,11 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from emlinit.generator.grammar import EML, GRAMMARS, ONE, PAD, PLUS, X1, C, J, W
+from emlinit.generator.grammar import EML, GRAMMARS, LEFT, ONE, PAD, PLUS, RIGHT, X1, C, J, W
 from emlinit.model.vocabulary import Vocabulary
 
 DONE, SLOT, FIRST, REST, TERM, ATOM = range(6)
 N_EXPECTED = 6
-ROOT, LEFT, RIGHT = range(3)
 MAX_DEPTH = 15
 """Deepest eml depth told apart by the structural inputs; deeper slots look like this one."""
 MAX_TERM = 7

@@ -30,7 +30,7 @@ from emlinit.generator.formulas.parse import parse_formula
 from emlinit.generator.formulas.simplify import shorter_forms
 
 LAW_DATA_DIR = Path(__file__).resolve().parent / "data"
-N_TRAIN, N_TEST = 200, 1000
+_N_TRAIN, _N_TEST = 200, 1000
 _MOST_TRIES = 1000  # rounds of redrawing points at which a law is undefined
 Ranges = Sequence[Sequence[float]] | np.ndarray
 _TRAIN, _NOISE, _FRESH, _EXTENDED = range(4)  # streams of random numbers of a problem
@@ -155,7 +155,7 @@ def shortest_form(formula: sympy.Expr, seconds: float | int = 10.0) -> sympy.Exp
 def _from_facts(suite: str, fact: dict[str, Any], noise: float, seed: int) -> LawProblem:
     symbols = real_symbols(len(fact["ranges"]))
     formula = parse_formula(fact["formula"], symbols)
-    x, clean = _defined_points(formula, symbols, fact["ranges"], N_TRAIN, _rng(fact["name"], seed, _TRAIN))
+    x, clean = _defined_points(formula, symbols, fact["ranges"], _N_TRAIN, _rng(fact["name"], seed, _TRAIN))
     return _problem(
         fact["name"], suite, formula, x, clean, noise, fact["ranges"], fact["extended"], fact["complexity"], seed
     )
@@ -211,8 +211,8 @@ def _problem(
     seed: int,
 ) -> LawProblem:
     symbols = real_symbols(x.shape[1])
-    fresh, fresh_y = _defined_points(formula, symbols, ranges, N_TEST, _rng(name, seed, _FRESH))
-    extended, extended_y = _defined_points(formula, symbols, outer, N_TEST, _rng(name, seed, _EXTENDED))
+    fresh, fresh_y = _defined_points(formula, symbols, ranges, _N_TEST, _rng(name, seed, _FRESH))
+    extended, extended_y = _defined_points(formula, symbols, outer, _N_TEST, _rng(name, seed, _EXTENDED))
     return LawProblem(
         name=name,
         suite=suite,

@@ -19,8 +19,8 @@ from emlinit.finetune.search.exact import ExactSearchConfig, ExactTrees, Judge, 
 from emlinit.finetune.search.stages import Task, run_stages
 from emlinit.finetune.subtrees.meeting import MeetingSearch
 from emlinit.generator.functions.cache import load_search_table
-from emlinit.generator.functions.inversion import ROOT
 from emlinit.generator.functions.lookup import Lookup, choose_points
+from emlinit.generator.grammar import ROOT
 
 
 @dataclass(frozen=True)

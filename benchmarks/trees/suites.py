@@ -32,7 +32,7 @@ _IDENTITIES = (
     "exp(x1)", "e - x1", "log(x1)", "x1 - log(x2)", "x1 - x2", "x1 - 1", "-x1", "1/x1", "x1**2", "sqrt(x1)",
     "x1 + x2", "x1*x2", "x1/x2", "x1**x2",
 )  # fmt: skip
-N_TRAIN, N_FRESH = 200, 200
+_N_TRAIN, _N_FRESH = 200, 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ def _identities(limit: int | None) -> list[TreeProblem]:
     problems = []
     for number, formula in enumerate(_IDENTITIES):
         rng = np.random.default_rng(number)
-        points = rng.uniform(0.5, 3, (N_TRAIN, 2 if "x2" in EXACT_IDENTITIES[formula] else 1))
+        points = rng.uniform(0.5, 3, (_N_TRAIN, 2 if "x2" in EXACT_IDENTITIES[formula] else 1))
         problems.append(_problem(formula, "identities", EXACT_IDENTITIES[formula], points))
     return problems
 
@@ -139,7 +139,7 @@ def _problem(name: str, group: str, text: str, x: np.ndarray) -> TreeProblem:
     truth = programs_from_tokens(tokens[None], constants[None], x.shape[1])
     y = evaluate(truth, torch.from_numpy(x), rtol=None).value[0].numpy()
     rng = np.random.default_rng(len(x))
-    fresh = rng.uniform(x.min(0), x.max(0), (N_FRESH, x.shape[1]))
+    fresh = rng.uniform(x.min(0), x.max(0), (_N_FRESH, x.shape[1]))
     return TreeProblem(name, group, truth, x, y, fresh, rng.uniform(*extended_ranges(x), fresh.shape))
 
 

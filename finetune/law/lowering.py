@@ -22,7 +22,7 @@ from emlinit.generator.formulas.printing import float_text
 
 Array = Any  # a float64 or complex128 array, or a number: NumPy's types do not say which
 
-ATOM = 5
+TIGHTEST = 5
 """How tightly a number, a name or a call binds; sums 1, products 2, a sign 3, powers 4, as in Python."""
 
 
@@ -34,7 +34,7 @@ class Operation:
     """The operation on arrays or numbers."""
     source: str
     """The operation in Python, with {} for each operand."""
-    binds: int = ATOM
+    binds: int = TIGHTEST
     """How tightly the source binds."""
     operands_bind: tuple[int, ...] = ()
     """How tightly each operand has to bind, or else it is put into brackets; 0 if none of them needs any."""
@@ -51,7 +51,7 @@ _ARITHMETIC = {
 
 
 def _call_of(function: NumpyFunction) -> Operation:
-    return Operation(function.function, function.source, 2 if function.reciprocal_result else ATOM)
+    return Operation(function.function, function.source, 2 if function.reciprocal_result else TIGHTEST)
 
 
 def _for_reals(function: NumpyFunction) -> NumpyFunction:

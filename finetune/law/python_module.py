@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import sympy
 
-from emlinit.finetune.law.lowering import ATOM, OPERATIONS, Node
+from emlinit.finetune.law.lowering import OPERATIONS, TIGHTEST, Node
 
 
 def python_source(
@@ -78,9 +78,9 @@ def _statements(node: Node, names: Sequence[str]) -> list[str]:
 def _written(at: Node, names: Sequence[str], write: Callable[..., str]) -> tuple[str, int]:
     """Source of one node and how tightly it binds."""
     if at.head == "number":
-        return at.text, OPERATIONS["neg"].binds if at.text.startswith("-") else ATOM
+        return at.text, OPERATIONS["neg"].binds if at.text.startswith("-") else TIGHTEST
     if at.head == "variable":
-        return names[at.value], ATOM
+        return names[at.value], TIGHTEST
     operation = OPERATIONS[at.head]
     outer = operation.operands_bind or (0,) * len(at.args)
     return operation.source.format(*map(write, at.args, outer)), operation.binds

@@ -21,6 +21,7 @@ import sympy
 from emlinit.finetune.law import lowering
 from emlinit.finetune.law.finding import EXACT_ERROR, errors_of, residuals
 from emlinit.finetune.law.law import Law
+from emlinit.generator.formulas.printing import float_text
 
 _DEPENDENT = 1e-10  # singular values below this share of the largest (of unit columns) say that constants trade off
 _TOUCHED = 1e-6  # share of a constant in such a direction from which it counts as undetermined
@@ -45,7 +46,7 @@ class LawConstant:
             return f"{self.value:.6g} (not determined by the data)"
         value, error = Decimal(self.value), Decimal(self.standard_error)
         if not error:
-            return repr(self.value)
+            return float_text(self.value)
         last = Decimal(f"{error:.1e}").adjusted() - 1  # place of the error's second digit, after rounding
         top = max(value.adjusted() if value else last, last + 1)
         power = 0 if top in _PLAIN_EXPONENTS else top

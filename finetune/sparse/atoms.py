@@ -19,7 +19,7 @@ from emlinit.generator.builder import Builder
 from emlinit.generator.records import Records
 from emlinit.generator.slots import Slot
 
-NOTHING, ONE, SIN, COS, EXP, POWER, LN, INVERSE = range(8)
+NOTHING, UNITY, SIN, COS, EXP, POWER, LN, INVERSE = range(8)
 """Kinds of φ; `NOTHING` makes the whole atom 0, a place that is not taken."""
 
 _LOG_ZERO = -800.0  # stands for ln 0: its powers are 0 or overflow
@@ -32,7 +32,7 @@ class Atoms(Records):
     power: Float64[Tensor, "*n v"]
     """Exponents of the monomial; halves at most."""
     kind: Int64[Tensor, "*n 2"]
-    """Kind of each of the two factors φ: `SIN`, `COS`, ...; `ONE` where there is none."""
+    """Kind of each of the two factors φ: `SIN`, `COS`, ...; `UNITY` where there is none."""
     phase: Int64[Tensor, "*n 2"]
     """Which phase of the basis each factor reads."""
     theta: Float64[Tensor, "*n 2"]
@@ -113,7 +113,7 @@ class Basis:
         self, kind: Int64[Tensor, " n"], phase: Int64[Tensor, " n"], theta: Float64[Tensor, " n"]
     ) -> Float64[Tensor, "n p"]:
         """Values of single factors φ(θ, u)."""
-        value = (kind == ONE).double()[:, None].repeat(1, self.u.shape[1])
+        value = (kind == UNITY).double()[:, None].repeat(1, self.u.shape[1])
         for number, function in _VALUES.items():
             rows = (kind == number).nonzero()[:, 0]
             if len(rows):
@@ -128,7 +128,7 @@ class Basis:
         """One atom (of batch shape ()) as a slot, but for t."""
         value = _monomial_slot(atom.power, builder)
         for kind, phase, theta in zip(atom.kind.tolist(), atom.phase.tolist(), atom.theta.tolist(), strict=True):
-            if kind != ONE:
+            if kind != UNITY:
                 value = builder.mul(value, _phi_slot(kind, self._phase_slot(phase, builder), theta, builder))
         return value
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from emlinit.finetune.sparse.atoms import COS, EXP, INVERSE, LN, ONE, POWER, SIN, Atoms, Basis, Phases
+from emlinit.finetune.sparse.atoms import COS, EXP, INVERSE, LN, POWER, SIN, UNITY, Atoms, Basis, Phases
 from emlinit.finetune.sparse.exponents import (
     Powers,
     arguments,
@@ -75,7 +75,7 @@ class Dictionary:
     @property
     def is_monomial(self) -> Bool[Tensor, " n"]:
         """Atoms without any φ."""
-        return (self.atoms.kind == ONE).all(1)
+        return (self.atoms.kind == UNITY).all(1)
 
 
 def make_dictionary(x: Float64[Tensor, "p v"], grids: Grids | None = None) -> Dictionary:
@@ -129,7 +129,7 @@ class _Factors(Records):
 
     def length(self, phases: Phases) -> Float64[Tensor, " f"]:
         own = 1.0 + phases.length[self.phase] + 0.5 * ((self.theta != 0) & (self.theta != 1))
-        return torch.where(self.kind == ONE, 0.0, own).sum(1) + self.tunable
+        return torch.where(self.kind == UNITY, 0.0, own).sum(1) + self.tunable
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +170,7 @@ class _Families:
         self.nothing = torch.zeros(1, n, dtype=torch.float64)
 
     def monomials(self) -> _Family:
-        one = _factors([ONE], torch.zeros(1, dtype=torch.int64), torch.zeros(1, 1), tunable=False)
+        one = _factors([UNITY], torch.zeros(1, dtype=torch.int64), torch.zeros(1, 1), tunable=False)
         return self._times(self._allowed(monomials(self.n_variables)), one)
 
     def powers_of_sums(self) -> _Family:
@@ -260,7 +260,7 @@ class _Families:
             kind,
             factors.phase[factor],
             factors.theta[factor],
-            (kind != ONE) & factors.tunable,
+            (kind != UNITY) & factors.tunable,
             torch.zeros(len(rows), dtype=torch.bool),
             own_length[monomial] + factors.length(basis.phases)[factor],
         )
@@ -275,7 +275,7 @@ def _factors(kinds: list[int], phases: Int64[Tensor, " f"], theta: Tensor, *, tu
     phase = phases[:, None, None].expand(shape).flatten()
     value = theta.double()[:, :, None].expand(shape).flatten()
     return _Factors(
-        torch.stack([kind, torch.full_like(kind, ONE)], 1),
+        torch.stack([kind, torch.full_like(kind, UNITY)], 1),
         torch.stack([phase, torch.zeros_like(phase)], 1),
         torch.stack([value, torch.zeros_like(value)], 1),
         tunable,

@@ -12,7 +12,7 @@ Legend: p point, s state, k atom of a state, f atom of the dictionary.
 import torch
 from torch import Tensor
 
-from emlinit.finetune.sparse.atoms import NOTHING, ONE, Atoms
+from emlinit.finetune.sparse.atoms import NOTHING, UNITY, Atoms
 from emlinit.finetune.sparse.dictionary import Dictionary
 from emlinit.finetune.sparse.sums import SparseSums, SumSolver, orthonormal
 
@@ -100,7 +100,7 @@ class Extensions:
             below.in_denominator[:] = True
             value = torch.cat([value, self.denominator_value * wanted])
             atoms = Atoms.cat([atoms, below])
-        is_below, is_monomial = atoms.in_denominator, (atoms.kind == ONE).all(1)
+        is_below, is_monomial = atoms.in_denominator, (atoms.kind == UNITY).all(1)
         simplest = torch.zeros_like(is_below)  # of every sort; they are always among those tried
         for sort in (
             is_monomial & ~is_below,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from emlinit.finetune.sparse.atoms import ONE, Atoms, Basis
+from emlinit.finetune.sparse.atoms import UNITY, Atoms, Basis
 from emlinit.finetune.sparse.goals import Goal
 from emlinit.finetune.sparse.sums import orthonormal
 
@@ -22,7 +22,7 @@ _MANY_TERMS = 24  # up to so many, one is left out at a time
 
 def polynomial_terms(atoms: Atoms) -> Atoms:
     """Those of some atoms, of batch shape (n,), that are monomials of whole exponents >= 0."""
-    is_term = (atoms.kind == ONE).all(1) & (atoms.power >= 0).all(1) & (atoms.power.remainder(1.0) == 0).all(1)
+    is_term = (atoms.kind == UNITY).all(1) & (atoms.power >= 0).all(1) & (atoms.power.remainder(1.0) == 0).all(1)
     return atoms[is_term]
 
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from emlinit.finetune.sparse.atoms import COS, EXP, NOTHING, ONE, SIN, Atoms, Basis
+from emlinit.finetune.sparse.atoms import COS, EXP, NOTHING, SIN, UNITY, Atoms, Basis
 from emlinit.finetune.sparse.goals import Goal
 from emlinit.generator.records import Records
 
@@ -57,7 +57,7 @@ class SumSolver:
         n = len(self.t)
         goal_number = torch.arange(n).repeat_interleave(2)
         atoms = nothing(2 * n, 1, len(self.basis.log_x))
-        atoms.kind[1::2] = ONE
+        atoms.kind[1::2] = UNITY
         return self.solve(goal_number, atoms)
 
     def columns(self, goal_number: Int64[Tensor, " s"], atoms: Atoms) -> Float64[Tensor, "s k p"]:
@@ -177,7 +177,7 @@ def partners(atoms: Atoms) -> Int64[Tensor, "s k"]:
     """For a sine the place of the cosine of the same angle, times the same monomial, and the other way round; for all other
     atoms their own place."""
     kind, phase, theta = atoms.kind[..., 0], atoms.phase[..., 0], atoms.theta[..., 0]
-    single = atoms.tunable[..., 0] & (atoms.kind[..., 1] == ONE) & ~atoms.in_denominator
+    single = atoms.tunable[..., 0] & (atoms.kind[..., 1] == UNITY) & ~atoms.in_denominator
     sine, cosine = single & (kind == SIN), single & (kind == COS)
     other = (sine[:, :, None] & cosine[:, None]) | (cosine[:, :, None] & sine[:, None])
     other &= (phase[:, :, None] == phase[:, None]) & (theta[:, :, None] == theta[:, None])

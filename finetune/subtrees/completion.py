@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Complex128, Float64, Int64
 from torch import Tensor
 
-from emlinit.generator.functions.inversion import LEFT, RIGHT, ROOT, open_slots
+from emlinit.generator.functions.inversion import open_slots
 from emlinit.generator.functions.lookup import Lookup
-from emlinit.generator.grammar import PAD, subtree_lengths
+from emlinit.generator.grammar import LEFT, PAD, RIGHT, ROOT, subtree_lengths
 
 MAX_COMPLETIONS = 512
 """Most trees returned, small ones first."""

@@ -18,19 +18,10 @@ from einops import rearrange
 from jaxtyping import Complex128, Float64, Int64
 from torch import Tensor
 
-from emlinit.generator.functions.inversion import (
-    EPS,
-    LEFT,
-    RIGHT,
-    ROOT,
-    left_wanted,
-    lost_digits,
-    right_wanted,
-    subtree_values,
-)
+from emlinit.generator.functions.inversion import EPS, left_wanted, lost_digits, right_wanted, subtree_values
 from emlinit.generator.functions.lookup import TOLERANCE, Lookup, compress
 from emlinit.generator.functions.table import FunctionTable
-from emlinit.generator.grammar import EML, PAD
+from emlinit.generator.grammar import EML, LEFT, PAD, RIGHT, ROOT
 from emlinit.generator.node import solve_left
 from emlinit.generator.records import Records
 

@@ -27,15 +27,13 @@ from emlinit.finetune.subtrees.matching import Matcher
 from emlinit.generator.functions.inversion import (
     EPS,
     LARGEST,
-    LEFT,
-    RIGHT,
     is_finite,
     left_wanted,
     lost_digits,
     right_wanted,
     subtree_values,
 )
-from emlinit.generator.grammar import EML, PAD, subtree_lengths
+from emlinit.generator.grammar import EML, LEFT, PAD, RIGHT, subtree_lengths
 from emlinit.generator.node import log_branch_cut
 from emlinit.model.propose import Proposals
 

@@ -7,7 +7,8 @@ Legend: b batch, p point, v input variable, l token position.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -19,6 +20,7 @@ from emlinit.generator.corpus.supports import random_supports
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.grammar import MAX_VARIABLES, PAD
 from emlinit.generator.program import programs_from_tokens
+from emlinit.generator.records import Records
 
 LARGEST_IMAGINARY = 1e-9
 """Exact grammar: largest imaginary part of a target, in absolute values of its real part."""
@@ -29,7 +31,7 @@ WEIGHTED_RMS = (1e-3, 1e4)
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class Batch(Records):
     """One minibatch."""
 
     tokens: Int64[Tensor, "b l"]
@@ -45,45 +47,24 @@ class Batch:
     point_mask: Bool[Tensor, "b p"]
     """Which points count."""
 
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same minibatch on another device."""
-        return Batch(
-            self.tokens.to(device),
-            self.constants.to(device),
-            self.x.to(device),
-            self.variable_mask.to(device),
-            self.y.to(device),
-            self.point_mask.to(device),
-        )
-
     def rows(self, index: Tensor | slice) -> "Batch":
         """Some examples, without the padding that they do not need."""
-        tokens = self.tokens[index]
-        length = max(int((tokens != PAD).sum(-1).max()), 1) if len(tokens) else 1
-        return Batch(
-            tokens[:, :length],
-            self.constants[index, :length],
-            self.x[index],
-            self.variable_mask[index],
-            self.y[index],
-            self.point_mask[index],
-        )
+        some = super().rows(index)
+        length = max(int((some.tokens != PAD).sum(-1).max()), 1) if len(some) else 1
+        return replace(some, tokens=some.tokens[:, :length], constants=some.constants[:, :length])
 
     def __len__(self) -> int:
         return len(self.tokens)
 
-    @staticmethod
-    def cat(parts: "list[Batch]") -> "Batch":
+    @classmethod
+    def cat(cls, parts: Sequence["Batch"]) -> "Batch":
         """Join batches with the same number of points."""
         length = max(part.tokens.shape[1] for part in parts)
-        return Batch(
-            torch.cat([pad_to(part.tokens, length) for part in parts]),
-            torch.cat([pad_to(part.constants, length) for part in parts]),
-            torch.cat([part.x for part in parts]),
-            torch.cat([part.variable_mask for part in parts]),
-            torch.cat([part.y for part in parts]),
-            torch.cat([part.point_mask for part in parts]),
-        )
+        padded = [
+            replace(part, tokens=pad_to(part.tokens, length), constants=pad_to(part.constants, length))
+            for part in parts
+        ]
+        return super().cat(padded)
 
 
 def make_examples(drawn: Drawn, config: StreamConfig, generator: torch.Generator) -> Batch:

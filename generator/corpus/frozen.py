@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import sympy
 import torch
 from jaxtyping import Int64
-from sympy.printing.str import StrPrinter
 from torch import Tensor
 
 from emlinit.generator.corpus.canonical import Canonicaliser
@@ -33,6 +32,7 @@ from emlinit.generator.errors import UserError
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.formulas.decompile import to_sympy
 from emlinit.generator.formulas.parse import parse_formula
+from emlinit.generator.formulas.printing import formula_text
 from emlinit.generator.functions.table import INVALID_KEY
 from emlinit.generator.grammar import X1, depth, from_text, pad_sequences, size, to_text
 from emlinit.generator.program import Programs, programs_from_tokens
@@ -211,7 +211,7 @@ def _formula(program: Programs, x: np.ndarray, y: np.ndarray) -> str | None:
     expr = to_sympy(program, 0, symbols, points=x, simplify_seconds=5.0)
     if not expr.atoms(sympy.Float) or expr.has(sympy.I, sympy.Function("re")) or expr.free_symbols != set(symbols):
         return None
-    text = _FullPrecision().doprint(expr)
+    text = formula_text(expr)
     try:
         value = real_values(parse_formula(text, symbols), symbols, x)
     except UserError:  # a function that formulas from outside may not have
@@ -225,13 +225,6 @@ def real_values(formula: sympy.Expr, symbols: Sequence[sympy.Symbol], x: np.ndar
     with np.errstate(all="ignore"):
         value = sympy.lambdify(list(symbols), formula, "numpy")(*x.T)
     return np.broadcast_to(np.asarray(value, dtype=np.float64), len(x)).copy()
-
-
-class _FullPrecision(StrPrinter):  # type: ignore[misc]
-    """Floats with all their digits; sympy prints 15."""
-
-    def _print_Float(self, expr: sympy.Float) -> str:
-        return repr(float(expr))
 
 
 def write_formula_problems(path: Path, problems: list[FrozenFormula]) -> None:

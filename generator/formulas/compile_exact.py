@@ -44,16 +44,16 @@ class Tree:
     @property
     def log_argument(self) -> "Tree | None":
         """The u of a tree that is ln u = eml(1, eml(eml(1, u), 1))."""
-        outer = self.right.exponent if self.right is not None and self.left == ONE else None
-        return outer.right if outer is not None and outer.left == ONE else None
+        outer = self.right.exponent if self.right is not None and self.left == _ONE else None
+        return outer.right if outer is not None and outer.left == _ONE else None
 
     @property
     def exponent(self) -> "Tree | None":
         """The u of a tree that is exp u = eml(u, 1)."""
-        return self.left if self.right == ONE else None
+        return self.left if self.right == _ONE else None
 
 
-ONE = Tree("1")
+_ONE = Tree("1")
 
 
 def compile_exact(expr: sympy.Expr, variables: Sequence[sympy.Symbol]) -> Programs:
@@ -121,7 +121,7 @@ class _Compiler:
         def build(pattern: Tree) -> Tree:
             if pattern.left is not None and pattern.right is not None:
                 return self.node(build(pattern.left), build(pattern.right))
-            return pattern if pattern == ONE else arguments[int(pattern.word[1:]) - 1]
+            return pattern if pattern == _ONE else arguments[int(pattern.word[1:]) - 1]
 
         return build(_pattern(name))
 
@@ -141,7 +141,7 @@ class _Compiler:
 
     def _integer(self, value: int) -> Tree:
         if value == 1:
-            return ONE
+            return _ONE
         if value == 0:
             return self.use("0")
         if value < 0:

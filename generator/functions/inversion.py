@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Complex128, Float64, Int64
 from torch import Tensor
 
-from emlinit.generator.grammar import EML, ONE, PAD, X1, subtree_lengths
+from emlinit.generator.grammar import EML, LEFT, ONE, PAD, RIGHT, ROOT, X1, subtree_lengths
 from emlinit.generator.node import eml, log_branch_cut, solve_left, solve_right
 
 EPS = 2.2e-16
@@ -28,8 +28,6 @@ LARGEST = 1e12
 """Wanted values above are not followed."""
 LARGEST_UNSURE = 0.1
 """Error of an exponent up to which a first-order error of its exponential is one."""
-ROOT, LEFT, RIGHT = 0, 1, 2
-"""Where a subtree stands: the whole tree, or which child of its parent."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Complex128, Float64, Int64
 from torch import Tensor
 
-from emlinit.generator.functions.inversion import LEFT, RIGHT, ROOT, is_finite, subtree_values
+from emlinit.generator.functions.inversion import is_finite, subtree_values
 from emlinit.generator.functions.table import FunctionTable
-from emlinit.generator.grammar import PAD, subtree_lengths
+from emlinit.generator.grammar import LEFT, PAD, RIGHT, ROOT, subtree_lengths
 from emlinit.generator.node import log_branch_cut
 
 N_POINTS = 4

@@ -6,17 +6,14 @@ import pytest
 import torch
 
 from emlinit.generator.corpus.stream import Batch
-from emlinit.generator.grammar import EML, PAD, PLUS, C, J, W, from_text
+from emlinit.generator.grammar import EML, LEFT, PAD, PLUS, RIGHT, ROOT, C, J, W, from_text
 from emlinit.model import EMLInitialiser
 from emlinit.model.tree_cursor import (
     ATOM,
     DONE,
     FIRST,
-    LEFT,
     PATH_LEVELS,
     REST,
-    RIGHT,
-    ROOT,
     SLOT,
     TERM,
     TreeCursor,

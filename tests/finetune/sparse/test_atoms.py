@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from emlinit.finetune.sparse.atoms import COS, EXP, INVERSE, LN, NOTHING, ONE, POWER, SIN, Atoms, Basis, Phases
+from emlinit.finetune.sparse.atoms import COS, EXP, INVERSE, LN, NOTHING, POWER, SIN, UNITY, Atoms, Basis, Phases
 from emlinit.finetune.sparse.dictionary import make_dictionary
 from emlinit.generator.builder import Builder
 from emlinit.generator.evaluate import evaluate
@@ -29,7 +29,7 @@ def _atoms(power: list[list[float]], kind: list[list[int]], phase: list[list[int
         kinds,
         torch.tensor(phase),
         torch.tensor(theta, dtype=torch.float64),
-        kinds != ONE,
+        kinds != UNITY,
         torch.zeros(n, dtype=torch.bool),
         torch.zeros(n, dtype=torch.float64),
     )
@@ -63,7 +63,7 @@ def test_the_value_of_an_atom_is_that_of_its_program(low: list[float]) -> None:
         own = (dictionary.atoms.kind == kinds).all(1).nonzero()[:, 0]
         rows.append(own[torch.randperm(len(own), generator=generator)[:12]])
     some = torch.cat(rows)
-    assert set(dictionary.atoms.kind[some].flatten().tolist()) == {ONE, *KINDS}
+    assert set(dictionary.atoms.kind[some].flatten().tolist()) == {UNITY, *KINDS}
     result = evaluate(_programs(dictionary.atoms[some], dictionary.basis), x, rtol=None)
     expected = dictionary.value[some]
     size = expected.abs().amax(1, keepdim=True)
@@ -71,7 +71,7 @@ def test_the_value_of_an_atom_is_that_of_its_program(low: list[float]) -> None:
     assert bool(((result.value - expected).abs() <= 1e-9 * size).all())
 
 
-@pytest.mark.parametrize("kinds", [*itertools.product(KINDS, [ONE]), (SIN, COS), (COS, EXP), (EXP, POWER), (LN, SIN)])
+@pytest.mark.parametrize("kinds", [*itertools.product(KINDS, [UNITY]), (SIN, COS), (COS, EXP), (EXP, POWER), (LN, SIN)])
 def test_slopes_are_derivatives(kinds: tuple[int, int]) -> None:
     x = _points([1.2, 0.4])
     x[:, 1] /= 2.0  # less than x1²: all phases are positive
@@ -86,7 +86,7 @@ def test_slopes_are_derivatives(kinds: tuple[int, int]) -> None:
         step[which] = 1e-6
         up, down = (basis.values(Atoms(**{**vars(atoms), "theta": atoms.theta + s * step})) for s in (1, -1))
         assert torch.allclose(slope[:, which], (up - down) / 2e-6, rtol=1e-6, atol=1e-8)
-    assert bool((slope[:, 1] == 0).all()) == (kinds[1] == ONE)
+    assert bool((slope[:, 1] == 0).all()) == (kinds[1] == UNITY)
     still = Atoms(**{**vars(atoms), "tunable": torch.zeros_like(atoms.tunable)})
     assert not basis.values_and_slopes(still)[1].any()
 
@@ -103,7 +103,7 @@ def test_monomials_have_the_sign_of_their_odd_powers() -> None:
 
 def test_a_place_not_taken_is_nothing_and_batches_keep_their_shape() -> None:
     basis = Basis(_points([0.3, 0.3]), _phases())
-    atoms = _atoms([[1, 0], [0, 1]], [[SIN, ONE], [NOTHING, NOTHING]], [[2, 0], [0, 0]], [[1.5, 0.0], [0.0, 0.0]])
+    atoms = _atoms([[1, 0], [0, 1]], [[SIN, UNITY], [NOTHING, NOTHING]], [[2, 0], [0, 0]], [[1.5, 0.0], [0.0, 0.0]])
     value = basis.values(atoms)
     assert not value[1].any()
     assert value[0].any()

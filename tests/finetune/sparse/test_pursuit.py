@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from emlinit.finetune.sparse.atoms import COS, EXP, NOTHING, ONE, SIN, Basis
+from emlinit.finetune.sparse.atoms import COS, EXP, NOTHING, SIN, UNITY, Basis
 from emlinit.finetune.sparse.dictionary import Dictionary, Grids, make_dictionary
 from emlinit.finetune.sparse.goals import IDENTITY, Goal
 from emlinit.finetune.sparse.pursuit import PursuitConfig, pursue
@@ -213,5 +213,5 @@ def test_an_exact_sum_ends_the_rounds_and_the_deadline_is_kept() -> None:
     assert float(found[0].error.min()) <= EXACT
     states, row = _best(found)
     taken = states.atoms.kind[row, :, 0] != NOTHING
-    assert bool((states.atoms.kind[row][taken] == ONE).all())
+    assert bool((states.atoms.kind[row][taken] == UNITY).all())
     assert pursue(dictionary, [_goal(y)], deadline=time.monotonic() - 1.0) == []

@@ -12,7 +12,7 @@ import torch
 from sklearn.linear_model import orthogonal_mp
 from torch import Tensor
 
-from emlinit.finetune.sparse.atoms import COS, ONE, Atoms, Basis, Phases
+from emlinit.finetune.sparse.atoms import COS, UNITY, Atoms, Basis, Phases
 from emlinit.finetune.sparse.dictionary import Dictionary, make_dictionary
 from emlinit.finetune.sparse.goals import IDENTITY, Goal
 from emlinit.finetune.sparse.pursuit import PursuitConfig, pursue
@@ -25,7 +25,7 @@ def rounds(dictionary: Dictionary, y: Tensor, weight: Tensor) -> list[tuple[list
     found = []
     for states in pursue(dictionary, [Goal(IDENTITY, y, weight, deep=True)], GREEDY):
         (atoms,), (coefficient,) = states.atoms, states.coefficient.numpy()
-        assert bool((atoms.kind[0] == ONE).all() & (atoms.power[0] == 0).all())  # the constant
+        assert bool((atoms.kind[0] == UNITY).all() & (atoms.power[0] == 0).all())  # the constant
         same = torch.ones(len(atoms.kind), len(dictionary.value), dtype=torch.bool)
         for name in ("power", "kind", "phase", "theta"):
             same &= (getattr(atoms, name)[:, None] == getattr(dictionary.atoms, name)).all(2)
@@ -43,7 +43,7 @@ def cosines(n_points: int, n_atoms: int) -> Dictionary:
     none = torch.zeros(n_atoms, 2, dtype=torch.int64)
     atoms = Atoms(
         torch.zeros(n_atoms, 1, dtype=torch.float64),
-        torch.tensor([COS, ONE]).expand(n_atoms, 2).clone(),
+        torch.tensor([COS, UNITY]).expand(n_atoms, 2).clone(),
         none,
         torch.stack([number, torch.zeros_like(number)], 1),
         none.bool(),

@@ -9,10 +9,10 @@ from torch import Tensor
 from emlinit.finetune.subtrees.meeting import MeetingSearch, OpenTrees, meet, pairs
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.formulas.exact_identities import EXACT_IDENTITIES
-from emlinit.generator.functions.inversion import LEFT, ROOT, is_finite, lost_digits, subtree_values
+from emlinit.generator.functions.inversion import is_finite, lost_digits, subtree_values
 from emlinit.generator.functions.lookup import TOLERANCE, Lookup, choose_points, compress
 from emlinit.generator.functions.table import FunctionTable, build_table
-from emlinit.generator.grammar import EML, PAD, from_text, is_complete, subtree_lengths
+from emlinit.generator.grammar import EML, LEFT, PAD, ROOT, from_text, is_complete, subtree_lengths
 from emlinit.generator.node import log_branch_cut
 from emlinit.generator.program import programs_from_tokens
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from emlinit.finetune.search.exact import relative_loss
 from emlinit.finetune.subtrees.matching import Matcher
 from emlinit.finetune.subtrees.peeling import PeelConfig, Peeling, _embed, _invert, _OpenTree
-from emlinit.generator.functions.inversion import EPS, LARGEST, LEFT, RIGHT, lost_digits, subtree_values
-from emlinit.generator.grammar import from_text, is_complete, n_kinds, pad_sequences, to_text
+from emlinit.generator.functions.inversion import EPS, LARGEST, lost_digits, subtree_values
+from emlinit.generator.grammar import LEFT, RIGHT, from_text, is_complete, n_kinds, pad_sequences, to_text
 from emlinit.generator.program import programs_from_tokens
 from emlinit.model import EMLInitialiser, Proposals
 

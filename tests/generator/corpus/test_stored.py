@@ -106,7 +106,9 @@ def test_stored_programs_get_points_like_others(grammar: str, law: Law, stored: 
     assert not torch.equal(first[0].x[:2, :8], second[0].x[:2, :8])
     mixed = ExampleStream(replace(config, corpus_share=0.25), seed=0).make_pool(0)
     assert sum(len(batch) for batch in mixed) == 64
-    assert sum(_programs(batch)[0] in known for batch in mixed) > 0
+    n_known = sum(program in known for batch in mixed for program in _programs(batch))
+    # 16 come from the corpus, nearly all in the form that they have there; small fresh ones may be known, too.
+    assert 15 <= n_known < 64
 
 
 def test_a_corpus_that_changed_or_went_is_noticed(law: Law, stored: Stored, tmp_path: Path) -> None:

@@ -13,9 +13,6 @@ from emlinit.generator.evaluate import evaluate
 from emlinit.generator.formulas.exact_identities import EXACT_IDENTITIES
 from emlinit.generator.functions.inversion import (
     EPS,
-    LEFT,
-    RIGHT,
-    ROOT,
     OpenSlots,
     is_finite,
     left_wanted,
@@ -25,7 +22,7 @@ from emlinit.generator.functions.inversion import (
     right_wanted,
     subtree_values,
 )
-from emlinit.generator.grammar import EML, ONE, PAD, X1, from_text, pad_sequences, subtree_lengths
+from emlinit.generator.grammar import EML, LEFT, ONE, PAD, RIGHT, ROOT, X1, from_text, pad_sequences, subtree_lengths
 from emlinit.generator.node import log_branch_cut, principal_only
 from emlinit.generator.program import programs_from_tokens
 

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from emlinit.generator.corpus.trees import trees_by_size
-from emlinit.generator.functions.inversion import LEFT, RIGHT, ROOT, is_finite, subtree_values
+from emlinit.generator.functions.inversion import is_finite, subtree_values
 from emlinit.generator.functions.lookup import N_POINTS, SAME, TOLERANCE, Lookup, choose_points, compress, table_values
 from emlinit.generator.functions.table import FunctionTable, build_table
-from emlinit.generator.grammar import PAD, X1, size, subtree_lengths
+from emlinit.generator.grammar import LEFT, PAD, RIGHT, ROOT, X1, size, subtree_lengths
 
 SIDES = (ROOT, LEFT, RIGHT)
 
