@@ -230,7 +230,7 @@ class EMLInitialiser(nn.Module):
             ) from problem
         model.source = (source, stored.sha256)
         model.revision = stored.revision
-        known = ("pretraining", "reached", "stages_before")
+        known = ("pretraining", "reached", "corpus", "stages_before")
         model.about = {name: value for name, value in stored.about.items() if name in known}
         return model.to(device).eval()
 

@@ -15,11 +15,12 @@ from emlinit.scripts.arguments import EXIT_USER_ERROR, print_error
 COMMANDS = {
     "solve": "find the law behind a table of numbers",
     "pretrain": "train an initialiser on the endless stream of random programs",
+    "make-corpus": "write random programs as a data set to pretrain on",
     "evaluate": "compare methods on suites of exact trees, or of laws with constants",
     "compile": "write a formula as a tree of the one operator",
     "publish": "make a folder for the Hugging Face Hub from a checkpoint, and upload it",
 }
-"""Subcommand, which is also the module in `emlinit.scripts`, and what it does."""
+"""Subcommand, which is also the module in `emlinit.scripts` (with _ for -), and what it does."""
 
 
 def usage() -> str:
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"did you mean '{close[0]}'?" if close else f"use one of {', '.join(COMMANDS)}"
         print_error(f"{given}: {hint}")
         return EXIT_USER_ERROR
-    command = importlib.import_module(f"emlinit.scripts.{arguments[0]}")
+    command = importlib.import_module(f"emlinit.scripts.{arguments[0].replace('-', '_')}")
     sys.argv = [f"emlinit {arguments[0]}", *arguments[1:]]  # what a parser shows as the name of its program
     return int(command.main(arguments[1:]) or 0)
 

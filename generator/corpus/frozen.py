@@ -3,15 +3,17 @@ formulas with constants, with their points; made once and shipped.
 
 The trees never enter training: `frozen_keys` are the value keys that the stream leaves out. The formulas come from a stream
 of random numbers that training cannot ask for; their constants are real numbers, so that no formula is drawn twice. The
-files are `datasets` tables; the keys lie beside them in JSON, so that pretraining does not need `datasets`.
+files are Parquet tables; the keys of the trees lie beside them in JSON.
 """
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import sympy
 import torch
 from jaxtyping import Int64
@@ -19,9 +21,12 @@ from sympy.printing.str import StrPrinter
 from torch import Tensor
 
 from emlinit.generator.corpus.canonical import Canonicaliser
+from emlinit.generator.corpus.config import StreamConfig
+from emlinit.generator.corpus.drawing import EXCLUDE_FROM_SIZE, weighted_keys
+from emlinit.generator.corpus.examples import Batch
 from emlinit.generator.corpus.formulas import FormulaConfig, sample_formula_programs
 from emlinit.generator.corpus.skeletons import Skeleton, skeleton
-from emlinit.generator.corpus.stream import EXCLUDE_FROM_SIZE, Batch, ExampleStream, StreamConfig
+from emlinit.generator.corpus.stream import ExampleStream
 from emlinit.generator.corpus.supports import random_supports
 from emlinit.generator.corpus.trees import trees_by_depth
 from emlinit.generator.errors import UserError
@@ -29,7 +34,7 @@ from emlinit.generator.evaluate import evaluate
 from emlinit.generator.formulas.decompile import to_sympy
 from emlinit.generator.formulas.parse import parse_formula
 from emlinit.generator.functions.table import INVALID_KEY
-from emlinit.generator.grammar import X1, depth, size, to_text
+from emlinit.generator.grammar import X1, depth, from_text, pad_sequences, size, to_text
 from emlinit.generator.program import Programs, programs_from_tokens
 
 DATA_DIR = Path(__file__).resolve().parent / "data"
@@ -42,6 +47,10 @@ WIDE_SIZES = ((10, 12), (13, 16), (17, 20))
 """Nodes of the groups of the wide set."""
 FORMULA_SIZES = ((1, 3), (4, 6), (7, 10))
 """Nodes of the groups of the frozen formulas."""
+FROZEN_ONE_SHARE = 0.3
+"""Share of ones among the leaves of frozen trees before they are put into canonical form."""
+FROZEN_POINTS = 200
+"""Points of each frozen problem; twice as many are tried."""
 HELD_OUT_SEED = 2**31 - 1
 """Seed of the held-out minibatches; training must use another."""
 
@@ -83,7 +92,7 @@ def make_grammar_problems(per_depth: int, seed: int) -> tuple[list[FrozenProblem
     for level in range(2, 7):
 
         def draw(mask: Tensor, level: int = level) -> Tensor:
-            return trees_by_depth(level, mask, 0.3, maker.generator)
+            return trees_by_depth(level, mask, FROZEN_ONE_SHARE, maker.generator)
 
         def fits(tokens: Tensor, level: int = level) -> Tensor:
             return (depth(tokens) == level) & (size(tokens) <= 15)
@@ -99,7 +108,7 @@ def make_wide_problems(per_size: int, seed: int) -> tuple[list[FrozenProblem], I
 
         def draw(mask: Tensor) -> Tensor:
             level = int(torch.randint(4, 8, (), generator=maker.generator))
-            return trees_by_depth(level, mask, 0.3, maker.generator)
+            return trees_by_depth(level, mask, FROZEN_ONE_SHARE, maker.generator)
 
         def fits(tokens: Tensor, low: int = low, high: int = high) -> Tensor:
             return (size(tokens) >= low) & (size(tokens) <= high)
@@ -139,16 +148,16 @@ class _Maker:
             tokens, keys, count = tokens[good], keys[good], count[good]
             if not len(tokens):
                 continue
-            x = random_supports(len(tokens), 400, FROZEN_VARIABLES, self.generator, tokens.device)
+            x = random_supports(len(tokens), 2 * FROZEN_POINTS, FROZEN_VARIABLES, self.generator, tokens.device)
             zeros = torch.zeros(tokens.shape, dtype=torch.float64)
             result = evaluate(programs_from_tokens(tokens, zeros, FROZEN_VARIABLES), x, imag=True)
             assert result.imag is not None
             usable = result.valid & (result.imag.abs() <= 1e-9 * result.value.abs()) & (result.value.abs() <= 1e8)
             for row in range(len(tokens)):
-                points = torch.nonzero(usable[row])[:200, 0]
+                points = torch.nonzero(usable[row])[:FROZEN_POINTS, 0]
                 y = result.value[row, points]
                 key = int(keys[row])
-                varies = len(points) == 200 and float(y.std()) > 1e-4 * float(y.abs().max())
+                varies = len(points) == FROZEN_POINTS and float(y.std()) > 1e-4 * float(y.abs().max())
                 if found == n or not varies or key in self._seen:
                     continue
                 self._seen.add(key)
@@ -173,13 +182,13 @@ def make_formula_problems(per_group: int) -> list[FrozenFormula]:
         kinds, values = sample_formula_programs(256, rng, FormulaConfig(max_variables=FROZEN_VARIABLES))
         tokens, constants = torch.from_numpy(kinds), torch.from_numpy(values)
         programs = programs_from_tokens(tokens, constants, FROZEN_VARIABLES)
-        x = random_supports(len(tokens), 400, FROZEN_VARIABLES, generator, tokens.device)
+        x = random_supports(len(tokens), 2 * FROZEN_POINTS, FROZEN_VARIABLES, generator, tokens.device)
         result = evaluate(programs, x)
         for row, n_nodes in enumerate(size(tokens).tolist()):
             fitting = [members for (low, high), members in found.items() if low <= n_nodes <= high]
             shape = skeleton(tokens[row].tolist())
-            points = torch.nonzero(result.valid[row])[:200, 0]
-            if not fitting or len(fitting[0]) == per_group or shape in seen or len(points) < 200:
+            points = torch.nonzero(result.valid[row])[:FROZEN_POINTS, 0]
+            if not fitting or len(fitting[0]) == per_group or shape in seen or len(points) < FROZEN_POINTS:
                 continue
             n_variables = int(tokens[row].max()) - X1 + 1
             data, y = x[row, points, :n_variables].numpy(), result.value[row, points].numpy()
@@ -231,20 +240,16 @@ def write_formula_problems(path: Path, problems: list[FrozenFormula]) -> None:
     Raises:
         FileExistsError: there is such a set.
     """
-    import datasets
-
     if path.exists():
         raise FileExistsError(f"'{path}' is frozen: make a new set under another name")
     rows = [{**asdict(p), "x": p.x.tolist(), "y": p.y.tolist()} for p in problems]
-    datasets.Dataset.from_list(rows).to_parquet(str(path))
+    pq.write_table(pa.Table.from_pylist(rows), path)
 
 
 def load_formula_problems() -> list[FrozenFormula]:
     """The frozen formulas, 20 of each of `FORMULA_SIZES`, one of each in turn."""
-    import datasets
-
-    table = datasets.Dataset.from_parquet(str(FORMULAS_FILE), keep_in_memory=True)
-    return [FrozenFormula(**{**row, "x": np.array(row["x"]), "y": np.array(row["y"])}) for row in table]
+    rows = pq.read_table(FORMULAS_FILE).to_pylist()
+    return [FrozenFormula(**{**row, "x": np.array(row["x"]), "y": np.array(row["y"])}) for row in rows]
 
 
 def write_frozen_problems(path: Path, problems: list[FrozenProblem], keys: Int64[Tensor, " k"]) -> None:
@@ -253,13 +258,11 @@ def write_frozen_problems(path: Path, problems: list[FrozenProblem], keys: Int64
     Raises:
         FileExistsError: there is such a set.
     """
-    import datasets
-
     if path.exists():
         raise FileExistsError(f"'{path}' is frozen: make a new set under another name")
     stored = json.loads(KEYS_FILE.read_text()) if KEYS_FILE.exists() else {}
     rows = [{"text": p.text, "depth": p.depth, "x": p.x.tolist(), "y": p.y.tolist()} for p in problems]
-    datasets.Dataset.from_list(rows).to_parquet(str(path))
+    pq.write_table(pa.Table.from_pylist(rows), path)
     KEYS_FILE.write_text(json.dumps({**stored, path.stem: keys.tolist()}) + "\n")
 
 
@@ -274,10 +277,8 @@ def load_wide_problems() -> list[FrozenProblem]:
 
 
 def _load(path: Path) -> list[FrozenProblem]:
-    import datasets
-
-    table = datasets.Dataset.from_parquet(str(path), keep_in_memory=True)
-    return [FrozenProblem(row["text"], row["depth"], np.array(row["x"]), np.array(row["y"])) for row in table]
+    rows = pq.read_table(path).to_pylist()
+    return [FrozenProblem(row["text"], row["depth"], np.array(row["x"]), np.array(row["y"])) for row in rows]
 
 
 def frozen_keys() -> Int64[Tensor, " k"]:
@@ -289,9 +290,22 @@ def frozen_keys() -> Int64[Tensor, " k"]:
 def held_out(config: StreamConfig) -> tuple[list[Batch], Int64[Tensor, " k"]]:
     """The held-out minibatches of a corpus, one pool of its own seed, and (exact grammar) the keys of their functions of
     `EXCLUDE_FROM_SIZE` nodes or more, to be left out of training together with `frozen_keys`."""
-    batches = ExampleStream(config, seed=HELD_OUT_SEED).make_pool(0)
+    batches = ExampleStream(replace(config, corpus=""), seed=HELD_OUT_SEED).make_pool(0)
     if config.grammar != "exact":
         return batches, torch.empty(0, dtype=torch.int64)
     canonicaliser = Canonicaliser(config.max_variables)
     keys = [canonicaliser.node_keys(batch.tokens)[size(batch.tokens) >= EXCLUDE_FROM_SIZE][:, 0] for batch in batches]
     return batches, torch.unique(torch.cat(keys))
+
+
+def training_exclusions(config: StreamConfig) -> tuple[list[Batch], Int64[Tensor, " k"]]:
+    """The held-out minibatches of a corpus, and the keys of all functions that training on it must not see: theirs (of
+    `EXCLUDE_FROM_SIZE` nodes or more) and those of the frozen sets, for `Admission`."""
+    batches, keys = held_out(config)
+    if config.grammar == "exact":
+        return batches, torch.cat([keys, frozen_keys()])
+    large = [batch.rows(size(batch.tokens) >= EXCLUDE_FROM_SIZE) for batch in batches]
+    programs = [(batch.tokens, batch.constants) for batch in large if len(batch)]
+    programs.append(pad_sequences([from_text(problem.text) for problem in load_formula_problems()]))
+    keys = torch.cat([weighted_keys(tokens, constants) for tokens, constants in programs])
+    return batches, torch.unique(keys[keys != INVALID_KEY])

@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from emlinit.generator.corpus.config import StreamConfig, check_ranges, stream_ranges
 from emlinit.generator.corpus.frozen import HELD_OUT_SEED
-from emlinit.generator.corpus.stream import StreamConfig
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import MAX_VARIABLES
 from emlinit.model.initialiser import InitialiserConfig
@@ -51,7 +52,7 @@ class PretrainConfig:
     tensorboard: bool = False
     """Also write TensorBoard events to the run's folder (needs the `tensorboard` extra)."""
     stream: StreamConfig = field(default_factory=StreamConfig)
-    """The corpus."""
+    """The examples: grammar, law and size of the programs, points, noise, a stored corpus."""
     model: InitialiserConfig = field(default_factory=InitialiserConfig)
     """The architecture; grammar and max_tokens are taken from the stream."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
@@ -74,27 +75,18 @@ def check(config: PretrainConfig) -> None:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device is available here: use --device cpu or auto")
     stream, model, optimiser = config.stream, config.model, config.optimiser
-    ranges = {
+    if config.tensorboard and find_spec("tensorboard") is None:
+        raise UserError("--tensorboard needs a package that is not installed: pip install 'emlinit[tensorboard]'")
+    ranges: dict[str, tuple[int | float, ...]] = {
         "--minutes": (0, config.minutes or 0, math.inf),
         "--steps": (0, config.steps or 0, math.inf),
         "--seed": (0, config.seed, HELD_OUT_SEED - 1),  # that seed's pool is the held-out one
         "--held-out-batches": (1, config.held_out_batches, math.inf),
-        "--stream.max-variables": (1, stream.max_variables, MAX_VARIABLES),
-        "--stream.max-nodes": (1, stream.max_nodes, math.inf),
-        "--stream.max-depth": (1, stream.max_depth, math.inf),
-        "--stream.max-tokens": (3, stream.max_tokens, math.inf),
-        "--stream.min-points": (2, stream.min_points, stream.max_points),
-        "--stream.batch-size": (1, stream.batch_size, math.inf),
-        "--stream.pool-batches": (1, stream.pool_batches, math.inf),
-        "--stream.formula-share": (0, stream.formula_share, 1),
-        "--stream.noise-share": (0, stream.noise_share, 1),
         "--model.n-variables": (MAX_VARIABLES, model.n_variables, MAX_VARIABLES),
         "--optimiser.ema-decay": (0, optimiser.ema_decay, 1),
     }
-    for option, (low, value, high) in ranges.items():
-        if not low <= value <= high:
-            wanted = f"at least {low}" if high == math.inf else f"from {low} to {high}"
-            raise UserError(f"{option} should be {wanted}, not {value}")
+    ranges |= {f"--stream.{name.replace('_', '-')}": bounds for name, bounds in stream_ranges(stream).items()}
+    check_ranges(ranges)
     if model.grammar not in (InitialiserConfig.grammar, stream.grammar):
         raise UserError(f"--model.grammar is taken from the stream: use --stream.grammar {model.grammar}")
     if model.max_tokens not in (InitialiserConfig.max_tokens, stream.max_tokens):

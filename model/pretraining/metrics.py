@@ -41,17 +41,34 @@ class Window:
         }
 
 
-def append_line(folder: Path, line: Mapping[str, Any], tensorboard: bool) -> None:
-    """Add a line to the metrics of the run in `folder`, and to its TensorBoard events if wanted."""
-    rounded = {name: round(value, 6) if isinstance(value, float) else value for name, value in line.items()}
-    with (folder / METRICS_FILE).open("a") as file:
-        file.write(json.dumps(rounded) + "\n")
-    if tensorboard:
-        from torch.utils.tensorboard import SummaryWriter
+class MetricsLog:
+    """Writes the lines of a run to its folder, and to TensorBoard events if wanted; a context that closes what it opened."""
 
-        with SummaryWriter(str(folder)) as writer:
+    def __init__(self, folder: Path, tensorboard: bool) -> None:
+        """Opens nothing yet."""
+        self._folder, self._tensorboard = folder, tensorboard
+        self._events: Any = None
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Add a line, which has the `step` that it belongs to."""
+        rounded = {name: round(value, 6) if isinstance(value, float) else value for name, value in line.items()}
+        with (self._folder / METRICS_FILE).open("a") as file:
+            file.write(json.dumps(rounded) + "\n")
+        if self._tensorboard:
+            if self._events is None:
+                from torch.utils.tensorboard import SummaryWriter
+
+                self._events = SummaryWriter(str(self._folder))
             for name, value in line.items():
-                writer.add_scalar(name, value, line["step"])
+                self._events.add_scalar(name, value, line["step"])
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._events is not None:
+            self._events.close()
+            self._events = None
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:

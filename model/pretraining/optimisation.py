@@ -64,7 +64,7 @@ class Optimisers:
         return {name: part.state_dict() for name, part in self.parts.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
+        """Go on from what `state_dict` gave; every part must be in it."""
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
 

@@ -1,4 +1,4 @@
-"""The pretraining loop: an endless stream of fresh examples, no file read while it runs, resumable at any moment.
+"""The pretraining loop: an endless stream of fresh examples, resumable at any moment.
 
 A run lives in one folder:
 
@@ -6,8 +6,9 @@ A run lives in one folder:
     metrics.jsonl        one line a log interval; held-out figures where they were taken
     export/              `model.safetensors` and `config.json` of the averaged weights, for `EMLInitialiser.load`
 
-The stream's examples depend on seed, rank and position only and nothing else here draws random numbers, so a resumed
-run with a budget in steps equals an uninterrupted one bit for bit. Under torchrun each rank has its own stream.
+The stream's examples depend on seed, rank and position only, and on the stored corpus if there is one; nothing else here
+draws random numbers. So a resumed run with a budget in steps equals an uninterrupted one bit for bit. Under torchrun each
+rank has its own stream.
 
 Legend: b batch, l token position.
 """
@@ -25,14 +26,18 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from emlinit.generator.corpus.frozen import frozen_keys, held_out
-from emlinit.generator.corpus.stream import Batch, ExampleStream
+from emlinit.generator.corpus.config import CORPUS_VERSION, StreamConfig
+from emlinit.generator.corpus.examples import Batch
+from emlinit.generator.corpus.frozen import training_exclusions
+from emlinit.generator.corpus.stream import ExampleStream
 from emlinit.generator.errors import UserError
-from emlinit.model.initialiser import EMLInitialiser, Scores, score
+from emlinit.model.initialiser import Scores
 from emlinit.model.pretraining.config import STATE_FILE, PretrainConfig, check
 from emlinit.model.pretraining.distributed import World, joined_world
-from emlinit.model.pretraining.metrics import METRICS_FILE, Window, append_line, drop_later_lines
+from emlinit.model.pretraining.metrics import METRICS_FILE, MetricsLog, Window, drop_later_lines
 from emlinit.model.pretraining.optimisation import WeightAverage, build_optimiser, learning_rate_at
+from emlinit.model.pretraining.scores import Scorer
+from emlinit.model.pretraining.stages import first_model
 from emlinit.model.pretraining.state import load_state, save_state
 from emlinit.model.weights.checkpoint import save_weights
 
@@ -73,14 +78,18 @@ class PretrainingRun:
             self.parallel = DistributedDataParallel(self.model)
         self.optimiser = build_optimiser(self.model, config.optimiser)
         self.average = WeightAverage(self.model.named_parameters(), config.optimiser.ema_decay)
-        batches, excluded = held_out(config.stream)
+        batches, excluded = training_exclusions(config.stream)
         self.held_out = [batch.to(world.device) for batch in batches[: config.held_out_batches]]
-        if config.stream.grammar == "exact":
-            excluded = torch.cat([excluded, frozen_keys()])
         self.stream = ExampleStream(
-            config.stream, seed=config.seed, rank=world.rank, excluded_keys=excluded, device=world.device
+            config.stream,
+            seed=config.seed,
+            rank=world.rank,
+            n_ranks=world.size,
+            excluded_keys=excluded,
+            device=world.device,
         )
-        self.autocast = wants_bfloat16(config.precision, world.device)
+        self.score = Scorer(config.precision, world.device)
+        self.log = MetricsLog(config.out, config.tensorboard)
         self.step, self.examples, self.skipped, self.seconds = 0, 0, 0, 0.0
         self.last_metrics: dict[str, Any] = {}
         self._stop = False
@@ -102,7 +111,7 @@ class PretrainingRun:
         rate = learning_rate_at(self.step, progress, self.config.optimiser)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        scores = self._score(self.parallel, batch)
+        scores = self.score(self.parallel, batch)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(scores.loss)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.max_gradient_norm)
@@ -115,13 +124,6 @@ class PretrainingRun:
         self.examples += len(batch) * self.world.size
         return scores, norm
 
-    def _score(self, model: torch.nn.Module, batch: Batch) -> Scores:
-        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.autocast):
-            log_probs, classes, grammatical = model(
-                batch.tokens, batch.constants, batch.x, batch.y, batch.variable_mask, batch.point_mask
-            )
-        return score(log_probs, classes, batch.tokens, grammatical)
-
     # ---- the loop ----
 
     def train(self) -> dict[str, Any]:
@@ -132,7 +134,7 @@ class PretrainingRun:
         bar = tqdm(
             disable=None if self.world.is_first else True, unit=" examples", initial=self.examples, file=sys.stderr
         )
-        with bar, self._signals():
+        with bar, self.log, self._signals():
             while (progress := self.progress()) < 1 and not self.world.largest(float(self._stop)):
                 begin = time.monotonic()
                 batch = next(self.stream)
@@ -160,32 +162,9 @@ class PretrainingRun:
             self.export()
         return self.last_metrics
 
-    @torch.no_grad()
     def measure(self) -> dict[str, Any]:
-        """Held-out loss and accuracies of the averaged weights."""
-        if not self.world.is_first:
-            return {}
-        trained = {name: parameter.detach().clone() for name, parameter in self.model.named_parameters()}
-        self._set_parameters(self.average.average)
-        self.model.eval()
-        total = torch.zeros(5, dtype=torch.float64)
-        for batch in self.held_out:
-            s = self._score(self.model, batch)
-            counts = [s.loss * s.n_tokens, s.n_tokens, s.n_right, s.n_sequences, s.n_sequences_right]
-            total += torch.stack([torch.as_tensor(c, dtype=torch.float64, device="cpu") for c in counts])
-        self._set_parameters(trained)
-        loss, n_tokens, right, n_sequences, sequences_right = total.tolist()
-        return {
-            "held_out_loss": loss / max(n_tokens, 1),
-            "held_out_sequence_loss": loss / max(n_sequences, 1),
-            "held_out_token_accuracy": right / max(n_tokens, 1),
-            "held_out_sequence_accuracy": sequences_right / max(n_sequences, 1),
-        }
-
-    @torch.no_grad()
-    def _set_parameters(self, values: dict[str, Tensor]) -> None:
-        for name, parameter in self.model.named_parameters():
-            parameter.copy_(values[name])
+        """Held-out figures of the averaged weights (rank 0)."""
+        return self.score.held_out(self.model, self.average.average, self.held_out) if self.world.is_first else {}
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -229,14 +208,18 @@ class PretrainingRun:
         save_state(state, self.config.out / STATE_FILE)
 
     def _load(self, state: dict[str, Any]) -> None:
+        before = {"corpus_version": 1, **state["config"]}  # see CORPUS_VERSION
+        before["stream"] = _programs_law({**dataclasses.asdict(StreamConfig()), **before["stream"]})
         for name, value in self._fixed_config().items():
-            if state["config"].get(name) != value:
-                raise UserError(f"the run in '{self.config.out}' has {name} {state['config'].get(name)}, not {value}")
+            if before.get(name) != value:
+                raise UserError(f"the run in '{self.config.out}' has {name} {before.get(name)}, not {value}")
         if state["world_size"] != self.world.size:
             raise UserError(
                 f"the run in '{self.config.out}' has {state['world_size']} processes, not {self.world.size}"
             )
-        self._set_parameters(state["model"])
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(state["model"][name])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.stream.load_state_dict(state["streams"][self.world.rank])
@@ -248,7 +231,8 @@ class PretrainingRun:
         """What must not change when a run is resumed: budget, intervals and place may."""
         return {
             "seed": self.config.seed,
-            "stream": dataclasses.asdict(self.config.stream),
+            "corpus_version": CORPUS_VERSION,
+            "stream": _programs_law(dataclasses.asdict(self.config.stream)),
             "model": dataclasses.asdict(self.model.config),
             "optimiser": dataclasses.asdict(self.config.optimiser),
         }
@@ -260,11 +244,16 @@ class PretrainingRun:
         about = {
             "pretraining": {**dataclasses.asdict(self.config), "out": str(self.config.out)},
             "reached": {**self._counters(), **self.last_held_out()},
+            "corpus": {"version": CORPUS_VERSION, **self._stored_corpus()},
             "stages_before": self.stages_before,
         }
         architecture = dataclasses.asdict(self.model.config)
         weights = self.average.average if self.config.optimiser.ema_decay > 0 else dict(self.model.named_parameters())
         save_weights(self.config.out / EXPORT_FOLDER, weights, architecture, about)
+
+    def _stored_corpus(self) -> dict[str, Any]:
+        stored = self.stream.stored
+        return {} if stored is None else {"programs": len(stored), "sha256": stored.sha256}
 
     def last_held_out(self) -> dict[str, Any]:
         """The newest held-out figures."""
@@ -278,38 +267,9 @@ class PretrainingRun:
             return
         self.last_metrics = {**self.last_metrics, **metrics}
         line = {**self._counters(), **metrics, "learning_rate": self.optimiser.param_groups[0]["lr"]}
-        append_line(self.config.out, line, self.config.tensorboard)
+        self.log.append(line)
 
 
-def first_model(config: PretrainConfig) -> tuple[EMLInitialiser, list[dict[str, Any]]]:
-    """The model that a run starts from, and the pretraining stages that its weights have behind them, oldest first.
-
-    Raises:
-        UserError: the checkpoint to start from cannot be read or is not for this corpus.
-    """
-    if config.init_from is None:
-        stream = config.stream
-        architecture = dataclasses.replace(config.model, grammar=stream.grammar, max_tokens=stream.max_tokens)
-        return EMLInitialiser(architecture, torch.Generator().manual_seed(config.seed)), []
-    model = EMLInitialiser.load(config.init_from)
-    for name in ("grammar", "max_tokens"):
-        wanted, has = getattr(config.stream, name), getattr(model.config, name)
-        if wanted != has:
-            option = f"--stream.{name.replace('_', '-')}"
-            raise UserError(
-                f"'{config.init_from}' was trained with {option} {has}: a run that starts from it needs the same"
-            )
-    last = {name: model.about[name] for name in ("pretraining", "reached") if name in model.about}
-    return model, [*model.about.get("stages_before", []), {**last, "sha256": model.source[1]}]
-
-
-def wants_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether to multiply in bfloat16: where asked, and by default where the hardware does so fast."""
-    if precision == "auto":
-        return torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_multiplies_bfloat16()
-    return precision == "bfloat16"
-
-
-def _cpu_multiplies_bfloat16() -> bool:
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(bool(check()) for check in checks if check is not None)
+def _programs_law(stream: dict[str, Any]) -> dict[str, Any]:
+    """The stream's fields without the place of the stored corpus: its hash, in the stream's state, says which one it is."""
+    return {name: value for name, value in stream.items() if name != "corpus"}

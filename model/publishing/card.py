@@ -12,7 +12,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from emlinit.generator.corpus.stream import EXCLUDE_FROM_SIZE
+from emlinit.generator.corpus.drawing import EXCLUDE_FROM_SIZE
 from emlinit.generator.errors import UserError
 from emlinit.generator.files import write_atomically
 from emlinit.model.pretraining.config import PretrainConfig
@@ -156,7 +156,7 @@ or, proposals and everything after them, `{_solve_command(source, grammar)}`.
     sections = [intro]
     if pretraining is not None:
         sections += [
-            f"## Pretraining corpus\n\n{_corpus(pretraining['stream'])}",
+            f"## Pretraining corpus\n\n{_corpus(pretraining['stream'], stored.about.get('corpus', {}))}",
             _training(stored.about, held_out, has_curve=has_curve),
         ]
     if recovery_markdown.strip():
@@ -213,7 +213,7 @@ def _limits(architecture: Mapping[str, Any], stream: Mapping[str, Any] | None) -
 - Numbers are read in single precision."""
 
 
-def _corpus(stream: Mapping[str, Any]) -> str:
+def _corpus(stream: Mapping[str, Any], corpus: Mapping[str, Any]) -> str:
     common = (
         f"An endless stream made while training, no example twice: up to {stream['max_variables']} variables, "
         f"{stream['max_nodes']} eml nodes and {stream['max_tokens']} tokens; {stream['min_points']} to "
@@ -222,19 +222,32 @@ def _corpus(stream: Mapping[str, Any]) -> str:
         f"evaluator certifies, |y| up to {stream['largest_y']:g}. "
     )
     if stream["grammar"] == "exact":
-        return common + (
-            f"Random trees, a sixth uniform by size and the rest by depth 1 to {stream['max_depth']}, each depth drawn "
+        common += (
+            f"Random trees, {_share(stream.get('size_share', 1 / 6))} uniform by size and the rest by depth 1 to "
+            f"{stream['max_depth']}, each depth drawn "
             f"{stream.get('depth_growth', 1.0):g} times as often as the one above it, real-valued and not "
             "constant. Labels are canonical: subtrees that equal a smaller known tree are replaced by it. Functions of the "
             f"frozen evaluation set and of the held-out minibatches with {EXCLUDE_FROM_SIZE} nodes or more are kept out by "
             "value, in whatever form they come."
         )
-    return common + (
-        f"{stream['formula_share']:.0%} are random ordinary formulas (sums of products of powers, exponentials, logarithms, "
-        "oscillations and saturating functions, and random operator trees; simple constants and constants over orders of "
-        "magnitude) written as weighted programs; the rest are random "
-        f"weighted trees. {stream['noise_share']:.0%} have Gaussian noise of 0.1 % to 10 % of y's spread."
-    )
+    else:
+        low, high = (100 * stream.get(name, usual) for name, usual in (("least_noise", 1e-3), ("most_noise", 0.1)))
+        common += (
+            f"{stream['formula_share']:.0%} are random ordinary formulas (sums of products of powers, exponentials, "
+            "logarithms, oscillations and saturating functions, and random operator trees; simple constants and constants "
+            "over orders of magnitude) written as weighted programs; the rest are random "
+            f"weighted trees. {stream['noise_share']:.0%} have Gaussian noise of {low:g} % to {high:g} % of y's spread."
+        )
+    if stream.get("corpus"):
+        common += (
+            f" The programs of {stream['corpus_share']:.0%} of the examples come from a stored corpus of "
+            f"{corpus.get('programs', 0):,} (sha256 `{corpus.get('sha256', '')}`), read over and over with fresh points."
+        )
+    return f"{common} Corpus version {corpus['version']}." if "version" in corpus else common
+
+
+def _share(share: float) -> str:
+    return "a sixth" if share == 1 / 6 else f"{share:.0%}"
 
 
 def _grammar_limit(grammar: str) -> str:

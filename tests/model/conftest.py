@@ -6,7 +6,9 @@ from functools import cache
 import pytest
 import torch
 
-from emlinit.generator.corpus.stream import Batch, ExampleStream, StreamConfig
+from emlinit.generator.corpus.config import StreamConfig
+from emlinit.generator.corpus.examples import Batch
+from emlinit.generator.corpus.stream import ExampleStream
 from emlinit.model import EMLInitialiser, InitialiserConfig
 
 

@@ -14,7 +14,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "error: a command is missing: use one of solve, pretrain, evaluate, compile, publish"),
+        ([], "error: a command is missing: use one of solve, pretrain, make-corpus, evaluate, compile, publish"),
         (["slove"], "error: 'slove' is no command: did you mean 'solve'?"),
     ],
 )

@@ -12,7 +12,7 @@ import torch
 from hub_server import HubServer
 from huggingface_hub import ModelCard
 
-from emlinit.generator.corpus.stream import StreamConfig
+from emlinit.generator.corpus.config import StreamConfig
 from emlinit.model import EMLInitialiser, InitialiserConfig
 from emlinit.model.pretraining.config import PretrainConfig
 from emlinit.model.weights.checkpoint import load_weights

@@ -193,3 +193,14 @@ def test_a_hundred_thousand_points_fit_in_bounded_memory() -> None:
     y = law(x[:, 0])
     fit = fit_constants(perturbed(program(text), 4, 0.2, torch.Generator().manual_seed(7)), x, y)
     assert (fit.mse.sqrt() / y.std()).max() < EXACT
+
+
+def test_a_fit_that_cannot_get_better_ends_soon() -> None:
+    """After each failed step the damping grows twice as fast, so that few steps reach the damping that gives up."""
+    x = torch.linspace(0.5, 5.0, 40, dtype=torch.float64)[:, None]
+    noise = torch.randn(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = 2.5 * torch.exp(-0.7 * x[:, 0]) + 0.3 + 1e-3 * noise
+    config = FitConfig(steps=60)
+    tokens, constants = from_text("+ c:1.0 w:1.0 eml w:-0.5 x1 1", 1)
+    fit = fit_constants(programs_from_tokens(tokens[None], constants[None], 1), x, y, config=config)
+    assert int(fit_constants(fit.programs, x, y, config=config).steps) < 20

@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from emlinit.generator.corpus.canonical import Canonicaliser
+from emlinit.generator.corpus.config import StreamConfig
+from emlinit.generator.corpus.drawing import EXCLUDE_FROM_SIZE
+from emlinit.generator.corpus.examples import Batch
 from emlinit.generator.corpus.frozen import WIDE_SIZES, frozen_keys, held_out, load_grammar_problems, load_wide_problems
-from emlinit.generator.corpus.stream import EXCLUDE_FROM_SIZE, Batch, ExampleStream, StreamConfig
+from emlinit.generator.corpus.stream import ExampleStream
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.grammar import PAD, depth, from_text, is_complete, pad_sequences, size
 from emlinit.generator.program import programs_from_tokens

@@ -16,8 +16,11 @@ import torch
 from torch import Tensor
 
 from emlinit.generator.corpus.canonical import Canonicaliser
+from emlinit.generator.corpus.config import CORPUS_VERSION, StreamConfig
+from emlinit.generator.corpus.drawing import EXCLUDE_FROM_SIZE
+from emlinit.generator.corpus.examples import Batch
 from emlinit.generator.corpus.frozen import HELD_OUT_SEED, frozen_keys, held_out
-from emlinit.generator.corpus.stream import EXCLUDE_FROM_SIZE, Batch, ExampleStream, StreamConfig
+from emlinit.generator.corpus.stream import ExampleStream
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import size
 from emlinit.model import EMLInitialiser, InitialiserConfig
@@ -302,7 +305,12 @@ def test_a_run_starts_from_a_checkpoint_and_says_so(uninterrupted: Path, tmp_pat
     pretrain(config)
     second = EMLInitialiser.load(f"local-dir:{tmp_path / 'next' / 'export'}")
     assert second.about["stages_before"] == [
-        {"pretraining": first.about["pretraining"], "reached": first.about["reached"], "sha256": first.source[1]}
+        {
+            "pretraining": first.about["pretraining"],
+            "reached": first.about["reached"],
+            "corpus": {"version": CORPUS_VERSION},
+            "sha256": first.source[1],
+        }
     ]
     pretrain(replace(config, out=tmp_path / "third", init_from=f"local-dir:{tmp_path / 'next' / 'export'}"))
     third = EMLInitialiser.load(f"local-dir:{tmp_path / 'third' / 'export'}")

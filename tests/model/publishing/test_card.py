@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from emlinit.generator.corpus.stream import StreamConfig
+from emlinit.generator.corpus.config import StreamConfig
 from emlinit.generator.errors import UserError
 from emlinit.model import EMLInitialiser, InitialiserConfig
 from emlinit.model.pretraining.config import PretrainConfig

@@ -1,0 +1,181 @@
+"""The programs of the corpus: random ones, and what of any program may be trained on.
+
+Exact: random trees, `size_share` of them uniform by size and the rest by depth. Weighted: compiled random formulas and
+random weighted trees. Every program passes `Admission`, whether it was drawn a moment ago or read from a file of unknown
+origin: it is within the limits, in canonical form, and of no function that an evaluation asks for. Functions are known by
+their values at fixed probe points (`value_keys`), so that a held-out one is found in any spelling.
+
+Legend: b batch, l token position, v input variable, k key.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64, Int64
+from torch import Tensor
+
+from emlinit.generator.corpus.canonical import Canonicaliser
+from emlinit.generator.corpus.config import StreamConfig
+from emlinit.generator.corpus.formulas import FormulaConfig, sample_formula_programs
+from emlinit.generator.corpus.trees import add_constants, trees_by_depth, trees_by_size
+from emlinit.generator.evaluate import evaluate
+from emlinit.generator.functions.table import INVALID_KEY, probe_points, value_keys
+from emlinit.generator.grammar import MAX_VARIABLES, PAD, X1, depth, size
+from emlinit.generator.program import programs_from_tokens
+
+EXCLUDE_FROM_SIZE = 5
+"""Frozen trees and held-out programs of this many nodes or more are kept out of training; smaller ones are too few to keep
+apart. (Frozen formulas, which have constants of their own, are kept out whatever their size.)"""
+UNCANONICAL_NODES = 3
+"""Exact trees may have this many nodes more than a label before they are put into canonical form, which shortens some."""
+WEIGHTED_ONE_SHARE = 0.35
+"""Share of ones among the leaves of random weighted trees, before some of them become constants."""
+WEIGHTED_SIZE_DECAY, WEIGHTED_LARGEST = 0.75, 6
+"""Random weighted trees have 1..6 nodes, each size this many times as often as the one below it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Programs that wait for their points."""
+
+    tokens: Int64[Tensor, "b l"]
+    """Prefix tokens, padded with `PAD`."""
+    constants: Float64[Tensor, "b l"]
+    """Values of `c`, `w`, `j`; 0 elsewhere."""
+    variable_mask: Bool[Tensor, "b v"]
+    """Which variables each problem has."""
+
+    def rows(self, index: Tensor) -> "Drawn":
+        """Some of the programs: a mask, or their numbers."""
+        return Drawn(self.tokens[index], self.constants[index], self.variable_mask[index])
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+class Admission:
+    """Lets through what may be trained on, in the form in which it is a label."""
+
+    def __init__(self, config: StreamConfig, excluded_keys: Int64[Tensor, " k"] | None = None) -> None:
+        """Args:
+        config: the limits.
+        excluded_keys: functions that must not enter, as `Canonicaliser.node_keys` (exact grammar) or `weighted_keys`
+            tells them.
+        """
+        self.config = config
+        self._excluded = torch.empty(0, dtype=torch.int64) if excluded_keys is None else excluded_keys
+        self._canonicaliser = Canonicaliser(config.max_variables) if config.grammar == "exact" else None
+
+    def __call__(self, drawn: Drawn) -> Drawn:
+        """The programs that may enter."""
+        return self._weighted(drawn) if self._canonicaliser is None else self._exact(drawn, self._canonicaliser)
+
+    def _exact(self, drawn: Drawn, canonicaliser: Canonicaliser) -> Drawn:
+        config = self.config
+        small = size(drawn.tokens) <= config.max_nodes + UNCANONICAL_NODES
+        if not bool(small.any()):
+            return drawn.rows(small)
+        tokens, key = canonicaliser(drawn.tokens[small])
+        new_size = size(tokens)
+        keep = (key != INVALID_KEY) & (depth(tokens) <= config.max_depth) & (new_size <= config.max_nodes)
+        keep &= (2 * new_size + 1 <= config.max_tokens) & (new_size > 0)
+        keep &= ~(torch.isin(key, self._excluded) & (new_size >= EXCLUDE_FROM_SIZE))
+        tokens = tokens[keep]
+        return Drawn(tokens, torch.zeros(tokens.shape, dtype=torch.float64), drawn.variable_mask[small][keep])
+
+    def _weighted(self, drawn: Drawn) -> Drawn:
+        config = self.config
+        fits = ((drawn.tokens != PAD).sum(-1) <= config.max_tokens) & (size(drawn.tokens) <= config.max_nodes)
+        drawn = drawn.rows(fits)
+        if not len(self._excluded):
+            return drawn
+        return drawn.rows(~torch.isin(weighted_keys(drawn.tokens, drawn.constants), self._excluded))
+
+
+def weighted_keys(tokens: Int64[Tensor, "b l"], constants: Float64[Tensor, "b l"]) -> Int64[Tensor, " b"]:
+    """Value key of each weighted program at fixed positive points, to about 1e-11; `INVALID_KEY` where it has no certified
+    value there."""
+    programs = programs_from_tokens(tokens, constants, MAX_VARIABLES)
+    probes = probe_points(MAX_VARIABLES)
+    result = evaluate(programs, probes.expand(len(tokens), -1, -1))
+    values = torch.where(result.valid, result.value, float("nan"))
+    return value_keys(values, torch.zeros_like(values))
+
+
+def read_variables(tokens: Int64[Tensor, "b l"], n_variables: int) -> Bool[Tensor, "b v"]:
+    """The variables up to the last one that each program reads."""
+    used = (tokens[:, :, None] == X1 + torch.arange(n_variables)).any(1)
+    last_used = torch.where(used, torch.arange(1, n_variables + 1), 0).amax(-1, keepdim=True)
+    return torch.arange(n_variables) < last_used
+
+
+def pad_to(t: Tensor, length: int) -> Tensor:
+    """Zeros (which are `PAD`) on the right, up to a length."""
+    return torch.nn.functional.pad(t, (0, length - t.shape[1]))
+
+
+class FreshPrograms:
+    """Programs that are made up on the spot; nothing but the two generators decides which."""
+
+    def __init__(self, config: StreamConfig, admission: Admission) -> None:
+        self.config, self._admission = config, admission
+
+    def draw(self, n_rows: int, generator: torch.Generator, rng: np.random.Generator) -> Drawn:
+        """Try `n_rows` programs; those that may be trained on."""
+        if self.config.grammar == "exact":
+            return self._exact(n_rows, generator)
+        return self._weighted(n_rows, generator, rng)
+
+    def _variables(self, n_rows: int, generator: torch.Generator) -> Bool[Tensor, "b v"]:
+        """Mask of the variables that each problem has: the first k of them, as often as 1 / sqrt(k)."""
+        share = 1.0 / torch.arange(1, self.config.max_variables + 1).double().sqrt()
+        count = 1 + torch.multinomial(share, n_rows, replacement=True, generator=generator)
+        return torch.arange(self.config.max_variables) < count[:, None]
+
+    def _exact(self, n_rows: int, generator: torch.Generator) -> Drawn:
+        """Random exact trees, some uniform by size and the rest by depth, in canonical form."""
+        config = self.config
+        mask = self._variables(n_rows, generator)
+        by_size = int(n_rows * config.size_share + 1e-9)  # a sixth of 12 is 2, whatever the rounding of 1 / 6
+        trees = []
+        if by_size:
+            sizes = torch.randint(1, config.max_nodes + 1, (by_size,), generator=generator)
+            trees.append(trees_by_size(sizes, mask[:by_size], config.one_share, generator))
+        share = config.depth_growth ** torch.arange(config.max_depth).double()
+        ends = (share.cumsum(0) / share.sum() * (n_rows - by_size)).long()
+        for level, rows in enumerate(mask[by_size:].tensor_split(ends[:-1]), start=1):
+            if len(rows):
+                trees.append(trees_by_depth(level, rows, config.one_share, generator))
+        length = max(t.shape[1] for t in trees)
+        tokens = torch.cat([pad_to(t, length) for t in trees])
+        return self._admission(Drawn(tokens, torch.zeros(tokens.shape, dtype=torch.float64), mask))
+
+    def _weighted(self, n_rows: int, generator: torch.Generator, rng: np.random.Generator) -> Drawn:
+        """Compiled random formulas and random weighted trees."""
+        config = self.config
+        n_formulas = round(n_rows * config.formula_share)
+        formula = FormulaConfig(
+            max_variables=config.max_variables, max_nodes=config.max_nodes, max_tokens=config.max_tokens
+        )
+        drawn_tokens, drawn_constants = sample_formula_programs(n_formulas, rng, formula)
+        mask = self._variables(n_rows - n_formulas, generator)
+        sizes = 1 + torch.multinomial(
+            WEIGHTED_SIZE_DECAY ** torch.arange(WEIGHTED_LARGEST).double(),
+            len(mask),
+            replacement=True,
+            generator=generator,
+        )
+        trees = trees_by_size(sizes, mask, WEIGHTED_ONE_SHARE, generator)
+        tree_tokens, tree_constants = add_constants(trees, mask, generator)
+        length = max(drawn_tokens.shape[1], tree_tokens.shape[1])
+        tokens = torch.cat([pad_to(torch.as_tensor(drawn_tokens), length), pad_to(tree_tokens, length)])
+        constants = torch.cat([pad_to(torch.as_tensor(drawn_constants), length), pad_to(tree_constants, length)])
+        drawn = self._admission(Drawn(tokens, constants, read_variables(tokens, config.max_variables)))
+        return with_irrelevant_variables(drawn, config.irrelevant_share, generator)
+
+
+def with_irrelevant_variables(drawn: Drawn, share: float, generator: torch.Generator) -> Drawn:
+    """The same problems, which have at times variables that their program does not read."""
+    more = torch.rand(drawn.variable_mask.shape, generator=generator) < share
+    return Drawn(drawn.tokens, drawn.constants, drawn.variable_mask | more)

@@ -1,0 +1,130 @@
+"""Training examples: programs with points and targets, and minibatches of them.
+
+What cannot be computed reliably never becomes an example: the points are those of the certified mask of `evaluate`, and a
+program is dropped that has too few of them or hardly varies over them.
+
+Legend: b batch, p point, v input variable, l token position.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float64, Int64
+from torch import Tensor
+
+from emlinit.generator.corpus.config import StreamConfig
+from emlinit.generator.corpus.drawing import Drawn, pad_to
+from emlinit.generator.corpus.supports import random_supports
+from emlinit.generator.evaluate import evaluate
+from emlinit.generator.grammar import MAX_VARIABLES, PAD
+from emlinit.generator.program import programs_from_tokens
+
+LARGEST_IMAGINARY = 1e-9
+"""Exact grammar: largest imaginary part of a target, in absolute values of its real part."""
+LEAST_SPREAD, LEAST_RELATIVE_SPREAD = 1e-6, 1e-4
+"""Smallest standard deviation of y: on its own, and in largest absolute values of y."""
+WEIGHTED_RMS = (1e-3, 1e4)
+"""Weighted grammar: root mean square of y, which users' tables are scaled to."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One minibatch."""
+
+    tokens: Int64[Tensor, "b l"]
+    """Label: prefix tokens, padded with `PAD`."""
+    constants: Float64[Tensor, "b l"]
+    """Label: values of `c`, `w`, `j`."""
+    x: Float64[Tensor, "b p v"]
+    """Points; absent variables are 0. v = MAX_VARIABLES."""
+    variable_mask: Bool[Tensor, "b v"]
+    """Which variables the problem has."""
+    y: Float64[Tensor, "b p"]
+    """Targets."""
+    point_mask: Bool[Tensor, "b p"]
+    """Which points count."""
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same minibatch on another device."""
+        return Batch(
+            self.tokens.to(device),
+            self.constants.to(device),
+            self.x.to(device),
+            self.variable_mask.to(device),
+            self.y.to(device),
+            self.point_mask.to(device),
+        )
+
+    def rows(self, index: Tensor | slice) -> "Batch":
+        """Some examples, without the padding that they do not need."""
+        tokens = self.tokens[index]
+        length = max(int((tokens != PAD).sum(-1).max()), 1) if len(tokens) else 1
+        return Batch(
+            tokens[:, :length],
+            self.constants[index, :length],
+            self.x[index],
+            self.variable_mask[index],
+            self.y[index],
+            self.point_mask[index],
+        )
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @staticmethod
+    def cat(parts: "list[Batch]") -> "Batch":
+        """Join batches with the same number of points."""
+        length = max(part.tokens.shape[1] for part in parts)
+        return Batch(
+            torch.cat([pad_to(part.tokens, length) for part in parts]),
+            torch.cat([pad_to(part.constants, length) for part in parts]),
+            torch.cat([part.x for part in parts]),
+            torch.cat([part.variable_mask for part in parts]),
+            torch.cat([part.y for part in parts]),
+            torch.cat([part.point_mask for part in parts]),
+        )
+
+
+def make_examples(drawn: Drawn, config: StreamConfig, generator: torch.Generator) -> Batch:
+    """Give each program `config.max_points` points and targets, with noise on some of the weighted ones; drop the programs
+    for which that cannot be done honestly."""
+    n_rows, n_points = len(drawn), config.max_points
+    mask = drawn.variable_mask
+    x = random_supports(n_rows, 2 * n_points, config.max_variables, generator, drawn.tokens.device)
+    x = x.masked_fill(~mask[:, None], 0.0)
+    programs = programs_from_tokens(drawn.tokens, drawn.constants, config.max_variables)
+    result = evaluate(programs, x, imag=config.grammar == "exact")
+    usable = result.valid & (result.value.abs() <= config.largest_y)
+    if result.imag is not None:
+        usable &= result.imag.abs() <= LARGEST_IMAGINARY * result.value.abs()
+    # The first usable points of each row, in their random order.
+    first = torch.sort(~usable, dim=1, stable=True).indices[:, :n_points]
+    y = result.value.gather(1, first)
+    x = x.gather(1, first[..., None].expand(-1, -1, config.max_variables))
+    spread = y.std(-1)
+    keep = (usable.sum(-1) >= n_points) & (spread > LEAST_RELATIVE_SPREAD * y.abs().amax(-1)) & (spread > LEAST_SPREAD)
+    if config.grammar == "weighted":
+        scale = y.square().mean(-1).sqrt()
+        keep &= (scale > WEIGHTED_RMS[0]) & (scale < WEIGHTED_RMS[1])
+        y = y + _noise(spread, n_points, config, generator)
+    absent = MAX_VARIABLES - config.max_variables
+    return Batch(
+        drawn.tokens[keep],
+        drawn.constants[keep],
+        torch.nn.functional.pad(x[keep], (0, absent)),
+        torch.nn.functional.pad(mask[keep], (0, absent)),
+        y[keep],
+        torch.ones_like(y[keep], dtype=torch.bool),
+    )
+
+
+def _noise(
+    spread: Float64[Tensor, " b"], n_points: int, config: StreamConfig, generator: torch.Generator
+) -> Float64[Tensor, "b p"]:
+    """Gaussian noise for rows of this standard deviation: a level a row, log-uniform, and none for most rows."""
+    low, high = math.log(config.least_noise), math.log(config.most_noise / config.least_noise)
+    level = torch.exp(low + high * torch.rand(len(spread), 1, generator=generator))
+    level *= torch.rand(len(spread), 1, generator=generator) < config.noise_share
+    noise = torch.randn(len(spread), n_points, generator=generator, dtype=torch.float64)
+    return level * spread[:, None] * noise
