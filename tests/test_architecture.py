@@ -136,7 +136,7 @@ def test_no_room_is_too_full() -> None:
 
 
 def test_rooms_know_only_what_the_plan_allows() -> None:
-    assert {room for room, _ in _arrows()} <= set(ARROWS)
+    assert {_room(path) for path in _modules().values()} == set(ARROWS)
     wrong = {arrow: why for arrow, why in _arrows().items() if arrow[1] not in ARROWS[arrow[0]]}
     assert wrong == {}
 
@@ -179,6 +179,24 @@ def test_nothing_imports_the_scripts_or_the_tests() -> None:
             assert target.partition(".")[0] not in ("tests", "hub_server", "conftest"), name
             if not name.startswith("emlinit.scripts"):
                 assert not target.startswith("emlinit.scripts"), name
+
+
+def test_rooms_are_named_only_as_parts_of_the_package() -> None:
+    """`from generator.grammar import ...` works in the root of the checkout and nowhere else."""
+    for name, path in _modules().items():
+        for target in _imports(path):
+            assert target.partition(".")[0] not in PACKAGES, f"{name} -> {target}"
+
+
+def test_searches_know_of_the_model_only_what_it_proposes() -> None:
+    """They take any sampler: `model.propose` holds the record that one returns."""
+    known = {
+        target
+        for path in _modules().values()
+        for target in _imports(path)
+        if _room(path) in ("finetune/search", "finetune/subtrees") and target.startswith("emlinit.model")
+    }
+    assert known == {"emlinit.model.propose"}
 
 
 def test_every_module_is_used() -> None:
@@ -240,6 +258,7 @@ def test_the_list_of_packages_is_that_of_the_folders() -> None:
     folders = {_room(path) for path in _modules().values() if path.name == "__init__.py"}
     assert sorted(listed) == sorted({"emlinit", *("emlinit." + room.replace("/", ".") for room in folders - {"api"})})
     assert folders == {_room(path) for path in _modules().values()}, "a folder without __init__.py"
+    assert {path.parent.name for path in ROOT.glob("*/__init__.py")} == set(PACKAGES)
 
 
 @pytest.mark.parametrize(

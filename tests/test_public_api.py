@@ -13,11 +13,14 @@ so in CHANGELOG.md, then change the expectation in the same commit.
 
 import dataclasses
 import inspect
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import emlinit
@@ -127,6 +130,47 @@ def test_the_parameters_of_the_initialiser() -> None:
         "*max_tokens=None",
         "*n_bags=4",
         "*points_per_bag=64",
+    ]
+
+
+def test_what_fit_learns() -> None:
+    x = np.linspace(0.0, 1.0, 5)[:, None]
+    estimator = emlinit.EMLRegressor(seconds=1).fit(x, np.ones(5))
+    learned = {name for name in vars(estimator) if name.endswith("_")}
+    assert learned == {"law_", "equations_", "constants_", "solution_", "n_features_in_"}
+    columns = ["complexity", "rmse", "formula", "sympy", "law", "chosen"]
+    assert list(estimator.equations_.columns) == columns
+
+
+def test_the_options_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    from emlinit.scripts import solve
+
+    assert vars(solve.parse(["data.csv"])) == {
+        "data": Path("data.csv"),
+        "target": None,
+        "features": None,
+        "grammar": "auto",
+        "seconds": 20.0,
+        "checkpoint": None,
+        "device": "auto",
+        "seed": 0,
+        "out": None,
+        "json": False,
+    }
+    with pytest.raises(SystemExit):
+        solve.parse(["--help"])
+    shown = re.findall(r"^  (-.*?)(?:  |$)", capsys.readouterr().out, re.MULTILINE)
+    assert sorted(option for line in shown for option in re.findall(r"--\w+", line)) == [
+        "--checkpoint",
+        "--device",
+        "--features",
+        "--grammar",
+        "--help",
+        "--json",
+        "--out",
+        "--seconds",
+        "--seed",
+        "--target",
     ]
 
 

@@ -73,6 +73,41 @@ def test_every_module_and_all_data_are_in_the_wheel(wheel: Path) -> None:
     assert not any(name.startswith(("tests/", "api/", "emlinit/api/")) for name in names)
 
 
+def test_every_tracked_file_of_the_rooms_is_in_the_wheel_and_no_other(wheel: Path) -> None:
+    """A data file that `package-data` forgets is missed where it is read, perhaps by a user only."""
+    listed = subprocess.run(["git", "ls-files", "-z", "api", *FOLDERS], cwd=ROOT, capture_output=True, check=True)
+    tracked = {
+        f"emlinit/{name.removeprefix('api/')}"
+        for name in filter(None, listed.stdout.decode().split("\0"))
+        if (ROOT / name).is_file()
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        assert {name for name in archive.namelist() if ".dist-info/" not in name} == tracked
+
+
+def test_pip_installs_the_command(wheel: Path, tmp_path: Path) -> None:
+    """With what the environment has: pip is told to download nothing."""
+    pip = [sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "install"]
+    site = tmp_path / "site"
+    done = subprocess.run(
+        [*pip, "--no-deps", "--no-index", "--no-compile", "--target", str(site), str(wheel)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    helped = subprocess.run(
+        [sys.executable, str(site / "bin" / "emlinit"), "--help"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert helped.stdout.startswith("usage: emlinit COMMAND"), helped.stderr
+
+
 @pytest.mark.parametrize("place", ["elsewhere", "checkout"])
 def test_the_installed_package_is_the_one_that_runs(installed: Path, tmp_path: Path, place: str) -> None:
     """In the root of the checkout, too: no folder there may hide the installed package."""

@@ -1,6 +1,7 @@
 """Constant fitting: known laws come back to rounding, and batches, chunks and bad candidates change nothing."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -72,6 +73,24 @@ def test_a_step_that_fails_is_tried_again_with_more_damping(
     assert first.mse == start_only.mse
     fit = fit_constants(program(text.format(start)), x, y)
     assert fit.mse.sqrt() / y.std() < EXACT
+
+
+@pytest.mark.parametrize(
+    ("text", "law", "steps"),
+    [
+        ("+ c:5.0 w:-1.7 eml 1 + c:30.0 x1", lambda x: 1.7 * torch.log(x + 1.0), 20),
+        ("w:1.0 eml w:10.0 eml w:-1.0 x1 1 1", lambda x: torch.exp(-2.0 * torch.exp(-0.5 * x)), 17),
+        ("j:-1.0 eml j:1.0 x1 1", LAWS["sine"][1], 10),
+    ],
+    ids=["logarithm", "growth", "sine"],
+)
+def test_the_damping_grows_faster_with_every_step_that_fails(
+    text: str, law: Callable[[torch.Tensor], torch.Tensor], steps: int, x: torch.Tensor
+) -> None:
+    """If it only doubled each time, these numbers of steps would be too few."""
+    y = law(x[:, 0])
+    fit = fit_constants(program(text), x, y, config=FitConfig(steps=steps))
+    assert fit.mse[0].sqrt() / y.std() < EXACT
 
 
 def test_batch_of_different_programs_equals_loop(x: torch.Tensor) -> None:
