@@ -1,5 +1,7 @@
 """The stream is repeatable, resumable, honest about its labels, and never shows a frozen function."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from emlinit.generator.corpus.examples import Batch
 from emlinit.generator.corpus.frozen import WIDE_SIZES, frozen_keys, held_out, load_grammar_problems, load_wide_problems
 from emlinit.generator.corpus.stream import ExampleStream
 from emlinit.generator.evaluate import evaluate
-from emlinit.generator.grammar import PAD, depth, from_text, is_complete, pad_sequences, size
+from emlinit.generator.grammar import ONE, PAD, X1, depth, from_text, is_complete, pad_sequences, size
 from emlinit.generator.program import programs_from_tokens
 
 SMALL = {
@@ -63,6 +65,33 @@ def test_exact_labels_keep_the_limits() -> None:
     assert max(int(size(t).max()) for t in tokens) <= config.max_nodes
     assert max(int(depth(t).max()) for t in tokens) == config.max_depth
     assert not any(bool((t[:, 0] == PAD).any()) for t in tokens)
+
+
+def _noise(config: StreamConfig) -> torch.Tensor:
+    """Standard deviation of what the targets have beside their labels' values, as a share of theirs; by example."""
+    levels = []
+    for batch in ExampleStream(config, seed=4).make_pool(0):
+        value = evaluate(programs_from_tokens(batch.tokens, batch.constants, 5), batch.x).value
+        levels.append((batch.y - value).std(-1) / value.std(-1))
+    return torch.cat(levels)
+
+
+def test_noise_has_the_share_and_the_levels_of_the_configuration() -> None:
+    config = replace(SMALL["weighted"], noise_share=1.0, min_points=16)
+    every = _noise(config)
+    assert bool((every > 0.5 * config.least_noise).all())
+    assert bool((every < 2 * config.most_noise).all())
+    assert 0.006 < float(every.log().mean().exp()) < 0.016  # log-uniform from 0.001 to 0.1
+    assert int((_noise(replace(config, noise_share=0.0)) > 1e-8).sum()) == 0
+    some = _noise(replace(config, noise_share=StreamConfig.noise_share)) > 1e-8
+    assert 0.15 < float(some.double().mean()) < 0.45  # 128 examples, 0.3 of them: three standard deviations and more
+
+
+def test_the_leaves_are_ones_and_variables_in_their_shares() -> None:
+    config = StreamConfig(max_points=12, batch_size=128, pool_batches=4)
+    tokens = torch.cat([batch.tokens.flatten() for batch in ExampleStream(config, seed=1).make_pool(0)])
+    ones, variables = int((tokens == ONE).sum()), int((tokens >= X1).sum())
+    assert 0.25 < ones / (ones + variables) < 0.4  # 0.3 as drawn, 0.32 in canonical labels
 
 
 def test_frozen_functions_never_appear() -> None:
