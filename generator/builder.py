@@ -40,7 +40,8 @@ class Builder:
     """
 
     def __init__(self, n_variables: int, positive: Iterable[int] = ()):
-        """
+        """Begin without nodes.
+
         Args:
             n_variables: how many variables there are.
             positive: numbers (from 1) of variables known to be positive; this allows ln(x**2) = 2 ln(x) and the like.
@@ -57,6 +58,7 @@ class Builder:
         return Slot(0j, ((self._variables[number - 1], 1 + 0j),))
 
     def constant(self, value: float) -> Slot:
+        """A number."""
         return Slot(complex(value), ())
 
     def eml(self, left: Slot, right: Slot) -> Slot:
@@ -109,11 +111,13 @@ class Builder:
         return Slot(value.bias * factor, terms, value.pending)
 
     def negative(self, value: Slot) -> Slot:
+        """-value."""
         return self.scale(value, -1.0)
 
     # ---- exponential, logarithm, powers and products
 
     def exp(self, value: Slot) -> Slot:
+        """e to the value."""
         return self._exp(self.resolve(value))
 
     def _exp(self, exponent: Slot) -> Slot:
@@ -176,9 +180,11 @@ class Builder:
         return self._exp(self.scale(self._ln(base), exponent))
 
     def sqrt(self, value: Slot) -> Slot:
+        """The square root."""
         return self.power(value, 0.5)
 
     def reciprocal(self, value: Slot) -> Slot:
+        """1 / value."""
         return self.power(value, -1.0)
 
     def general_power(self, base: Slot, exponent: Slot) -> Slot:
@@ -226,6 +232,7 @@ class Builder:
         return self._ln(slot)
 
     def divide(self, a: Slot, b: Slot) -> Slot:
+        """a / b."""
         return self.mul(a, self.reciprocal(b))
 
     # ---- real parts
@@ -271,9 +278,11 @@ class Builder:
     # ---- trigonometric and hyperbolic functions
 
     def cos(self, value: Slot) -> Slot:
+        """Re exp(i value)."""
         return self._oscillation(value, 0.0)
 
     def sin(self, value: Slot) -> Slot:
+        """Re exp(i (value - pi/2))."""
         return self._oscillation(value, -_QUARTER_TURN)
 
     def _oscillation(self, angle: Slot, phase: float) -> Slot:
@@ -291,9 +300,11 @@ class Builder:
         return self._affine(self.power(self._affine(self.exp(self.scale(value, 2.0)), 1.0, 1.0), -1.0), -2.0, 1.0)
 
     def sinh(self, value: Slot) -> Slot:
+        """(e^v - e^-v) / 2."""
         return self.scale(self.add(self.exp(value), self.negative(self.exp(self.negative(value)))), 0.5)
 
     def cosh(self, value: Slot) -> Slot:
+        """(e^v + e^-v) / 2."""
         return self.scale(self.add(self.exp(value), self.exp(self.negative(value))), 0.5)
 
     def atan(self, value: Slot) -> Slot:
@@ -307,17 +318,21 @@ class Builder:
         return self._imaginary_ln(self.add(leg, self.scale(value, 1j)))
 
     def acos(self, value: Slot) -> Slot:
+        """pi/2 - asin(value)."""
         return self._affine(self.asin(value), -1.0, _QUARTER_TURN)
 
     def asinh(self, value: Slot) -> Slot:
+        """ln(v + sqrt(v^2 + 1))."""
         value = self.resolve(value)
         return self.ln(self.add(value, self.sqrt(self._affine(self.power(value, 2.0), 1.0, 1.0))))
 
     def acosh(self, value: Slot) -> Slot:
+        """ln(v + sqrt(v^2 - 1))."""
         value = self.resolve(value)
         return self.ln(self.add(value, self.sqrt(self._affine(self.power(value, 2.0), 1.0, -1.0))))
 
     def atanh(self, value: Slot) -> Slot:
+        """(ln(1 + v) - ln(1 - v)) / 2."""
         value = self.resolve(value)
         up, down = self.ln(self._affine(value, 1.0, 1.0)), self.ln(self._affine(value, -1.0, 1.0))
         return self.scale(self.add(up, self.negative(down)), 0.5)

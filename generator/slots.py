@@ -49,10 +49,12 @@ class Slot:
 
     @property
     def is_constant(self) -> bool:
+        """Whether it reads nothing."""
         return not self.terms
 
     @property
     def is_one(self) -> bool:
+        """Whether it is the constant 1."""
         return not self.terms and self.bias == 1
 
     @property
@@ -106,6 +108,7 @@ class Slot:
         return tuple(tokens), tuple(constants)
 
     def n_tokens(self) -> int:
+        """Length of its spelling."""
         return len(self.spelling()[0])
 
     def size(self) -> int:

@@ -21,6 +21,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, epilog=epilog, allow_abbrev=False, formatter_class=_HelpFormatter)
 
     def error(self, message: str) -> NoReturn:
+        """Print one line that says what is meant, and exit with code 2."""
         prefix = "unrecognized arguments: "
         if message.startswith(prefix):
             unknown = message.removeprefix(prefix).split()[0]

@@ -256,7 +256,7 @@ def sample_proposals(
     generator: torch.Generator,
 ) -> tuple[Int64[Tensor, "r l"], Float[Tensor, "r l k"]]:
     """Independent draws from the initialiser, each from a bag of points of its own, with the log-probabilities of all
-    token kinds. (`EMLInitialiser.propose` draws without repetition and sorts: no probability of one draw.)"""
+    token kinds. `EMLInitialiser.propose` draws without repetition and sorts: no probability of one draw."""
     bags = draw_bags(len(y), n, _BAG, generator)
     bags = bags.expand(n, -1)  # few points make one bag only
     vocabulary = initialiser.vocabulary

@@ -1,4 +1,4 @@
-"""Atoms: simple functions whose sums are laws, each a monomial times up to two functions of a phase,
+"""Atoms: simple functions whose sums are laws, each a monomial times up to two functions of a phase.
 
     x1^p1 x2^p2 ... · φ(θ, u) · φ'(θ', u'),     φ(θ, u) one of 1, sin θu, cos θu, e^θu, u^θ, ln(u + θ), 1/(u + θ),
 
@@ -79,7 +79,8 @@ class Basis:
     """Data and phases that atoms are evaluated on."""
 
     def __init__(self, x: Float64[Tensor, "p v"], phases: Phases) -> None:
-        """
+        """Work out the phases at the points.
+
         Args:
             x: points, finite.
             phases: those that atoms read.

@@ -41,7 +41,8 @@ class Transcriber:
     """Reads one program in given symbols, which should be declared real or positive."""
 
     def __init__(self, program: Programs, symbols: Sequence[sympy.Symbol]):
-        """
+        """Prepare to read a program.
+
         Args:
             program: a batch of one.
             symbols: one a variable.

@@ -147,7 +147,8 @@ def _head(n_variables: int, max_size: int, counts: list[int]) -> str:
 
 
 def _write(path: Path, table: FunctionTable) -> None:
-    """
+    """Write a table atomically.
+
     Raises:
         OSError: the folder cannot be made or written, or the disk is full; nothing is left behind.
     """
