@@ -5,7 +5,7 @@
 
 One vocabulary serves both: the exact grammar uses `eml`, `1` and the variables only. A sequence is a pair
 `tokens` (int64 kinds) and `constants` (float64; the value at the positions of `c`, `w` and `j`, 0 elsewhere), padded at
-the end with `PAD`. Source: A. Odrzywołek, "All elementary functions from a single operator" (arXiv 2603.21852).
+the end with `PAD`. Source: A. Odrzywołek, "All elementary functions from a single binary operator" (arXiv 2603.21852).
 
 Legend: b batch, l token position.
 """
