@@ -26,6 +26,11 @@ from emlinit.finetune.routing.topology import Topology
 from emlinit.generator.errors import UserError
 from emlinit.generator.program import Programs
 
+# Adam's moments: shares of the new gradient and of the moment kept. A life has some twenty steps, so they forget quickly.
+_FIRST_NEW, _FIRST_KEPT = 0.1, 0.9
+_SECOND_NEW, _SECOND_KEPT = 0.01, 0.99
+_LEAST_ROOT = 1e-3  # of gradients whose largest entry is 1
+
 
 @dataclass(frozen=True)
 class GumbelConfig:
@@ -183,9 +188,9 @@ def adam_step(
     each = (-1, *([1] * (gradient.ndim - 1)))
     gradient = gradient / gradient.abs().flatten(1).amax(1).view(each).clamp_min(1e-12)
     age = age.view(each).to(gradient.device)
-    first.lerp_(gradient, 0.1)
-    second.lerp_(gradient.square(), 0.01)
-    update = (first / (1 - 0.9**age)) / ((second / (1 - 0.99**age)).sqrt() + 1e-3)
+    first.lerp_(gradient, _FIRST_NEW)
+    second.lerp_(gradient.square(), _SECOND_NEW)
+    update = (first / (1 - _FIRST_KEPT**age)) / ((second / (1 - _SECOND_KEPT**age)).sqrt() + _LEAST_ROOT)
     parameter.data.sub_(learning_rate * update)
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from emlinit.finetune.fitting.prices import description_cost, description_nats
 from emlinit.generator.program import Programs
 
+_SAME_LOSS = 1e-12  # relative difference: candidates that cost as much and agree so far are one found twice
+_CLEARLY_BETTER = 0.999  # of the loss of what costs less: a smaller gain is no step of the front
 CAPACITY = 96
 """Candidates with the smallest losses that are kept."""
 CAPACITY_SHORTEST = 64
@@ -47,7 +49,7 @@ class CandidatePool:
         order = _sorted(cost, loss)
         cost, loss = cost[order], loss[order]
         repeated = torch.zeros(len(order), dtype=torch.bool)
-        repeated[1:] = (cost[1:] == cost[:-1]) & ((loss[1:] - loss[:-1]).abs() <= 1e-12 * loss[1:].abs())
+        repeated[1:] = (cost[1:] == cost[:-1]) & ((loss[1:] - loss[:-1]).abs() <= _SAME_LOSS * loss[1:].abs())
         order, cost, loss = order[~repeated], cost[~repeated], loss[~repeated]
         keep = torch.zeros(len(order), dtype=torch.bool)
         keep[loss.argsort(stable=True)[:CAPACITY]] = True
@@ -86,4 +88,4 @@ def _front(loss: Tensor) -> Tensor:
     if not len(loss):
         return torch.zeros(0, dtype=torch.int64)
     before = torch.cat([loss.new_full((1,), float("inf")), torch.cummin(loss, 0).values[:-1]])
-    return torch.nonzero(loss < 0.999 * before)[:, 0]
+    return torch.nonzero(loss < _CLEARLY_BETTER * before)[:, 0]

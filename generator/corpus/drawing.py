@@ -94,11 +94,14 @@ class Admission:
 
 
 def weighted_keys(tokens: Int64[Tensor, "b l"], constants: Float64[Tensor, "b l"]) -> Int64[Tensor, " b"]:
-    """Value key of each weighted program at fixed positive points, to about 1e-11; `INVALID_KEY` where it has no certified
-    value there."""
+    """Value key of each weighted program at fixed positive points, to 1e-11; `INVALID_KEY` where it has no finite value
+    there.
+
+    The values need not be certified: what is held out is to be known again, and the same program has the same ones.
+    """
     programs = programs_from_tokens(tokens, constants, MAX_VARIABLES)
     probes = probe_points(MAX_VARIABLES)
-    result = evaluate(programs, probes.expand(len(tokens), -1, -1))
+    result = evaluate(programs, probes.expand(len(tokens), -1, -1), rtol=None)
     values = torch.where(result.valid, result.value, float("nan"))
     return value_keys(values, torch.zeros_like(values))
 

@@ -184,7 +184,9 @@ def _machine_paths(about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Absolute paths among the options of all runs, and what to say instead: their last part."""
     for stage in (about, *about.get("stages_before", [])):
         options = stage.get("pretraining", {})
-        for value in (options.get("out"), options.get("init_from"), options.get("stream", {}).get("corpus")):
+        stream = options.get("stream")
+        corpus = stream.get("corpus") if isinstance(stream, Mapping) else None
+        for value in (options.get("out"), options.get("init_from"), corpus):
             scheme, colon, path = str(value).rpartition(":")
             if Path(path).expanduser().is_absolute() and Path(path).name:
                 yield str(value), f"{scheme}{colon}{Path(path).name}"
