@@ -22,8 +22,9 @@ TINY = [
 
 @pytest.mark.parametrize("grammar", ["exact", "weighted"])
 def test_a_corpus_is_written_read_back_and_trained_on(
-    grammar: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    grammar: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     out = tmp_path / "corpus"
     arguments = [
         "--grammar",
@@ -40,7 +41,7 @@ def test_a_corpus_is_written_read_back_and_trained_on(
     assert make_corpus.main(arguments) == 0
     assert capsys.readouterr().out.startswith("300 programs, ")
     assert not (tmp_path / "corpus.partial").exists()
-    rows = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
+    rows = datasets.load_dataset(str(out), split="train")
     assert len(rows) == 300
     assert ("constants" in rows.column_names) == (grammar == "weighted")
     card = (out / "README.md").read_text()

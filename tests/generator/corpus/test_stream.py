@@ -1,5 +1,7 @@
 """The stream is repeatable, resumable, honest about its labels, and never shows a frozen function."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -106,6 +108,16 @@ def test_frozen_functions_never_appear() -> None:
         large = size(batch.tokens) >= EXCLUDE_FROM_SIZE
         found = canonicaliser.node_keys(batch.tokens)[large, 0]
         assert not bool(torch.isin(found, torch.cat([keys, frozen_keys()])).any())
+
+
+def test_frozen_sets_are_read_without_the_library_of_data_sets() -> None:
+    code = (
+        "import sys; from emlinit.generator.corpus import frozen as f;"
+        "print(len(f.load_grammar_problems()), len(f.load_wide_problems()), len(f.load_formula_problems()),"
+        "'datasets' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["500", "60", "60", "False"]
 
 
 def test_frozen_problems_are_what_they_claim() -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import datasets.config
 import pytest
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from emlinit.generator.corpus.drawing import EXCLUDE_FROM_SIZE
 from emlinit.generator.corpus.examples import Batch
 from emlinit.generator.corpus.frozen import HELD_OUT_SEED, frozen_keys, held_out
 from emlinit.generator.corpus.stream import ExampleStream
+from emlinit.generator.corpus.writing import WritingConfig, write_corpus
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import size
 from emlinit.model import EMLInitialiser, InitialiserConfig
@@ -30,7 +32,7 @@ from emlinit.model.pretraining.distributed import World
 from emlinit.model.pretraining.metrics import drop_later_lines, read_lines
 from emlinit.model.pretraining.optimisation import OptimiserConfig, learning_rate_at
 from emlinit.model.pretraining.run import PretrainingRun, pretrain
-from emlinit.model.pretraining.state import load_state
+from emlinit.model.pretraining.state import load_state, save_state
 from emlinit.scripts import pretrain as command
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -152,6 +154,49 @@ def test_a_resumed_run_equals_an_uninterrupted_one(muon: bool, uninterrupted: Pa
     run.train_step(next(run.stream), run.progress())  # after the last saved state: lost
     pretrain(replace(config, resume=True))
     assert _equal(_trained(tmp_path / "run"), _trained(uninterrupted))
+
+
+def test_a_run_on_a_stored_corpus_is_resumed_on_the_same_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    for seed in range(2):
+        write_corpus(WritingConfig(out=tmp_path / f"corpus{seed}", programs=100, seed=seed, stream=_stream("exact")))
+    stream = replace(_stream("exact"), corpus=str(tmp_path / "corpus0"), corpus_share=0.75)
+    pretrain(_config(tmp_path / "whole", stream=stream))
+    config = _config(tmp_path / "run", stream=stream)
+    run = PretrainingRun(config, ALONE)
+    run.start()
+    for _ in range(6):
+        run.train_step(next(run.stream), run.progress())
+    run.save()
+    other = replace(config, resume=True, stream=replace(stream, corpus=str(tmp_path / "corpus1")))
+    with pytest.raises(UserError, match=r"give --stream\.corpus the same programs"):
+        pretrain(other)
+    (tmp_path / "corpus0").rename(tmp_path / "elsewhere")  # its place may change
+    pretrain(replace(config, resume=True, stream=replace(stream, corpus=str(tmp_path / "elsewhere"))))
+    assert _equal(_trained(tmp_path / "run"), _trained(tmp_path / "whole"))
+    about = json.loads((tmp_path / "run" / "export" / "config.json").read_text())
+    assert about["corpus"]["version"] == CORPUS_VERSION
+    assert (about["corpus"]["programs"], len(about["corpus"]["sha256"])) == (100, 64)
+
+
+def test_a_run_from_before_a_field_of_the_stream_can_be_resumed(uninterrupted: Path, tmp_path: Path) -> None:
+    run = PretrainingRun(_config(tmp_path / "run"), ALONE)
+    run.start()
+    for _ in range(6):
+        run.train_step(next(run.stream), run.progress())
+    run.save()
+    path = tmp_path / "run" / "state.safetensors"
+    state = load_state(path)
+    del state["config"]["corpus_version"]
+    for name in ("corpus_share", "size_share", "one_share", "irrelevant_share", "least_noise", "most_noise"):
+        del state["config"]["stream"][name]
+    save_state(state, path)
+    pretrain(_config(tmp_path / "run", resume=True))
+    assert _equal(_trained(tmp_path / "run"), _trained(uninterrupted))
+    state["config"]["corpus_version"] = CORPUS_VERSION + 1
+    save_state(state, path)
+    with pytest.raises(UserError, match=f"has corpus_version {CORPUS_VERSION + 1}, not {CORPUS_VERSION}"):
+        pretrain(_config(tmp_path / "run", resume=True))
 
 
 @pytest.mark.slow
@@ -346,6 +391,8 @@ def test_metrics_of_lost_steps_are_dropped(tmp_path: Path) -> None:
         (["--steps", "5", "--model.max-tokens", "32"], "use --stream.max-tokens 32"),
         (["--steps", "5", "--seed", str(HELD_OUT_SEED)], "--seed should be from 0"),
         (["--steps", "5", "--resume"], "no training state"),
+        (["--steps", "5", "--stream.corpus", "nowhere"], "no folder 'nowhere' with a corpus: make one with"),
+        (["--steps", "5", "--stream.corpus-share", "2"], "--stream.corpus-share should be from 0 to 1, not 2"),
     ],
 )
 def test_bad_arguments_are_one_line(
