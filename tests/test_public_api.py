@@ -142,9 +142,12 @@ def test_what_fit_learns() -> None:
     assert list(estimator.equations_.columns) == columns
 
 
-def test_the_options_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_options_of_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from emlinit.scripts import solve
 
+    monkeypatch.setattr(
+        sys, "argv", ["solve"]
+    )  # the examples of the help begin with it; in a process of pytest it is "-c"
     assert vars(solve.parse(["data.csv"])) == {
         "data": Path("data.csv"),
         "target": None,
