@@ -23,6 +23,11 @@ def resolve_device(device: str) -> torch.device:
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def searched_grammars(choice: str) -> tuple[str, ...]:
+    """The grammars that a choice among `GRAMMAR_CHOICES` stands for."""
+    return GRAMMARS if choice == "auto" else (choice,)
+
+
 def load_initialisers(checkpoint: str | None, grammar: str, device: torch.device) -> dict[str, EMLInitialiser]:
     """The initialiser of each grammar that will be tried.
 
@@ -36,7 +41,7 @@ def load_initialisers(checkpoint: str | None, grammar: str, device: torch.device
     """
     if grammar not in GRAMMAR_CHOICES:
         raise UserError(f"unknown grammar '{grammar}': use one of {', '.join(GRAMMAR_CHOICES)}")
-    wanted = list(GRAMMARS) if grammar == "auto" else [grammar]
+    wanted = searched_grammars(grammar)
     given: dict[str, EMLInitialiser] = {}
     if checkpoint is not None:
         model = _load(checkpoint, str(device))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from emlinit.finetune.finalists import refitted
-from emlinit.finetune.initialisers import load_initialisers
+from emlinit.finetune.initialisers import load_initialisers, searched_grammars
 from emlinit.finetune.law.choice import choose
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.law import Law
@@ -150,7 +150,7 @@ def _solution(
 def _samplers(given: Mapping[str, NamedSampler] | None, grammar: str) -> Mapping[str, NamedSampler]:
     """The learned starts, the shipped ones if none are given."""
     samplers = load_initialisers(None, grammar, torch.device("cpu")) if given is None else given
-    wanted = {"auto": ("exact", "weighted")}.get(grammar, (grammar,))
+    wanted = searched_grammars(grammar)
     missing = [name for name in wanted if name not in samplers]
     if missing:
         raise UserError(f"no initialiser for the {missing[0]} grammar was given; there are: {', '.join(samplers)}")

@@ -72,9 +72,14 @@ class Finding:
         return errors_of(self.residual[rows], self.y[rows])
 
     @cached_property
+    def overall(self) -> Errors:
+        """Its errors on all rows."""
+        return self.errors()
+
+    @property
     def rmse(self) -> float:
         """Root mean squared error over all rows, in units of y."""
-        return self.errors().rmse
+        return self.overall.rmse
 
     @property
     def complexity(self) -> int:
@@ -91,4 +96,4 @@ class Finding:
         """Whether it fits all rows to machine precision, and not for its many constants: there are more rows than those, and
         more digits than a series of as many terms would get right."""
         error = min(EXACT_ERROR, max(_LEAST_ERROR, 10.0 ** (-_DIGITS_PER_CONSTANT * self.n_fitted)))
-        return len(self.y) > self.n_fitted + 1 and self.errors().relative <= error
+        return len(self.y) > self.n_fitted + 1 and self.overall.relative <= error

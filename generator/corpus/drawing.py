@@ -23,6 +23,7 @@ from emlinit.generator.evaluate import evaluate
 from emlinit.generator.functions.table import INVALID_KEY, probe_points, value_keys
 from emlinit.generator.grammar import MAX_VARIABLES, PAD, X1, depth, size
 from emlinit.generator.program import programs_from_tokens
+from emlinit.generator.records import Records
 
 EXCLUDE_FROM_SIZE = 5
 """Frozen trees and held-out programs of this many nodes or more are kept out of training; smaller ones are too few to keep
@@ -36,7 +37,7 @@ WEIGHTED_SIZE_DECAY, WEIGHTED_LARGEST = 0.75, 6
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class Drawn(Records):
     """Programs that wait for their points."""
 
     tokens: Int64[Tensor, "b l"]
@@ -45,10 +46,6 @@ class Drawn:
     """Values of `c`, `w`, `j`; 0 elsewhere."""
     variable_mask: Bool[Tensor, "b v"]
     """Which variables each problem has."""
-
-    def rows(self, index: Tensor) -> "Drawn":
-        """Some of the programs: a mask, or their numbers."""
-        return Drawn(self.tokens[index], self.constants[index], self.variable_mask[index])
 
     def __len__(self) -> int:
         return len(self.tokens)
