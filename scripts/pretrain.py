@@ -23,6 +23,7 @@ The averaged weights are exported to OUT/export, for `EMLInitialiser.load("local
 import contextlib
 import io
 import json
+import os
 import sys
 
 import tyro
@@ -74,4 +75,11 @@ def _first_paragraph(boxed: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # Everything is written. A thread of gloo that outlives its group would abort the process while the interpreter is
+        # taken down (pytorch/pytorch pull request 179291), and torchrun would report a run that succeeded as failed.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
