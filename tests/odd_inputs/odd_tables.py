@@ -172,13 +172,8 @@ def _far_out(plain: Plain) -> OddTable:
 def _wide(plain: Plain) -> OddTable:
     values = plain.rng.normal(size=(4, 800))
     names = tuple(f"c{i}" for i in range(800))
-    return plain.read(
-        "wide",
-        text([list(names), *([repr(v) for v in row] for row in values.tolist())]),
-        None,
-        names=names,
-        values=values,
-    )
+    data = text([list(names), *([repr(number) for number in row] for row in values.tolist())])
+    return plain.read("wide", data, names=names, values=values)
 
 
 def _tiny_among_others(plain: Plain) -> OddTable:
@@ -248,9 +243,7 @@ def _thousands(plain: Plain) -> OddTable:
 def _cut_off(plain: Plain) -> OddTable:
     data = text(_table(plain))
     last = data.rstrip(b"\n").rfind(b"\n")
-    return OddTable(
-        "cut off", data[: last + 3].rstrip(b",") if b"," in data[last + 1 : last + 3] else data[: last + 3], "cells"
-    )
+    return OddTable("cut off", data[: last + 2], "cells like the first one, but 1")
 
 
 _CODE = "__import__('os').mkdir('x')"
