@@ -241,7 +241,7 @@ def _thousands(plain: Plain) -> OddTable:
 
 
 def _cut_off(plain: Plain) -> OddTable:
-    data = text(_table(plain))
+    data = text([[cell.strip() for cell in row] for row in _table(plain)])
     last = data.rstrip(b"\n").rfind(b"\n")
     return OddTable("cut off", data[: last + 2], "cells like the first one, but 1")
 
