@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from emlinit.generator.corpus.drawing import EXCLUDE_FROM_SIZE
 from emlinit.generator.errors import UserError
 from emlinit.generator.files import write_atomically
+from emlinit.model.initialiser import load_weights
 from emlinit.model.pretraining.config import PretrainConfig
 from emlinit.model.pretraining.metrics import read_lines
-from emlinit.model.weights.checkpoint import StoredWeights, load_weights
+from emlinit.model.weights.checkpoint import StoredWeights
 
 CARD_FILE = "README.md"
 CURVE_FILE = "held_out_loss.png"

@@ -22,9 +22,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard
 
 from emlinit.generator.errors import UserError
-from emlinit.model.initialiser import EMLInitialiser
+from emlinit.model.initialiser import load_weights
 from emlinit.model.publishing.card import CARD_FILE, CURVE_FILE, METADATA, card_text
-from emlinit.model.weights.checkpoint import CONFIG_FILE, WEIGHTS_FILE, StoredWeights, load_weights
+from emlinit.model.weights.checkpoint import CONFIG_FILE, WEIGHTS_FILE, StoredWeights
 
 FIGURES_FILE = "metrics.json"
 FIGURES_FORMAT = "emlinit-metrics"
@@ -68,7 +68,7 @@ def publish(source: str, folder: Path, repository: str | None = None) -> Publica
         UserError: the checkpoint is not in order, or the folder holds other things or cannot be written.
     """
     _check(folder)
-    EMLInitialiser.load(source)  # the architecture can be built and takes exactly these weights
+
     stored = load_weights(source)
     paths = dict(_machine_paths(stored.about))
     about = _replaced(stored.about, paths)

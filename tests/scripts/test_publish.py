@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard
 from emlinit.generator.corpus.config import StreamConfig
 from emlinit.model import EMLInitialiser, InitialiserConfig
 from emlinit.model.pretraining.config import PretrainConfig
-from emlinit.model.weights.checkpoint import load_weights
+from emlinit.model.initialiser import load_weights
 from emlinit.scripts import cli, publish
 
 # What the Hub's client does where large files go by plain HTTP.
