@@ -14,8 +14,8 @@ from huggingface_hub import ModelCard
 
 from emlinit.generator.corpus.config import StreamConfig
 from emlinit.model import EMLInitialiser, InitialiserConfig
-from emlinit.model.pretraining.config import PretrainConfig
 from emlinit.model.initialiser import load_weights
+from emlinit.model.pretraining.config import PretrainConfig
 from emlinit.scripts import cli, publish
 
 # What the Hub's client does where large files go by plain HTTP.
