@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -28,11 +29,5 @@ def write_together(writes: Mapping[Path, Callable[[Path], object]]) -> None:
             temporary.replace(path)
     finally:
         for temporary in temporaries.values():
-            _remove(temporary)
-
-
-def _remove(temporary: Path) -> None:
-    try:
-        temporary.unlink(missing_ok=True)
-    except (OSError, ValueError):
-        pass  # what kept it from being written is the error to tell
+            with suppress(OSError, ValueError):  # what kept it from being written is the error to tell
+                temporary.unlink(missing_ok=True)

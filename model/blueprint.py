@@ -32,7 +32,7 @@ class _Blueprint(TorchFunctionMode):
             return func(*args, **{**kwargs, "device": "meta"})
         filled = args[0] if args else kwargs.get("tensor")
         name = getattr(func, "__name__", "")
-        if isinstance(filled, Tensor) and filled.is_meta and name.endswith("_") and not name.startswith("_"):
-            if name != "requires_grad_":
-                return filled
+        fills = name.endswith("_") and not name.startswith("_") and name != "requires_grad_"
+        if fills and isinstance(filled, Tensor) and filled.is_meta:
+            return filled
         return func(*args, **kwargs)

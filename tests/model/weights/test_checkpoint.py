@@ -294,7 +294,7 @@ def test_a_folder_that_cannot_be_is_one_line(name: str, tiny: Callable[[str], EM
     with pytest.raises(UserError, match="no checkpoint can be written to") as refused:
         tiny("exact").save(tmp_path / name)
     assert len(str(refused.value).splitlines()) == 1
-    with pytest.raises(UserError, match="cannot be looked at|no folder"):
+    with pytest.raises(UserError, match=r"cannot be looked at|no folder"):
         EMLInitialiser.load(f"local-dir:{tmp_path / name}")
     assert _files(tmp_path) == {"below a file": b"mine"}
 
