@@ -176,7 +176,7 @@ def _card(stored: StoredWeights, repository: str | None, *, has_curve: bool) -> 
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as problem:
             raise UserError(
                 f"no model card can be made of what '{stored.source}' says about its pretraining "
-                f"({shown(type(problem).__name__)}: {reason(problem)}): put a {CARD_FILE} beside its weights"
+                f"({type(problem).__name__}: {reason(problem)}): put a {CARD_FILE} beside its weights"
             ) from problem
     card = parse_card(text, str(given))
     defaults = ModelCard(METADATA).data
