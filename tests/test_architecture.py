@@ -242,6 +242,7 @@ def test_tests_mirror_the_packages() -> None:
     of_several = {
         "tests/finetune/test_robustness.py",
         "tests/finetune/sparse/test_pursuit_oracle.py",
+        "tests/odd_inputs/test_odd_checkpoints.py",
         "tests/scripts/test_solve_bad_input.py",
     }
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
