@@ -11,9 +11,10 @@ import math
 import os
 import stat
 from collections.abc import Sequence
+from io import BufferedReader
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 from emlinit.generator.errors import UserError
 
@@ -37,7 +38,7 @@ def kind_of_path(path: Path) -> Literal["file", "folder", "missing", "other"]:
     return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file to read.
 
     Raises:

@@ -129,7 +129,8 @@ def _check_png(data: bytes) -> None:
     """
     if not data.startswith(_PNG):
         raise ValueError("it is no PNG picture")
-    place, kinds = len(_PNG), []
+    place = len(_PNG)
+    kinds: list[bytes] = []
     while place < len(data) and (not kinds or kinds[-1] != b"IEND"):
         length = int.from_bytes(data[place : place + 4])
         kind, content = data[place + 4 : place + 8], data[place + 8 : place + 8 + length]

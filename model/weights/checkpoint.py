@@ -284,9 +284,10 @@ def _read_weights(source: str, path: Path, sha256: str, shapes: Mapping[str, tup
     if wrong is not None:
         raise UserError(wrong)
     try:
-        return load(data)
+        tensors: dict[str, Tensor] = load(data)
     except SafetensorError as problem:
         raise _DamagedError(f"{WEIGHTS_FILE} of checkpoint '{source}' cannot be read ({reason(problem)})") from problem
+    return tensors
 
 
 def _check_finite(tensors: Mapping[str, Tensor], what: str, advice: str) -> None:
@@ -317,7 +318,8 @@ def architecture_from_json(config_class: type[_Config], fields: Mapping[str, Any
     expected = {field.name: field.type for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
     if set(fields) != set(expected):
         differing = sorted(set(fields) ^ set(expected))
-        raise UserError(f"fields that differ: {', '.join(shown(name).strip(chr(39)) for name in differing[:5])}")
+        names = [name if name.isidentifier() and len(name) < 60 else shown(name) for name in differing[:5]]
+        raise UserError(f"fields that differ: {', '.join(names)}")
     for name, value in fields.items():
         if type(value) is not expected[name]:
             wanted = getattr(expected[name], "__name__", expected[name])

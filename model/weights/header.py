@@ -67,7 +67,7 @@ def header_difference(heads: Mapping[str, TensorHead], shapes: Mapping[str, tupl
 def _head(name: str, said: Any) -> TensorHead:
     shape = said.get("shape") if isinstance(said, dict) else None
     dtype = said.get("dtype") if isinstance(said, dict) else None
-    lengths = shape if isinstance(shape, list) else [None]
+    lengths: list[Any] = shape if isinstance(shape, list) else [None]
     if not isinstance(dtype, str) or not all(type(length) is int and length >= 0 for length in lengths):
         raise ValueError(f"its header says {shown(said)} of {shown(name)}")
     return TensorHead(dtype, tuple(lengths))
