@@ -8,8 +8,9 @@ gap. That the places are without gap or overlap is checked by safetensors itself
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BufferedIOBase
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any
 
 from emlinit.generator.foreign import parse_json, shown
 
@@ -35,7 +36,7 @@ def weight_bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
     return ITEM_BYTES * sum(math.prod(shape) for shape in shapes.values())
 
 
-def read_header(file: BinaryIO, n_bytes: int) -> dict[str, TensorHead]:
+def read_header(file: BufferedIOBase, n_bytes: int) -> dict[str, TensorHead]:
     """The tensors that a file of `n_bytes` bytes says it has; reads the header alone.
 
     Raises:
