@@ -135,7 +135,8 @@ def read_laws(
     grace = max(_LEAST_GRACE, _GRACE * (until - time.monotonic()))  # a law takes 20 ms on a free machine
     for number in range(len(programs)):
         left = until - time.monotonic()
-        if (left < 0 and len(findings) >= _LEAST_READ) or (left < -grace and findings) or n_exact >= _EXACT_READ:
+        enough = len(findings) >= _LEAST_READ or (left < -grace and any(math.isfinite(f.rmse) for f in findings))
+        if (left < 0 and enough) or n_exact >= _EXACT_READ:
             break
         patience = min(_MOST_PATIENCE, max(_LEAST_PATIENCE, left / (len(programs) - number)))
         try:

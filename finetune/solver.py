@@ -3,6 +3,7 @@
 Legend: p point, v input variable.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -130,6 +131,8 @@ def _solution(
     n_rows: int,
 ) -> Solution:
     """Choose one of the laws found, and fit it to all rows if it is not exact."""
+    if not any(math.isfinite(finding.rmse) for finding in findings):  # each is undefined somewhere
+        findings = [_mean(data.x, data.y, tuple(data.names))]
     train, validation = data.problem.train.numpy(), data.problem.validation.numpy()
     front, chosen = choose(findings, train, validation)
     figures = [chosen.errors(rows) for rows in (train, validation)]
@@ -180,12 +183,18 @@ def _check(x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> None:
 
 def _constant(x: np.ndarray, y: np.ndarray, names: tuple[str, ...], clock: Clock) -> Solution:
     """The solution for a target that does not vary."""
-    used = names[:MAX_VARIABLES]
-    tokens, constants = from_text(f"c:{float(y[0])!r}")
-    law = Law.from_program(programs_from_tokens(tokens[None], constants[None], len(used)), used)
-    finding = Finding.of(law, x[:, : len(used)], y, grammar="weighted")
+    finding = _mean(x[:, :MAX_VARIABLES], y, names[:MAX_VARIABLES])
     figures = {"r2": 1.0, "rmse": 0.0}
-    return Solution(law, [finding], True, "weighted", figures, figures, clock.used(), None, ("the target is constant",))
+    notes = ("the target is constant",)
+    return Solution(finding.law, [finding], True, "weighted", figures, figures, clock.used(), None, notes)
+
+
+def _mean(x: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> Finding:
+    """The law that y is its mean."""
+    mean = float(y[0]) if np.ptp(y) == 0 else float(np.mean(y))
+    tokens, constants = from_text(f"c:{mean!r}")
+    law = Law.from_program(programs_from_tokens(tokens[None], constants[None], len(names)), names)
+    return Finding.of(law, x, y, grammar="weighted")
 
 
 def _notes(data: Data, names: Sequence[str], n_rows: int) -> tuple[str, ...]:
