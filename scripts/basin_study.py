@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from emlinit.scripts.arguments import Parser, run
+from emlinit.scripts.arguments import Parser, checkpoint_argument, path_argument
+from emlinit.scripts.running import run
 
 _EPILOG = """\
 starts:
@@ -46,18 +47,25 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--noise", type=float, nargs="*", default=[1.0, 2.0, 3.0], metavar="S", help="noise on the true logits"
     )
-    parser.add_argument("--checkpoint", default="builtin:exact", metavar="SOURCE", help="the learned start")
+    parser.add_argument(
+        "--checkpoint", default="builtin:exact", type=checkpoint_argument, metavar="SOURCE", help="the learned start"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random")
-    parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="folder of the JSON file")
-    parser.add_argument("--figure", type=Path, default=Path("docs/basin.png"), metavar="PNG", help="figure to draw")
-    parser.add_argument("--figure-from", type=Path, metavar="JSON", help="draw an earlier study again; nothing is run")
+    parser.add_argument(
+        "--out", type=path_argument, default=Path("results"), metavar="DIR", help="folder of the JSON file"
+    )
+    parser.add_argument(
+        "--figure", type=path_argument, default=Path("docs/basin.png"), metavar="PNG", help="figure to draw"
+    )
+    parser.add_argument(
+        "--figure-from", type=path_argument, metavar="JSON", help="draw an earlier study again; nothing is run"
+    )
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    arguments = parse(argv)
-    return run(lambda: _study(arguments))
+    return run(lambda: _study(parse(argv)))
 
 
 def _study(arguments: argparse.Namespace) -> int:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from emlinit.generator.errors import UserError
-from emlinit.scripts.arguments import Parser, run
+from emlinit.scripts.arguments import Parser
+from emlinit.scripts.running import run
 
 if TYPE_CHECKING:
     import sympy
@@ -40,17 +41,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    arguments = parse(argv)
-    return run(lambda: _compile(arguments.formula, arguments.variables))
+    return run(lambda: _compile(parse(argv)))
 
 
-def _compile(text: str, variables: str | None) -> int:
+def _compile(arguments: argparse.Namespace) -> int:
     import sympy
 
     from emlinit.generator.formulas.compile_exact import compile_exact
     from emlinit.generator.formulas.compile_weighted import compile_weighted
     from emlinit.generator.formulas.parse import names_in, parse_formula
 
+    text, variables = arguments.formula, arguments.variables
     names = names_in(text) if variables is None else [name.strip() for name in variables.split(",")]
     symbols = [sympy.Symbol(name, real=True) for name in names]
     formula = parse_formula(text, symbols)
