@@ -4,9 +4,12 @@ import argparse
 import difflib
 import math
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from emlinit.scripts.running import EXIT_USER_ERROR, print_error
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 
 class Parser(argparse.ArgumentParser):
@@ -14,6 +17,10 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, description: str, epilog: str = "") -> None:
         super().__init__(description=description, epilog=epilog, allow_abbrev=False, formatter_class=_HelpFormatter)
+
+    def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
+        """Print the help; unlike argparse's own, this one does not hide that it cannot be written."""
+        print(self.format_help(), end="", file=file)
 
     def error(self, message: str) -> NoReturn:
         """Print one line that says what is meant, and exit with code 2."""

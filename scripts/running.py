@@ -129,10 +129,8 @@ def _mishap(error: Exception) -> int:
         if error.filename is not None:
             name = error.filename if isinstance(error.filename, int) else os.fsdecode(error.filename)
             print_error(f"'{name}' cannot be read or written ({reason}): mend that, or name another place")
-        elif _drop_unwritable():
-            print_error(f"standard output cannot be written ({reason}): send it to another place")
-        else:
-            print_error(f"the system refuses ({reason}): mend that and run it again")
+        else:  # of an open file, which has no name any more; most often it is standard output
+            print_error(f"the system refuses to read or write ({reason}): send standard output to another place")
     elif isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
         print_error("there is not enough memory for this: free some, or ask for less, such as fewer rows")
     elif isinstance(error, RecursionError):
@@ -200,16 +198,14 @@ def _leave_quietly() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _drop_unwritable() -> bool:
-    """Whether standard output cannot be written; if so, what waits for it is dropped, since the interpreter would try again
-    at its end and complain."""
+def _drop_unwritable() -> None:
+    """Drop what waits for a standard output that cannot be written: at its end the interpreter would try again, and
+    complain."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
     except (OSError, ValueError):
         _silence(sys.stdout)
-        return True
-    return False
 
 
 def _say(line: str) -> None:
