@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from emlinit.scripts.arguments import Parser, checkpoint_argument, path_argument
-from emlinit.scripts.running import run
+from emlinit.scripts.running import print_remark, run
 
 _EPILOG = """\
 starts:
@@ -92,11 +92,11 @@ def _study(arguments: argparse.Namespace) -> int:
         with tqdm(total=len(problems), desc="trees", disable=None) as bar:
             outcomes = basin_study(problems, initialiser, config, lambda: bar.update())
         path = basin_report.write_basin_results(arguments.out, outcomes, config, initialiser.source)
-        print(f"wrote {path}", file=sys.stderr)
+        print_remark(f"wrote {path}")
     rows = basin_report.summarise(outcomes)
     print(basin_report.basin_table(rows))
     basin_report.save_basin_figure(arguments.figure, rows)
-    print(f"wrote {arguments.figure}", file=sys.stderr)
+    print_remark(f"wrote {arguments.figure}")
     return 0
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 # Torch takes seconds to import: until `run` is reached, Ctrl-C shows a traceback.
 from emlinit.scripts.arguments import Parser, count_argument
-from emlinit.scripts.running import run
+from emlinit.scripts.running import print_remark, run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +61,7 @@ def _bench(arguments: argparse.Namespace) -> int:
         kept.append(programs[_really_real(programs, x)])
     everything = Programs.cat(kept)
     programs = everything[torch.randperm(len(everything), generator=generator)[:n_programs]]
-    node_points = int(programs.n_nodes.sum()) * n_points
+    node_points: int = int(programs.n_nodes.sum()) * n_points
 
     def speed(work: Callable[[], object]) -> float:
         """Million node-points a second of the fastest run."""
@@ -81,7 +81,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     )
     print(f"finite mask                 {speed(lambda: evaluate(programs, x, rtol=None)):6.1f}")
     print(f"plain gather loop, no mask  {speed(lambda: _plain(programs, x)):6.1f}")
-    print(f"torch {torch.__version__}, one thread", file=sys.stderr)
+    print_remark(f"torch {torch.__version__}, one thread")
     return 0
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from emlinit.generator.errors import UserError
 from emlinit.scripts.arguments import Parser
-from emlinit.scripts.running import run
+from emlinit.scripts.running import printable, run
 
 if TYPE_CHECKING:
     import sympy
@@ -57,7 +57,7 @@ def _compile(arguments: argparse.Namespace) -> int:
     formula = parse_formula(text, symbols)
     if not symbols:
         raise UserError(f"'{text}' has no variable: give a formula such as x*y")
-    print("variables: " + ", ".join(f"x{number} = {name}" for number, name in enumerate(names, 1)))
+    print(printable("variables: " + ", ".join(f"x{number} = {name}" for number, name in enumerate(names, 1))))
     print(f"exact:    {_line(compile_exact, formula, symbols)}")
     print(f"weighted: {_line(compile_weighted, formula, symbols)}")
     return 0

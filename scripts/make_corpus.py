@@ -15,7 +15,7 @@ from pathlib import Path
 # Torch takes seconds to import: it is loaded in `_make`.
 from emlinit.generator.errors import UserError
 from emlinit.scripts.arguments import Parser, path_argument
-from emlinit.scripts.running import print_stopped, run
+from emlinit.scripts.running import print_stopped, printable, run
 
 _EPILOG = """\
 examples:
@@ -85,7 +85,7 @@ def _make(arguments: argparse.Namespace) -> int:
         return print_stopped(stop, f"; the same command goes on from {finished} finished files in '{config.partial}'")
     print(
         f"{figures.programs} programs, {figures.distinct} of them distinct, {figures.files} files, "
-        f"{figures.file_bytes / 1e6:.2f} MB, seed {config.seed}: {out}"
+        f"{figures.file_bytes / 1e6:.2f} MB, seed {config.seed}: {printable(str(out))}"
     )
     return 0
 

@@ -16,7 +16,7 @@ from pathlib import Path
 # Torch and the Hub's client take seconds to import: they are loaded in `_publish`.
 from emlinit.generator.errors import UserError
 from emlinit.scripts.arguments import Parser, checkpoint_argument, path_argument
-from emlinit.scripts.running import Remarks, note_written, run
+from emlinit.scripts.running import Remarks, note_written, print_remark, printable, run
 
 _EPILOG = """\
 examples:
@@ -74,10 +74,10 @@ def _publish(arguments: argparse.Namespace) -> int:
 
     done = publish(arguments.checkpoint, arguments.out, arguments.push)
     note_written(done.folder)
-    print(f"wrote {done.folder}: {', '.join(done.files)}")
+    print(printable(f"wrote {done.folder}: {', '.join(done.files)}"))
     print(f"{done.grammar} grammar, {done.n_parameters:,} parameters, sha256 {done.sha256}")
     if arguments.push is None:
-        print("add --push OWNER/NAME to upload it", file=sys.stderr)
+        print_remark("add --push OWNER/NAME to upload it")
         return 0
 
     from emlinit.model.weights.hub import push

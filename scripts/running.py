@@ -57,7 +57,7 @@ class Remarks:
     def say(self) -> None:
         """Say what was held back: the work has succeeded."""
         for text in self._held:
-            _say(printable(text))
+            print_remark(text)
         self._held.clear()
 
 
@@ -68,13 +68,22 @@ def printable(text: str) -> str:
     )
 
 
+def print_remark(text: str) -> None:
+    """Print a line on standard error, which may be closed, full or gone: then the exit code has to say it all."""
+    if sys.stderr is not None:
+        try:
+            print(printable(text), file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            _silence(sys.stderr)
+
+
 def print_error(message: object) -> None:
     """Print `error: <message>` on standard error as exactly one line that can be read: a long one loses its middle."""
-    text = printable(" ".join(str(message).split()))
+    text = printable(" ".join(str(message).split()))  # before it is cut: an escape is longer than what it stands for
     if len(text) > _LONGEST:  # the end is kept: it says what to do
         head, gap = _LONGEST * 3 // 5, " ... "
         text = text[:head] + gap + text[head + len(gap) - _LONGEST :]
-    _say(f"error: {text}")
+    print_remark(f"error: {text}")
 
 
 def print_stopped(stop: KeyboardInterrupt, rest: str) -> int:
@@ -206,14 +215,6 @@ def _drop_unwritable() -> None:
             sys.stdout.flush()
     except (OSError, ValueError):
         _silence(sys.stdout)
-
-
-def _say(line: str) -> None:
-    if sys.stderr is not None:
-        try:
-            print(line, file=sys.stderr, flush=True)
-        except (OSError, ValueError):  # nobody can be told; the exit code remains
-            _silence(sys.stderr)
 
 
 def _silence(stream: TextIO) -> None:
