@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from emlinit.scripts.arguments import Parser, checkpoint_argument, path_argument
-from emlinit.scripts.running import print_remark, run
+from emlinit.scripts.running import note_written, print_remark, run
 
 _EPILOG = """\
 starts:
@@ -92,6 +92,7 @@ def _study(arguments: argparse.Namespace) -> int:
         with tqdm(total=len(problems), desc="trees", disable=None) as bar:
             outcomes = basin_study(problems, initialiser, config, lambda: bar.update())
         path = basin_report.write_basin_results(arguments.out, outcomes, config, initialiser.source)
+        note_written(path)
         print_remark(f"wrote {path}")
     rows = basin_report.summarise(outcomes)
     print(basin_report.basin_table(rows))

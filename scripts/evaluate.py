@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from emlinit.scripts.arguments import Parser, checkpoint_argument, count_argument, path_argument, seconds_argument
-from emlinit.scripts.running import EXIT_USER_ERROR, print_error, print_remark, print_stopped, run
+from emlinit.scripts.running import EXIT_USER_ERROR, note_written, print_error, print_remark, print_stopped, run
 
 _COMMANDS = {
     "trees": "which find the identical function of an exact tree",
@@ -206,6 +206,7 @@ def _trees(arguments: argparse.Namespace) -> int:
         )
     print(recovery_table(outcomes, by_problem=TREE_SUITES[arguments.suite].by_problem))
     path = write_results(arguments.out, arguments.suite, outcomes, _record(arguments))
+    note_written(path)
     print_remark(f"wrote {path}")
     return 0
 
@@ -235,6 +236,7 @@ def _laws(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt as stop:
             where = f": what was found is in {lines.name}" if lines.tell() else ", nothing was found yet"
             return print_stopped(stop, where)
+    note_written(lines.name)
     _print_laws(outcomes, arguments.each)
     settings_given = _record(arguments) | {"suite": ",".join(arguments.suite)}
     print_remark(f"wrote {write_results(arguments.out, 'laws', outcomes, settings_given)}")
