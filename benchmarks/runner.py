@@ -4,6 +4,7 @@ import itertools
 import json
 import multiprocessing
 import platform
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
@@ -57,7 +58,10 @@ def run_all(
             futures = [pool.submit(_solve, solve, run) for run in runs]
             for future in as_completed(futures):
                 progress(future.result())
-        except BaseException:
+        except BaseException as stop:
+            if isinstance(stop, KeyboardInterrupt):  # what the processes are at is of no use any more
+                for process in multiprocessing.active_children():
+                    process.terminate()
             pool.shutdown(cancel_futures=True)  # else the pool works off what is left before the error is seen
             raise
         return [future.result() for future in futures]
@@ -68,6 +72,7 @@ _needs: Any = None  # of a worker process
 
 def _start(load: Callable[[], Any]) -> None:
     global _needs
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes: the first one ends the others
     torch.set_num_threads(1)
     _needs = load()
 

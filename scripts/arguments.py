@@ -1,17 +1,15 @@
-"""What the scripts share: a parser whose errors are one line, and the last stop of an error that a user can mend."""
+"""What the scripts share: a parser whose errors are one line, and the kinds of arguments that several of them take."""
 
 import argparse
 import difflib
-import io
-import sys
-from collections.abc import Callable
-from typing import NoReturn
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-from emlinit.generator.errors import UserError
+from emlinit.scripts.running import EXIT_USER_ERROR, print_error
 
-EXIT_USER_ERROR = 2
-"""Exit code when the input has to be mended."""
-EXIT_INTERRUPTED = 130
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,11 +18,15 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, description: str, epilog: str = "") -> None:
         super().__init__(description=description, epilog=epilog, allow_abbrev=False, formatter_class=_HelpFormatter)
 
+    def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
+        """Print the help; unlike argparse's own, this one does not hide that it cannot be written."""
+        print(self.format_help(), end="", file=file)
+
     def error(self, message: str) -> NoReturn:
         """Print one line that says what is meant, and exit with code 2."""
         prefix = "unrecognized arguments: "
         if message.startswith(prefix):
-            unknown = message.removeprefix(prefix).split()[0]
+            unknown = next(iter(message.removeprefix(prefix).split()), "")
             known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
             close = difflib.get_close_matches(unknown.partition("=")[0], known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"the options are {', '.join(known)}"
@@ -39,20 +41,52 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
         return action.help if action.default is None or action.default is False else super()._get_help_string(action)
 
 
-def print_error(message: object) -> None:
-    """Print `error: <message>` on standard error as exactly one line."""
-    print("error:", " ".join(str(message).split()), file=sys.stderr)
+def path_argument(text: str) -> Path:
+    """A path; the empty text, which would be the working folder, is none."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"'{text}' is no path: name a file or a folder")
+    return Path(text)
 
 
-def run(body: Callable[[], int]) -> int:
-    """Run a script's body; an error that the user can mend becomes one line and exit code 2, never a traceback."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a column name that the terminal cannot show is no failure
+def checkpoint_argument(text: str) -> str:
+    """The name of a checkpoint; a folder that is not there is found before torch is loaded."""
+    kind, _, place = text.partition(":")
+    if kind == "local-dir" and place:
+        try:
+            there = Path(place).expanduser().is_dir()
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+        ):  # a name that is too long, a user that is not known, a null character
+            there = False
+        if not there:
+            raise argparse.ArgumentTypeError(
+                f"checkpoint folder '{place}' does not exist: give local-dir:PATH of a folder with a checkpoint"
+            )
+    return text
+
+
+def seconds_argument(text: str) -> float:
+    """A time that a search may take."""
     try:
-        return body()
-    except UserError as error:
-        print_error(error)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        print_error("interrupted, nothing was written")
-        return EXIT_INTERRUPTED
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"'{text}' is no positive number of seconds")
+    return value
+
+
+def seed_argument(text: str) -> int:
+    """A whole number that NumPy and PyTorch both take as a seed."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) < 2**63):
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 0 to 2^63 - 1")
+    return int(text)
+
+
+def count_argument(text: str) -> int:
+    """How many there shall be of something: at least one."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 19 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
+    return int(text)

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from emlinit.scripts.arguments import Parser, run
+from emlinit.scripts.arguments import Parser, checkpoint_argument, path_argument
+from emlinit.scripts.running import note_written, print_remark, run
 
 _EPILOG = """\
 starts:
@@ -46,18 +47,25 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--noise", type=float, nargs="*", default=[1.0, 2.0, 3.0], metavar="S", help="noise on the true logits"
     )
-    parser.add_argument("--checkpoint", default="builtin:exact", metavar="SOURCE", help="the learned start")
+    parser.add_argument(
+        "--checkpoint", default="builtin:exact", type=checkpoint_argument, metavar="SOURCE", help="the learned start"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random")
-    parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="folder of the JSON file")
-    parser.add_argument("--figure", type=Path, default=Path("docs/basin.png"), metavar="PNG", help="figure to draw")
-    parser.add_argument("--figure-from", type=Path, metavar="JSON", help="draw an earlier study again; nothing is run")
+    parser.add_argument(
+        "--out", type=path_argument, default=Path("results"), metavar="DIR", help="folder of the JSON file"
+    )
+    parser.add_argument(
+        "--figure", type=path_argument, default=Path("docs/basin.png"), metavar="PNG", help="figure to draw"
+    )
+    parser.add_argument(
+        "--figure-from", type=path_argument, metavar="JSON", help="draw an earlier study again; nothing is run"
+    )
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    arguments = parse(argv)
-    return run(lambda: _study(arguments))
+    return run(lambda: _study(parse(argv)))
 
 
 def _study(arguments: argparse.Namespace) -> int:
@@ -84,11 +92,12 @@ def _study(arguments: argparse.Namespace) -> int:
         with tqdm(total=len(problems), desc="trees", disable=None) as bar:
             outcomes = basin_study(problems, initialiser, config, lambda: bar.update())
         path = basin_report.write_basin_results(arguments.out, outcomes, config, initialiser.source)
-        print(f"wrote {path}", file=sys.stderr)
+        note_written(path)
+        print_remark(f"wrote {path}")
     rows = basin_report.summarise(outcomes)
     print(basin_report.basin_table(rows))
     basin_report.save_basin_figure(arguments.figure, rows)
-    print(f"wrote {arguments.figure}", file=sys.stderr)
+    print_remark(f"wrote {arguments.figure}")
     return 0
 
 

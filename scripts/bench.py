@@ -11,32 +11,44 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+# Torch takes seconds to import: until `run` is reached, Ctrl-C shows a traceback.
+from emlinit.scripts.arguments import Parser, count_argument
+from emlinit.scripts.running import print_remark, run
 
-from emlinit.generator.corpus.trees import trees_by_size
-from emlinit.generator.evaluate import evaluate
-from emlinit.generator.program import Programs, programs_from_tokens
-from emlinit.scripts.arguments import Parser, run
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from emlinit.generator.program import Programs
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line of `bench`."""
     parser = Parser("Speed of the evaluator on one core.")
-    parser.add_argument("--programs", type=int, default=2000, metavar="N", help="different programs in the batch")
-    parser.add_argument("--points", type=int, default=256, metavar="N", help="points of each program")
-    parser.add_argument("--repeats", type=int, default=7, metavar="N", help="runs, of which the fastest counts")
+    parser.add_argument(
+        "--programs", type=count_argument, default=2000, metavar="N", help="different programs in the batch"
+    )
+    parser.add_argument("--points", type=count_argument, default=256, metavar="N", help="points of each program")
+    parser.add_argument(
+        "--repeats", type=count_argument, default=7, metavar="N", help="runs, of which the fastest counts"
+    )
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    arguments = parse(argv)
-    return run(lambda: _bench(arguments.programs, arguments.points, arguments.repeats))
+    return run(lambda: _bench(parse(argv)))
 
 
-def _bench(n_programs: int, n_points: int, repeats: int) -> int:
+def _bench(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from emlinit.generator.corpus.trees import trees_by_size
+    from emlinit.generator.evaluate import evaluate
+    from emlinit.generator.program import Programs, programs_from_tokens
+
+    n_programs, n_points, repeats = arguments.programs, arguments.points, arguments.repeats
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
     x = 0.8 + torch.rand(n_points, 3, generator=generator, dtype=torch.float64)
@@ -49,7 +61,7 @@ def _bench(n_programs: int, n_points: int, repeats: int) -> int:
         kept.append(programs[_really_real(programs, x)])
     everything = Programs.cat(kept)
     programs = everything[torch.randperm(len(everything), generator=generator)[:n_programs]]
-    node_points = int(programs.n_nodes.sum()) * n_points
+    node_points: int = int(programs.n_nodes.sum()) * n_points
 
     def speed(work: Callable[[], object]) -> float:
         """Million node-points a second of the fastest run."""
@@ -69,18 +81,24 @@ def _bench(n_programs: int, n_points: int, repeats: int) -> int:
     )
     print(f"finite mask                 {speed(lambda: evaluate(programs, x, rtol=None)):6.1f}")
     print(f"plain gather loop, no mask  {speed(lambda: _plain(programs, x)):6.1f}")
-    print(f"torch {torch.__version__}, one thread", file=sys.stderr)
+    print_remark(f"torch {torch.__version__}, one thread")
     return 0
 
 
-def _really_real(programs: Programs, x: Tensor) -> Tensor:
+def _really_real(programs: "Programs", x: "Tensor") -> "Tensor":
     """Programs that are real and valid at every node and point: a logarithm of a negative number makes NaN here."""
+    import torch
+
+    from emlinit.generator.evaluate import evaluate
+
     valid = evaluate(programs, x).valid.all(-1)
     return valid & torch.isfinite(_plain(programs, x)).all(-1)
 
 
-def _plain(programs: Programs, x: Tensor) -> Tensor:
+def _plain(programs: "Programs", x: "Tensor") -> "Tensor":
     """Exact trees the simple way: all programs run through all node places, one gather for each operand."""
+    import torch
+
     n, v = len(programs), programs.n_variables
     buffer = x.new_ones(1 + v + programs.max_nodes, n, len(x))
     buffer[1 : 1 + v] = x.T[:, None]

@@ -10,7 +10,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from emlinit.scripts.arguments import EXIT_USER_ERROR, print_error
+from emlinit.scripts.running import EXIT_USER_ERROR, print_error, run
 
 COMMANDS = {
     "solve": "find the law behind a table of numbers",
@@ -36,7 +36,10 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    return run(lambda: _command(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _command(arguments: list[str]) -> int:
     if arguments and arguments[0] in ("-h", "--help"):
         print(usage())
         return 0

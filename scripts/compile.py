@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from emlinit.generator.errors import UserError
-from emlinit.scripts.arguments import Parser, run
+from emlinit.scripts.arguments import Parser
+from emlinit.scripts.running import printable, run
 
 if TYPE_CHECKING:
     import sympy
@@ -40,23 +41,23 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    arguments = parse(argv)
-    return run(lambda: _compile(arguments.formula, arguments.variables))
+    return run(lambda: _compile(parse(argv)))
 
 
-def _compile(text: str, variables: str | None) -> int:
+def _compile(arguments: argparse.Namespace) -> int:
     import sympy
 
     from emlinit.generator.formulas.compile_exact import compile_exact
     from emlinit.generator.formulas.compile_weighted import compile_weighted
     from emlinit.generator.formulas.parse import names_in, parse_formula
 
+    text, variables = arguments.formula, arguments.variables
     names = names_in(text) if variables is None else [name.strip() for name in variables.split(",")]
     symbols = [sympy.Symbol(name, real=True) for name in names]
     formula = parse_formula(text, symbols)
     if not symbols:
         raise UserError(f"'{text}' has no variable: give a formula such as x*y")
-    print("variables: " + ", ".join(f"x{number} = {name}" for number, name in enumerate(names, 1)))
+    print(printable("variables: " + ", ".join(f"x{number} = {name}" for number, name in enumerate(names, 1))))
     print(f"exact:    {_line(compile_exact, formula, symbols)}")
     print(f"weighted: {_line(compile_weighted, formula, symbols)}")
     return 0

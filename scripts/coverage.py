@@ -7,14 +7,15 @@ python scripts/coverage.py --suites nguyen --draws 20000
 import argparse
 import sys
 from collections.abc import Sequence
+from statistics import median
+from typing import TYPE_CHECKING
 
-import numpy as np
-from tqdm import tqdm
+# The suites need torch, which takes seconds to import: until `run` is reached, Ctrl-C shows a traceback.
+from emlinit.scripts.arguments import Parser, count_argument, seed_argument
+from emlinit.scripts.running import run
 
-from emlinit.benchmarks.laws.coverage import Coverage, coverage
-from emlinit.benchmarks.laws.suites import LAW_SUITES, load_law_suite
-from emlinit.generator.errors import UserError
-from emlinit.scripts.arguments import Parser, run
+if TYPE_CHECKING:
+    from emlinit.benchmarks.laws.coverage import Coverage
 
 _EPILOG = """\
 columns:
@@ -26,27 +27,33 @@ columns:
   freely     the same where a factor or exponent 1 counts as any other
 
 The formulas are those that pretraining draws (the weighted stream mixes them with random trees, which are not counted)."""
-_DEFAULT = [name for name, suite in LAW_SUITES.items() if suite.published]
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line of `coverage`."""
+    from emlinit.benchmarks.laws.suites import LAW_SUITES
+
+    published = [name for name, suite in LAW_SUITES.items() if suite.published]
     parser = Parser("How often the random corpus draws the laws of the suites.", _EPILOG)
-    parser.add_argument("--suites", nargs="+", choices=LAW_SUITES, default=_DEFAULT, help="laws to look for")
-    parser.add_argument("--draws", type=int, default=300_000, metavar="N", help="random formulas to draw")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the random formulas")
+    parser.add_argument("--suites", nargs="+", choices=LAW_SUITES, default=published, help="laws to look for")
+    parser.add_argument("--draws", type=count_argument, default=300_000, metavar="N", help="random formulas to draw")
+    parser.add_argument("--seed", type=seed_argument, default=1, metavar="N", help="of the random formulas")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    arguments = parse(argv)
-    return run(lambda: _report(arguments.suites, arguments.draws, arguments.seed))
+    return run(lambda: _report(parse(argv)))
 
 
-def _report(suites: Sequence[str], n_draws: int, seed: int) -> int:
-    if n_draws < 1 or seed < 0:
-        raise UserError("--draws must be 1 or larger and --seed 0 or larger")
+def _report(arguments: argparse.Namespace) -> int:
+    import numpy as np
+    from tqdm import tqdm
+
+    from emlinit.benchmarks.laws.coverage import coverage
+    from emlinit.benchmarks.laws.suites import load_law_suite
+
+    suites, n_draws, seed = arguments.suites, arguments.draws, arguments.seed
     problems = [problem for suite in dict.fromkeys(suites) for problem in load_law_suite(suite)]
     with tqdm(total=n_draws, unit=" formulas", disable=None) as bar:
         rows = coverage(problems, n_draws, np.random.default_rng(seed), progress=bar.update)
@@ -55,18 +62,18 @@ def _report(suites: Sequence[str], n_draws: int, seed: int) -> int:
     return 0
 
 
-def suite_table(rows: Sequence[Coverage]) -> str:
+def suite_table(rows: "Sequence[Coverage]") -> str:
     """A Markdown table with one line a suite."""
     lines = ["| suite | laws | drawn | freely | median nodes | most nodes |", "| --- | --- | --- | --- | --- | --- |"]
     for suite in dict.fromkeys(row.problem.suite for row in rows):
         own = [row for row in rows if row.problem.suite == suite]
         drawn, freely = sum(row.drawn > 0 for row in own), sum(row.drawn_freely > 0 for row in own)
         nodes = [row.nodes for row in own]
-        lines.append(f"| {suite} | {len(own)} | {drawn} | {freely} | {np.median(nodes):g} | {max(nodes)} |")
+        lines.append(f"| {suite} | {len(own)} | {drawn} | {freely} | {median(nodes):g} | {max(nodes)} |")
     return "\n".join(lines)
 
 
-def law_table(rows: Sequence[Coverage]) -> str:
+def law_table(rows: "Sequence[Coverage]") -> str:
     """A Markdown table with one line a law."""
     lines = ["| law | formula | nodes | constants | tokens | drawn | freely |", "| --- |" + " --- |" * 6]
     for row in rows:

@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emlinit.scripts.arguments import EXIT_INTERRUPTED, EXIT_USER_ERROR, Parser, print_error, run
+from emlinit.scripts.arguments import Parser, checkpoint_argument, count_argument, path_argument, seconds_argument
+from emlinit.scripts.running import EXIT_USER_ERROR, note_written, print_error, print_remark, print_stopped, run
 
 _COMMANDS = {
     "trees": "which find the identical function of an exact tree",
@@ -94,10 +95,12 @@ def _parse_trees(words: Sequence[str]) -> argparse.Namespace:
 
     parser = _parser("trees", _TREES_EPILOG, TREE_SUITES, TREE_METHODS)
     parser.add_argument("--suite", default="paper", choices=TREE_SUITES, metavar="NAME", help="which problems")
-    parser.add_argument("--limit", type=int, metavar="N", help="at most N frozen trees a group")
+    parser.add_argument("--limit", type=count_argument, metavar="N", help="at most N frozen trees a group")
     _add_methods(parser, TREE_METHODS, "learned,random")
     _add_budget(parser)
-    parser.add_argument("--checkpoint", default="builtin:exact", metavar="SOURCE", help="the learned start")
+    parser.add_argument(
+        "--checkpoint", default="builtin:exact", type=checkpoint_argument, metavar="SOURCE", help="the learned start"
+    )
     return parser.parse_args(words)
 
 
@@ -109,7 +112,7 @@ def _parse_laws(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--suite", type=_some_of(LAW_SUITES, "suite"), default="nguyen", metavar="A,B,...", help="which problems"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="at most N laws a suite")
+    parser.add_argument("--limit", type=count_argument, metavar="N", help="at most N laws a suite")
     _add_methods(parser, LAW_METHODS, "emlinit")
     parser.add_argument(
         "--noise", type=_levels, default="0", metavar="A,B,...", help="levels of noise, shares of the std of y"
@@ -138,10 +141,16 @@ def _add_methods(parser: Parser, methods: Mapping[str, Any], default: str) -> No
 
 
 def _add_budget(parser: Parser) -> None:
-    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="time for each problem and method")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each problem, seeds 0..N-1")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, each on one core")
-    parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="folder of the results")
+    parser.add_argument(
+        "--seconds", type=seconds_argument, default=10.0, metavar="S", help="time for each problem and method"
+    )
+    parser.add_argument(
+        "--seeds", type=count_argument, default=1, metavar="N", help="runs of each problem, seeds 0..N-1"
+    )
+    parser.add_argument("--jobs", type=count_argument, default=1, metavar="N", help="processes, each on one core")
+    parser.add_argument(
+        "--out", type=path_argument, default=Path("results"), metavar="DIR", help="folder of the results"
+    )
 
 
 def _some_of(known: Iterable[str], what: str) -> Callable[[str], tuple[str, ...]]:
@@ -164,10 +173,17 @@ def _levels(text: str) -> tuple[float, ...]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    arguments = parse(argv)
+    return run(lambda: _evaluate(parse(argv)))
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    if arguments.command == "trees" or arguments.merge is None:
+        from emlinit.finetune.files.output_folder import check_output_folder
+
+        check_output_folder(arguments.out, ())  # hours may pass before anything is written
     if arguments.command == "trees":
-        return run(lambda: _trees(arguments))
-    return run(lambda: _laws(arguments) if arguments.merge is None else _merge(arguments))
+        return _trees(arguments)
+    return _laws(arguments) if arguments.merge is None else _merge(arguments)
 
 
 def _trees(arguments: argparse.Namespace) -> int:
@@ -190,7 +206,8 @@ def _trees(arguments: argparse.Namespace) -> int:
         )
     print(recovery_table(outcomes, by_problem=TREE_SUITES[arguments.suite].by_problem))
     path = write_results(arguments.out, arguments.suite, outcomes, _record(arguments))
-    print(f"wrote {path}", file=sys.stderr)
+    note_written(path)
+    print_remark(f"wrote {path}")
     return 0
 
 
@@ -216,12 +233,13 @@ def _laws(arguments: argparse.Namespace) -> int:
 
         try:
             outcomes = run_law_suites(settings, lines, jobs=arguments.jobs, progress=show)
-        except KeyboardInterrupt:
-            print_error(f"interrupted: what was found is in {lines.name}")
-            return EXIT_INTERRUPTED
+        except KeyboardInterrupt as stop:
+            where = f": what was found is in {lines.name}" if lines.tell() else ", nothing was found yet"
+            return print_stopped(stop, where)
+    note_written(lines.name)
     _print_laws(outcomes, arguments.each)
     settings_given = _record(arguments) | {"suite": ",".join(arguments.suite)}
-    print(f"wrote {write_results(arguments.out, 'laws', outcomes, settings_given)}", file=sys.stderr)
+    print_remark(f"wrote {write_results(arguments.out, 'laws', outcomes, settings_given)}")
     return 0
 
 

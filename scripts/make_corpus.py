@@ -14,7 +14,8 @@ from pathlib import Path
 
 # Torch takes seconds to import: it is loaded in `_make`.
 from emlinit.generator.errors import UserError
-from emlinit.scripts.arguments import EXIT_INTERRUPTED, Parser, print_error, run
+from emlinit.scripts.arguments import Parser, path_argument
+from emlinit.scripts.running import print_stopped, printable, run
 
 _EPILOG = """\
 examples:
@@ -47,7 +48,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="exact has no free constants, weighted has them",
     )
     parser.add_argument("--programs", metavar="N", type=int, default=100_000, help="how many")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="folder to make (default: corpora/GRAMMAR)")
+    parser.add_argument("--out", metavar="DIR", type=path_argument, help="folder to make (default: corpora/GRAMMAR)")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="source of all randomness")
     parser.add_argument("--shard-size", metavar="N", type=int, default=50_000, help="programs of a file")
     limits = parser.add_argument_group("limits of a program")
@@ -60,8 +61,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    arguments = parse(argv)
-    return run(lambda: _make(arguments))
+    return run(lambda: _make(parse(argv)))
 
 
 def _make(arguments: argparse.Namespace) -> int:
@@ -80,13 +80,12 @@ def _make(arguments: argparse.Namespace) -> int:
     )
     try:
         figures = write_corpus(config)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         finished = sum(path.exists() for path in config.shards)
-        print_error(f"interrupted; the same command goes on from {finished} finished files in '{config.partial}'")
-        return EXIT_INTERRUPTED
+        return print_stopped(stop, f"; the same command goes on from {finished} finished files in '{config.partial}'")
     print(
         f"{figures.programs} programs, {figures.distinct} of them distinct, {figures.files} files, "
-        f"{figures.file_bytes / 1e6:.2f} MB, seed {config.seed}: {out}"
+        f"{figures.file_bytes / 1e6:.2f} MB, seed {config.seed}: {printable(str(out))}"
     )
     return 0
 

@@ -25,39 +25,47 @@ import io
 import json
 import os
 import sys
+from typing import TYPE_CHECKING
 
-import tyro
-
+# The configuration needs torch, which takes seconds to import: until `run` is reached, Ctrl-C shows a traceback.
 from emlinit.generator.errors import UserError
-from emlinit.model.pretraining.config import PretrainConfig
-from emlinit.model.pretraining.run import pretrain
-from emlinit.scripts.arguments import EXIT_INTERRUPTED, print_error, run
+from emlinit.scripts.running import print_stopped, run
+
+if TYPE_CHECKING:
+    from emlinit.model.pretraining.config import PretrainConfig
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, train, print the last metrics as JSON; returns the exit code."""
-
-    def body() -> int:
-        config = parse(arguments)
-        try:
-            metrics = pretrain(config)
-        except KeyboardInterrupt:  # the second one: the first lets the loop save and end
-            print_error(f"interrupted; --resume goes on from the last state in '{config.out}'")
-            return EXIT_INTERRUPTED
-        if metrics:
-            print(json.dumps(metrics))
-        return 0
-
-    return run(body)
+    return run(lambda: _pretrain(parse(arguments)))
 
 
-def parse(arguments: list[str] | None) -> PretrainConfig:
+def _pretrain(config: "PretrainConfig") -> int:
+    from emlinit.model.pretraining.config import STATE_FILE
+    from emlinit.model.pretraining.run import pretrain
+
+    try:
+        metrics = pretrain(config)
+    except KeyboardInterrupt as stop:  # the second one, once the loop runs: the first lets it save and end
+        if not (config.out / STATE_FILE).exists():
+            return print_stopped(stop, ", no state was saved yet")
+        return print_stopped(stop, f"; --resume goes on from the last state in '{config.out}'")
+    if metrics:
+        print(json.dumps(metrics))
+    return 0
+
+
+def parse(arguments: list[str] | None) -> "PretrainConfig":
     """The configuration that a command line describes.
 
     Raises:
         UserError: an argument is unknown or of the wrong type.
         SystemExit: help was asked for.
     """
+    import tyro
+
+    from emlinit.model.pretraining.config import PretrainConfig
+
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

@@ -15,7 +15,8 @@ from pathlib import Path
 
 # Torch and the Hub's client take seconds to import: they are loaded in `_publish`.
 from emlinit.generator.errors import UserError
-from emlinit.scripts.arguments import Parser, run
+from emlinit.scripts.arguments import Parser, checkpoint_argument, path_argument
+from emlinit.scripts.running import Remarks, note_written, print_remark, print_stopped, printable, run
 
 _EPILOG = """\
 examples:
@@ -42,13 +43,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint",
         metavar="SOURCE",
+        type=checkpoint_argument,
         default="builtin:exact",
         help="builtin:exact, builtin:weighted, local-dir:PATH or hf-hub:OWNER/NAME@REV",
     )
     parser.add_argument(
         "--out",
         metavar="DIR",
-        type=Path,
+        type=path_argument,
         default=Path("build/hub"),
         help="folder to write: new, empty, or written by this command before",
     )
@@ -64,31 +66,38 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    arguments = parse(argv)
-    return run(lambda: _publish(arguments))
+    return run(lambda: _publish(parse(argv)))
 
 
 def _publish(arguments: argparse.Namespace) -> int:
     from emlinit.model.publishing.publication import publish
 
-    done = publish(arguments.checkpoint, arguments.out, arguments.push)
-    print(f"wrote {done.folder}: {', '.join(done.files)}")
+    try:
+        done = publish(arguments.checkpoint, arguments.out, arguments.push)
+    except KeyboardInterrupt as stop:
+        if not arguments.out.exists():
+            raise
+        return print_stopped(stop, f"; '{arguments.out}' may be incomplete: remove it and publish again")
+    note_written(done.folder)
+    print(printable(f"wrote {done.folder}: {', '.join(done.files)}"))
     print(f"{done.grammar} grammar, {done.n_parameters:,} parameters, sha256 {done.sha256}")
     if arguments.push is None:
-        print("add --push OWNER/NAME to upload it", file=sys.stderr)
+        print_remark("add --push OWNER/NAME to upload it")
         return 0
 
     from emlinit.model.weights.hub import push
 
-    print(f"uploading to {arguments.push}", file=sys.stderr)
+    remarks = Remarks()
+    remarks.add(f"uploading to {arguments.push}")
     try:
         commit = push(done.folder, arguments.push, private=arguments.private, endpoint=arguments.endpoint)
     except UserError as error:
         raise UserError(f"{error} ('{done.folder}' is written, nothing was published)") from error
     print(f"commit {commit}")
     if arguments.endpoint is not None:
-        print(f"set HF_ENDPOINT={arguments.endpoint} to load it from there", file=sys.stderr)
-    print(f"hf-hub:{arguments.push}@{commit}")
+        remarks.add(f"set HF_ENDPOINT={arguments.endpoint} to load it from there")
+    print(f"hf-hub:{arguments.push}@{commit}", flush=True)
+    remarks.say()
     return 0
 
 

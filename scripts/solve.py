@@ -8,18 +8,15 @@ The Pareto front and the chosen law go to standard output, progress and remarks 
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 # Torch and sympy take seconds to import: they are loaded in `_solve`, after the input has been found to be in order.
-from emlinit.finetune.files.output_folder import check_output_folder
-from emlinit.finetune.files.read_table import read_table, split_names
+# NumPy is loaded there, too: until `run` is reached, Ctrl-C shows a traceback.
 from emlinit.finetune.options import DEVICES, GRAMMAR_CHOICES, HEADER_CHOICES
-from emlinit.generator.errors import UserError
-from emlinit.scripts.arguments import Parser, run
+from emlinit.scripts.arguments import Parser, checkpoint_argument, path_argument, seconds_argument, seed_argument
+from emlinit.scripts.running import Remarks, note_written, printable, run
 
 _EPILOG = """\
 examples:
@@ -39,7 +36,7 @@ Exit code: 0 solved, 2 the input has to be mended (one line says how)."""
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line of `solve`; errors exit with code 2 and one line."""
     parser = Parser("Find the law behind a table of numbers.", _EPILOG)
-    parser.add_argument("data", metavar="DATA.csv", type=Path, help="table with one row a measurement")
+    parser.add_argument("data", metavar="DATA.csv", type=path_argument, help="table with one row a measurement")
     columns = parser.add_argument_group("columns")
     columns.add_argument("--target", metavar="COL", help="column to explain (default: the last one)")
     columns.add_argument("--features", metavar="A,B,...", help="columns to explain it by (default: all the others)")
@@ -56,20 +53,21 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="auto",
         help="exact has no free constants, weighted fits them, auto tries both",
     )
-    search.add_argument("--seconds", metavar="S", type=_seconds, default=20.0, help="time for the search")
+    search.add_argument("--seconds", metavar="S", type=seconds_argument, default=20.0, help="time for the search")
     search.add_argument(
         "--checkpoint",
         metavar="SOURCE",
+        type=checkpoint_argument,
         help="learned start: builtin:exact, builtin:weighted, local-dir:PATH or hf-hub:OWNER/NAME@REV "
         "(default: the shipped one of each grammar)",
     )
     search.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs")
-    search.add_argument("--seed", metavar="N", type=_seed, default=0, help="source of all randomness")
+    search.add_argument("--seed", metavar="N", type=seed_argument, default=0, help="source of all randomness")
     output = parser.add_argument_group("output")
     output.add_argument(
         "--out",
         metavar="DIR",
-        type=Path,
+        type=path_argument,
         help="also write result.json, law.tex, law.py (a NumPy function), fit.png and front.png there",
     )
     output.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
@@ -78,17 +76,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    arguments = parse(argv)
-    return run(lambda: _solve(arguments))
+    return run(lambda: _solve(parse(argv)))
 
 
 def _solve(arguments: argparse.Namespace) -> int:
+    from emlinit.finetune.files.output_folder import check_output_folder
+    from emlinit.finetune.files.read_table import read_table, split_names
+
     features = None if arguments.features is None else split_names(arguments.features)
     table = read_table(arguments.data, arguments.target, features, arguments.header)
     if arguments.out is not None:
         check_output_folder(arguments.out)
-    if arguments.checkpoint is not None:
-        _check_source(arguments.checkpoint)
 
     from emlinit.finetune.initialisers import load_initialisers, resolve_device
 
@@ -97,8 +95,9 @@ def _solve(arguments: argparse.Namespace) -> int:
     from emlinit.finetune.files import report
     from emlinit.finetune.solver import solve
 
+    remarks = Remarks()
     for remark in (report.describe(table), *table.notes, f"seed {arguments.seed}"):
-        print(remark, file=sys.stderr)
+        remarks.add(remark)
     with _progress_bar(arguments.seconds) as progress:
         solution = solve(
             table.x,
@@ -111,12 +110,13 @@ def _solve(arguments: argparse.Namespace) -> int:
             names=list(table.features),
         )
     for remark in solution.notes:
-        print(remark, file=sys.stderr)
+        remarks.add(remark)
     record = report.result_record(solution, table, arguments.seed)
     if arguments.out is not None:
-        report.write_outputs(arguments.out, solution, table, record)
-        print(f"wrote {arguments.out}", file=sys.stderr)
-    print(report.to_json(record) if arguments.json else report.front_table(solution, record))
+        report.write_outputs(arguments.out, solution, table, record, when_written=lambda: note_written(arguments.out))
+        remarks.add(f"wrote {arguments.out}")
+    print(report.to_json(record) if arguments.json else printable(report.front_table(solution, record)), flush=True)
+    remarks.say()
     return 0
 
 
@@ -134,31 +134,6 @@ def _progress_bar(seconds: float) -> Iterator[Callable[[float, str], None]]:
             bar.refresh()
 
         yield progress
-
-
-def _check_source(source: str) -> None:
-    """Find a wrong checkpoint before torch is loaded, where that can be told from the text and the folder alone."""
-    kind, _, place = source.partition(":")
-    if kind == "local-dir" and not Path(place).is_dir():
-        raise UserError(
-            f"checkpoint folder '{place}' does not exist: give local-dir:PATH of a folder with a checkpoint"
-        )
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"'{text}' is no positive number of seconds")
-    return value
-
-
-def _seed(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) < 2**63):
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 0 to 2^63 - 1")
-    return int(text)
 
 
 if __name__ == "__main__":

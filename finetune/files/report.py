@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from emlinit.finetune.files.output_folder import write_folder
+from emlinit.finetune.files.output_folder import RESULT_FILES, write_folder
 from emlinit.finetune.files.read_table import Table
 from emlinit.finetune.law.standard_errors import LawConstant, constants_line, law_constants
 from emlinit.finetune.law.symbol_names import latex_escape, latex_name
@@ -77,8 +77,15 @@ def front_table(solution: Solution, record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_outputs(folder: Path, solution: Solution, table: Table, record: Mapping[str, Any]) -> None:
-    """Write `result.json`, `law.tex`, `law.py`, `fit.png` and `front.png`, all of them or none.
+def write_outputs(
+    folder: Path,
+    solution: Solution,
+    table: Table,
+    record: Mapping[str, Any],
+    *,
+    when_written: Callable[[], object] = lambda: None,
+) -> None:
+    """Write the `RESULT_FILES`, all of them or none, and call `when_written` once they are in place.
 
     Raises:
         UserError: the folder cannot be written.
@@ -100,7 +107,8 @@ def write_outputs(folder: Path, solution: Solution, table: Table, record: Mappin
             chosen[0] if chosen else -1,
         ),
     }
-    write_folder(folder, writers)
+    assert tuple(writers) == RESULT_FILES  # those whose places were checked before the search
+    write_folder(folder, writers, when_written=when_written)
 
 
 def _tex(solution: Solution, target: str, constants: str) -> str:

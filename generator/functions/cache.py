@@ -82,7 +82,23 @@ def cache_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME")
     if base and Path(base).is_absolute():  # a relative path is to be ignored, says the XDG specification
         return Path(base) / "emlinit"
-    return Path.home() / ".cache" / "emlinit"
+    return _home() / ".cache" / "emlinit"
+
+
+def _home() -> Path:
+    """The user's home; an empty or relative HOME is as good as none, and would put the cache at the root or anywhere.
+
+    Raises:
+        RuntimeError: the user has no home.
+    """
+    if os.name != "posix" or os.path.isabs(os.environ.get("HOME", os.sep)):
+        return Path.home()
+    import pwd  # not there on Windows
+
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        raise RuntimeError("HOME is no path and the user is not known") from None
 
 
 def _read_or_build(n_variables: int, max_size: int, progress: Callable[[float], None] | None) -> FunctionTable:

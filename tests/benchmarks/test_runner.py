@@ -1,7 +1,12 @@
 """Runs keep their order in one process and in several; what is written is dated, whole, and overwrites nothing."""
 
 import json
+import multiprocessing
 import operator
+import os
+import signal
+import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +31,19 @@ def test_a_failure_is_not_swallowed(jobs: int) -> None:
     with pytest.raises(ZeroDivisionError):
         run_all([3, 2, 1], operator.floordiv, int, jobs=jobs, progress=seen.append)
     assert not seen
+
+
+def _sleep(_run: int, _needs: int) -> None:
+    time.sleep(60)
+
+
+def test_an_interruption_waits_for_no_search() -> None:
+    begin, interrupt = time.monotonic(), threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_all(range(4), _sleep, int, jobs=2)
+    assert time.monotonic() - begin < 30
+    assert multiprocessing.active_children() == []
 
 
 def test_results_are_written_whole(tmp_path: Path) -> None:

@@ -14,5 +14,6 @@ def test_it_prints_a_line_for_every_law(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_wrong_arguments_are_one_line_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--draws", "0"]) == 2
-    assert capsys.readouterr().err == "error: --draws must be 1 or larger and --seed 0 or larger\n"
+    with pytest.raises(SystemExit, match="2"):
+        main(["--draws", "0"])
+    assert capsys.readouterr().err == "error: argument --draws: '0' is no whole number from 1 on\n"

@@ -16,6 +16,7 @@ from emlinit.generator.corpus.config import StreamConfig
 from emlinit.model import EMLInitialiser, InitialiserConfig
 from emlinit.model.initialiser import load_weights
 from emlinit.model.pretraining.config import PretrainConfig
+from emlinit.model.publishing import publication
 from emlinit.scripts import cli, publish
 
 # What the Hub's client does where large files go by plain HTTP.
@@ -356,3 +357,20 @@ def test_the_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     for text in ("--checkpoint", "--out", "--push", "--private", "--endpoint", "hf auth login", "model.safetensors"):
         assert text in shown
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_an_interruption_is_not_told_to_have_written_nothing(
+    made: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_source: str, folder: Path, _repository: str | None) -> None:
+        if made:
+            folder.mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(publication, "publish", interrupted)
+    out = tmp_path / "hub"
+    assert publish.main(["--out", str(out)]) == 130
+    told = f"; '{out}' may be incomplete: remove it and publish again" if made else ", nothing was written"
+    said = capsys.readouterr().err
+    assert said == f"error: interrupted{told}\n"

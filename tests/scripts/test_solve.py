@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emlinit.model.initialiser import EMLInitialiser, InitialiserConfig
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 
@@ -95,6 +97,24 @@ def test_constant_target_gives_that_constant_at_once(tmp_path: Path) -> None:
     record = solve_json("data.csv", "--seconds", "60", cwd=tmp_path)
     assert (float(record["formula"]), record["exact"]) == (4.25, True)
     assert record["seconds"] < 5
+
+
+def test_what_fails_late_is_one_line_and_not_below_remarks(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("a,b\n1,4.25\n2,4.25\n3,4.25\n4,4.25\nnan,1\n")
+    command = [sys.executable, str(ROOT / "scripts" / "solve.py"), "data.csv"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: .*No space left on device.*\n", done.stderr)
+
+
+def test_a_checkpoint_may_lie_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = InitialiserConfig(d_model=16, n_heads=2, n_inducing=4, n_latents=4, n_decoder_layers=1, max_tokens=16)
+    EMLInitialiser(tiny).save(tmp_path / "home" / "weights")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "data.csv").write_text("a,b\n1,4.25\n2,4.25\n3,4.25\n4,4.25\n")
+    record = solve_json("data.csv", "--grammar", "exact", "--checkpoint", "local-dir:~/weights", cwd=tmp_path)
+    assert float(record["formula"]) == 4.25
 
 
 def test_columns_with_any_name_are_solved_by_their_symbols(tmp_path: Path) -> None:

@@ -344,3 +344,22 @@ def test_two_builds_at_once_are_both_right(folder: Path, builds: list[tuple[int,
     assert [out.split() for out, _ in outputs] == [[str(len(table)), str(int(table.keys.sum()))]] * 2
     assert [err for _, err in outputs] == ["", ""]
     assert sorted(path.name[:5] for path in folder.iterdir()) == ["funct", "ready", "ready"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems do not look at HOME")
+@pytest.mark.parametrize("home", ["", "relative", None])
+def test_without_a_home_in_the_environment_the_users_own_is_taken(
+    home: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Path.home()` is the root where HOME is empty."""
+    import pwd
+
+    for name in ("EMLINIT_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    assert cache_folder() == Path(pwd.getpwuid(os.getuid()).pw_dir) / ".cache" / "emlinit"
+    if home is not None:
+        monkeypatch.setattr(os, "getuid", lambda: 2**31 - 5)
+        with pytest.raises(RuntimeError, match="HOME is no path"):
+            cache_folder()
