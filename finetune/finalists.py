@@ -10,13 +10,14 @@ Legend: p point, v input variable.
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from emlinit.finetune.fitting.levenberg_marquardt import FitConfig, fit_constants
 from emlinit.finetune.fitting.prices import description_nats
-from emlinit.finetune.fitting.snapping import likely_savings, snap
+from emlinit.finetune.fitting.snapping import SnapConfig, likely_savings, snap
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.preparation import Problem, restore_units
@@ -28,7 +29,10 @@ from emlinit.generator.program import Programs
 _SHORTEST, _CHEAPEST, _MOST_ACCURATE = 7, 3, 1
 _SHORTEST_SNAPPED, _SHORT = 7, 48  # and those that are likely to be the shortest once snapped, among so many
 _EXACT_READ = 3  # exact laws after which no more are read: the shortest come first
-_LEAST_READ = 10  # laws that are read however long it takes
+_LEAST_READ = 10  # laws that are read when the time is up already,
+_GRACE, _LEAST_GRACE = 0.05, 0.3  # unless so much more of it, as a share and in seconds, has gone by
+_BEST_FIRST = 2  # laws that are read before the simplest
+_FIT_SHARE = 0.5  # of the time left goes into fitting the finalists, the rest into reading them
 _EQUAL_ERRORS = 1e-9  # relative difference
 _SIMPLEST = 3  # best of the simplest laws, read in any case
 _MOST_CONSTANTS = 24  # of a law that is read: what has more says nothing, and simplifying it takes seconds
@@ -36,7 +40,10 @@ _SNAP_CONSTANTS = 12  # most constants of a law that is snapped
 _SNAP_ROWS = 1000  # rows that decide which constants are simple
 _LEAST_PATIENCE, _MOST_PATIENCE = 0.2, 1.0  # seconds for simplifying one law
 _SIMPLE_FIT = FitConfig(steps=40)  # of the simplest laws, from no start at all
-_LAST_FIT = FitConfig(steps=20)  # of all finalists, to all training rows
+_LAST_FIT = FitConfig(steps=20)  # of all finalists, to `_FIT_ROWS` of the training rows
+_FIT_ROWS = 4000
+_ALL_ROWS_FIT = FitConfig(steps=3)  # to all of them, if there are more: from there the steps converge quadratically
+_READ_OF_MANY = 16  # first finalists for which that is done
 _REFIT = FitConfig(steps=10)  # of the chosen law, to the held-out rows as well
 
 
@@ -48,7 +55,9 @@ def exact_finalists(pool: CandidatePool, problem: Problem) -> Programs | None:
     return restore_units(found, problem.x_unit, problem.y_unit)
 
 
-def weighted_finalists(pool: CandidatePool, problem: Problem, x: np.ndarray, y: np.ndarray) -> Programs | None:
+def weighted_finalists(
+    pool: CandidatePool, problem: Problem, x: np.ndarray, y: np.ndarray, until: float
+) -> Programs | None:
     """The candidates worth reading, as they are and snapped, fitted to all training rows, the shortest descriptions first.
 
     Args:
@@ -56,12 +65,15 @@ def weighted_finalists(pool: CandidatePool, problem: Problem, x: np.ndarray, y: 
         problem: the data as the search saw them.
         x: all points in the data's units, float64 of shape (p, v).
         y: all targets in the data's units, of shape (p,).
+        until: when they should have been read, on the clock of `time.monotonic`.
 
     Returns:
         Programs in the data's units; None if nothing was found.
     """
     if pool.programs is None:
         return None
+    now = time.monotonic()
+    fits_until = now + _FIT_SHARE * max(0.0, until - now)
     found = pool.programs[_worth_reading(pool, pool.shortest(_SHORTEST), _short_once_snapped(pool, problem))]
     # The simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed.
     simple = fit_constants(
@@ -71,16 +83,27 @@ def weighted_finalists(pool: CandidatePool, problem: Problem, x: np.ndarray, y: 
     programs = restore_units(found, problem.x_unit, problem.y_unit)
     points, targets = torch.from_numpy(x)[problem.train], torch.from_numpy(y)[problem.train]
     some = slice(0, None, max(1, math.ceil(len(targets) / _SNAP_ROWS)))
+    more = slice(0, None, max(1, math.ceil(len(targets) / _FIT_ROWS)))
     # Snapping tries every constant many times, and with very many of them a law is not one that has simple numbers.
     few = (programs.n_free() <= _SNAP_CONSTANTS).nonzero()[:, 0]
-    programs = Programs.cat([programs, snap(programs[few], points[some], targets[some]).programs])
-    fitted = fit_constants(programs, points, targets, config=_LAST_FIT)
+    snapped = snap(programs[few], points[some], targets[some], config=SnapConfig(until=fits_until))
+    programs = Programs.cat([programs, snapped.programs])
+    fitted = fit_constants(programs, points[more], targets[more], config=replace(_LAST_FIT, until=fits_until))
     nats = description_nats(fitted.programs, fitted.mse / targets.var(correction=0), len(targets))
+    order = nats.argsort(stable=True)
     for first in (0, len(found)):  # the simplest, as fitted and snapped, are read in any case: it takes no time
         nats[first : first + _SIMPLEST] = -torch.inf
-    order = nats.argsort(stable=True)
+    best = order[:_BEST_FIRST]
+    others = nats.argsort(stable=True)
+    order = torch.cat([best, others[~torch.isin(others, best)]])
     # Written in another way a law may be shorter to print.
-    return fitted.programs[order[_first_few_of_each(fitted.mse[order], 2)]]
+    first = fitted.programs[order[_first_few_of_each(fitted.mse[order], 2)]]
+    if len(targets) > _FIT_ROWS:
+        head = fit_constants(
+            first[:_READ_OF_MANY], points, targets, config=replace(_ALL_ROWS_FIT, until=fits_until)
+        ).programs
+        first = Programs.cat([head, first[_READ_OF_MANY:]]) if len(first) > _READ_OF_MANY else head
+    return first
 
 
 def read_laws(
@@ -109,9 +132,10 @@ def read_laws(
     if programs is None:
         return findings
     n_exact = 0
+    grace = max(_LEAST_GRACE, _GRACE * (until - time.monotonic()))  # a law takes 20 ms on a free machine
     for number in range(len(programs)):
         left = until - time.monotonic()
-        if (left < 0 and len(findings) >= _LEAST_READ) or n_exact >= _EXACT_READ:
+        if (left < 0 and len(findings) >= _LEAST_READ) or (left < -grace and findings) or n_exact >= _EXACT_READ:
             break
         patience = min(_MOST_PATIENCE, max(_LEAST_PATIENCE, left / (len(programs) - number)))
         try:

@@ -6,6 +6,8 @@ a change: `restore_units` folds the factors back into its weights.
 Legend: p point, v input variable.
 """
 
+import math
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +21,10 @@ MIN_ROWS_TO_HOLD_OUT = 16
 """With fewer rows all of them train, and the validation figures are those of the training rows."""
 VALIDATION_SHARE = 0.2
 _SEEN_X, _SEEN_Y = (0.3, 30.0), (0.01, 1000.0)  # largest |x| of a variable, rms of y: what pretraining was full of
-_IMPORTANCE_ROWS = 2000
+_IMPORTANCE_ROWS, _FOREST_COLUMNS = 2000, 200
+_TREES, _TREES_AT_ONCE = 200, 25
+MOST_ROWS = 50_000
+"""Most rows that are looked at: of more, a random sample."""
 TRAIN_ROWS, SEARCH_ROWS = 20_000, 2000
 """Most rows that the best candidates are fitted to, and most of those that structures are searched on.
 
@@ -52,15 +57,28 @@ class Problem:
     """Data units of y per unit of the search."""
 
 
-def prepare(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Problem:
+def sample_of(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """At most `MOST_ROWS` rows, drawn at random without repetition and in their order; all of them if there are no more.
+
+    The rows of the smallest and the largest y are among them: a target that varies in few rows does not become constant.
+    """
+    if len(y) <= MOST_ROWS:
+        return x, y
+    drawn = rng.choice(len(y), MOST_ROWS - 2, replace=False, shuffle=False)
+    rows = np.union1d(drawn, [y.argmin(), y.argmax()])
+    return x[rows], y[rows]
+
+
+def prepare(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, until: float = math.inf) -> Problem:
     """Draw the rows to train on and to hold out, and choose variables if there are too many; in the data's units.
 
     Args:
         x: points, float64 of shape (p, v), finite.
         y: targets, float64 of shape (p,), finite.
         rng: draws the rows.
+        until: when choosing variables should end, on the clock of `time.monotonic`.
     """
-    columns = choose_variables(x, y)
+    columns = choose_variables(x, y, until)
     n = len(y)
     order = rng.permutation(n)
     n_held = round(VALIDATION_SHARE * n) if n >= MIN_ROWS_TO_HOLD_OUT else 0
@@ -124,22 +142,46 @@ def _unit(size: float, seen: tuple[float, float]) -> float:
     return 1.0 if low <= size <= high or size == 0 else float(10.0 ** np.floor(np.log10(size)))
 
 
-def choose_variables(x: np.ndarray, y: np.ndarray) -> tuple[int, ...]:
+def choose_variables(x: np.ndarray, y: np.ndarray, until: float = math.inf) -> tuple[int, ...]:
     """The columns to read: all but the constant ones, or, of more than `MAX_VARIABLES`, those that a random forest's
-    splits on y use most (Breiman 2001), in their order. A table of constant columns keeps its first."""
-    varying = [i for i in range(x.shape[1]) if np.ptp(x[:, i]) > 0]
-    if not varying:
+    splits on y use most (Breiman 2001), in their order. A table of constant columns keeps its first.
+
+    Trees are grown until the time is up. What they cost grows with the columns: of very many, only those are given to them
+    whose ranks go up, or first down and then up, with those of y more than the others' do.
+    """
+    varying = np.flatnonzero(np.ptp(x, axis=0) > 0)
+    if not len(varying):
         return (0,)
     if len(varying) <= MAX_VARIABLES:
-        return tuple(varying)
+        return tuple(varying.tolist())
     from sklearn.ensemble import ExtraTreesRegressor
 
     rows = slice(None, None, max(1, len(y) // _IMPORTANCE_ROWS))
     # Ranks: a forest on raw y would only see a few huge values.
-    ranks = np.argsort(np.argsort(y[rows])).astype(float)
-    forest = ExtraTreesRegressor(n_estimators=200, min_samples_leaf=2, random_state=0).fit(x[rows][:, varying], ranks)
+    ranks = _ranks(y[rows, None])[:, 0]
+    if len(varying) > _FOREST_COLUMNS:
+        column_ranks = _ranks(x[rows][:, varying])
+        score = np.maximum(_correlation(column_ranks, ranks), _correlation(column_ranks**2, ranks))
+        varying = varying[np.sort(np.argsort(-score, kind="stable")[:_FOREST_COLUMNS])]
+    forest = ExtraTreesRegressor(min_samples_leaf=2, random_state=0, warm_start=True)
+    for n_trees in range(_TREES_AT_ONCE, _TREES + 1, _TREES_AT_ONCE):
+        forest.set_params(n_estimators=n_trees).fit(x[rows][:, varying], ranks)
+        if time.monotonic() > until:
+            break
     best = np.argsort(-forest.feature_importances_, kind="stable")[:MAX_VARIABLES]
-    return tuple(sorted(varying[i] for i in best))
+    return tuple(sorted(varying[best].tolist()))
+
+
+def _ranks(columns: np.ndarray) -> np.ndarray:
+    """Ranks within each column of shape (p, c), from -1 to 1."""
+    return np.argsort(np.argsort(columns, axis=0), axis=0) * (2.0 / (len(columns) - 1)) - 1.0
+
+
+def _correlation(columns: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """|Correlation| of each column of shape (p, c) with y of shape (p,)."""
+    columns = columns - columns.mean(0)
+    sizes = np.linalg.norm(columns, axis=0) * np.linalg.norm(y - y.mean())
+    return np.abs((y - y.mean()) @ columns) / np.maximum(sizes, np.finfo(np.float64).tiny)
 
 
 def restore_units(programs: Programs, x_unit: Tensor, y_unit: float) -> Programs:

@@ -26,7 +26,7 @@ from emlinit.finetune.options import (
     checked_seed,
     shown,
 )
-from emlinit.finetune.preparation import Problem, prepare
+from emlinit.finetune.preparation import prepare, sample_of
 from emlinit.finetune.search.exact import PeelingSampler
 from emlinit.finetune.search.weighted import WeightedSearchConfig
 from emlinit.finetune.visits import Clock, Data, NamedSampler, Search, visits
@@ -34,6 +34,8 @@ from emlinit.generator.errors import UserError
 from emlinit.generator.functions.cache import load_search_table
 from emlinit.generator.grammar import MAX_VARIABLES, from_text
 from emlinit.generator.program import programs_from_tokens
+
+_PREPARATION_SHARE = 0.2  # of the time: after it, choosing among many variables ends
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +114,9 @@ def solve(
         return _constant(x, y, names, clock)
     samplers = _samplers(initialisers, grammar)
 
-    problem = prepare(x, y, np.random.default_rng(seed))
+    n_rows, rng = len(y), np.random.default_rng(seed)
+    x, y = sample_of(x, y, rng)
+    problem = prepare(x, y, rng, clock.began + _PREPARATION_SHARE * clock.seconds)
     data = Data(x[:, problem.columns], y, [names[i] for i in problem.columns], problem)
     clock.report("reading the table of small functions (built the first time)")
     search = Search(data, samplers, load_search_table(data.x.shape[1]), seed, clock)
@@ -124,7 +128,7 @@ def solve(
         if any(finding.is_exact for finding in found):
             break
 
-    return _solution(findings, data, samplers, clock, names)
+    return _solution(findings, data, samplers, clock, names, n_rows)
 
 
 def _solution(
@@ -133,6 +137,7 @@ def _solution(
     samplers: Mapping[str, NamedSampler],
     clock: Clock,
     names: tuple[str, ...],
+    n_rows: int,
 ) -> Solution:
     """Choose one of the laws found, and fit it to all rows if it is not exact."""
     train, validation = data.problem.train.numpy(), data.problem.validation.numpy()
@@ -152,7 +157,7 @@ def _solution(
         validation={"r2": figures[1].r2, "rmse": figures[1].rmse},
         seconds=clock.used(),
         checkpoint=asked.source if asked else None,
-        notes=_notes(data.problem, names, len(data.y)),
+        notes=_notes(data, names, n_rows),
         revision=asked.revision if asked else None,
     )
 
@@ -177,7 +182,7 @@ def _numbers(values: Any, name: str) -> np.ndarray:
     try:
         given = np.asarray(values)
         if given.dtype.kind not in "cmM":  # numpy would drop imaginary parts, and count nanoseconds
-            return given.astype(np.float64)
+            return given.astype(np.float64, copy=False)
     except (ValueError, TypeError, OverflowError, RuntimeError):
         pass
     raise UserError(f"{name} must hold real numbers in rows of one length: got {shown(values)}")
@@ -202,10 +207,13 @@ def _constant(x: np.ndarray, y: np.ndarray, names: tuple[str, ...], clock: Clock
     return Solution(law, [finding], True, "weighted", figures, figures, clock.used(), None, ("the target is constant",))
 
 
-def _notes(problem: Problem, names: Sequence[str], n_rows: int) -> tuple[str, ...]:
+def _notes(data: Data, names: Sequence[str], n_rows: int) -> tuple[str, ...]:
     notes = []
+    problem, n_used = data.problem, len(data.y)
+    if n_used < n_rows:
+        notes.append(f"{n_used:,} of {n_rows:,} rows, drawn at random, were fitted")
     if len(problem.columns) < len(names):
         notes.append("variables read: " + ", ".join(names[i] for i in problem.columns))
-    if len(problem.train) == n_rows:
-        notes.append(f"only {n_rows} rows: none were held out, the validation figures are those of the training rows")
+    if len(problem.train) == n_used:
+        notes.append(f"only {n_used} rows: none were held out, the validation figures are those of the training rows")
     return tuple(notes)

@@ -138,7 +138,8 @@ class Search:
         self.problems = {"exact": data.problem, "weighted": in_known_units(data.problem)}
         # Each its own: how far the clock lets one search go must not change what the next one draws.
         self.generators = {name: torch.Generator().manual_seed(seed) for name in self.problems}
-        self.pools = {name: CandidatePool(len(data.problem.train)) for name in self.problems}
+        # Of as many points as losses are taken over: with more, what fits these few by chance would pay.
+        self.pools = {name: CandidatePool(len(data.problem.search)) for name in self.problems}
 
     def run(self, visit: Visit) -> list[Finding]:
         """Search, and read the best candidates as formulas."""
@@ -160,7 +161,8 @@ class Search:
             return []
         clock.report("reading the candidates as formulas")
         x, y = self.data.x, self.data.y
-        programs = (
-            exact_finalists(pool, problem) if visit.grammar == "exact" else weighted_finalists(pool, problem, x, y)
-        )
+        if visit.grammar == "exact":
+            programs = exact_finalists(pool, problem)
+        else:
+            programs = weighted_finalists(pool, problem, x, y, clock.end)
         return read_laws(programs, self.data.names, x, y, clock.end, grammar=visit.grammar, asked_network=asked)

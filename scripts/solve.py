@@ -17,7 +17,7 @@ from pathlib import Path
 # Torch and sympy take seconds to import: they are loaded in `_solve`, after the input has been found to be in order.
 from emlinit.finetune.files.output_folder import check_output_folder
 from emlinit.finetune.files.read_table import read_table, split_names
-from emlinit.finetune.options import DEVICES, GRAMMAR_CHOICES
+from emlinit.finetune.options import DEVICES, GRAMMAR_CHOICES, HEADER_CHOICES
 from emlinit.generator.errors import UserError
 from emlinit.scripts.arguments import Parser, run
 
@@ -29,6 +29,7 @@ examples:
   %(prog)s data.csv --seconds 120 --out results        search longer; write law.py, law.tex, result.json, two figures
 
 The table may be separated by commas, semicolons or tabs, with or without a header (columns are then x1, x2, ..., y).
+Lines above it that begin with # are comments; the last one is the header if the table has no other.
 Rows with missing, NaN or infinite cells are dropped and counted. The search stops early when a law is exact. The same
 seed on the same machine gives the same law, as long as --seconds do not cut the search short. Fitted constants come
 with their standard errors, unless the law is exact.
@@ -42,6 +43,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     columns = parser.add_argument_group("columns")
     columns.add_argument("--target", metavar="COL", help="column to explain (default: the last one)")
     columns.add_argument("--features", metavar="A,B,...", help="columns to explain it by (default: all the others)")
+    columns.add_argument(
+        "--header",
+        choices=HEADER_CHOICES,
+        default="auto",
+        help="whether the first line holds names; auto takes it for names unless all of it is numbers",
+    )
     search = parser.add_argument_group("search")
     search.add_argument(
         "--grammar",
@@ -77,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _solve(arguments: argparse.Namespace) -> int:
     features = None if arguments.features is None else split_names(arguments.features)
-    table = read_table(arguments.data, arguments.target, features)
+    table = read_table(arguments.data, arguments.target, features, arguments.header)
     if arguments.out is not None:
         check_output_folder(arguments.out)
     if arguments.checkpoint is not None:

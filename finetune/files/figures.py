@@ -76,7 +76,7 @@ def save_front(path: Path, complexity: Sequence[int], rmse: Sequence[float], cho
 
 
 def _is_wide(numbers: np.ndarray) -> bool:
-    return bool(numbers.min() > 0 and numbers.max() / numbers.min() >= _LOG_RANGE)
+    return bool(numbers.min() > 0 and numbers.max() >= _LOG_RANGE * numbers.min())
 
 
 def _label(axes: Axes, horizontal: str, vertical: str) -> None:

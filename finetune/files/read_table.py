@@ -1,30 +1,33 @@
 """Read a table of measurements from a text file and check that a law can be fitted to it.
 
 Comma, semicolon or tab separated, with a header or without one (columns are then `x1`..`xn` and `y`); a byte-order
-mark, blank lines and lines that begin with `#` are fine, and so are decimal commas where the comma does not separate
-cells. Every cell is data: it is split, matched against the shape of a number and converted by `float`, never evaluated.
+mark, blank lines and comments above the table (lines that begin with `#`) are fine, and so are decimal commas where the
+comma does not separate cells. Every cell is data: it is split, matched against the shape of a number and converted by
+`float`, never evaluated. What is guessed or skipped is said.
 
 The cells are split by the standard `csv` module and not by pandas: errors can then name the line as an editor counts
-it, and `float` rounds every number exactly (pandas' default parser is a few bits off).
+it, `float` rounds every number exactly (pandas' default parser is a few bits off), and a row that is too short is an error.
+The file is read piece by piece: beside a piece, only the numbers of the columns used are held.
 """
 
 import csv
 import difflib
-import re
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from emlinit.finetune.options import MIN_ROWS
+from emlinit.finetune.files.cells import Column
+from emlinit.finetune.files.layout import Layout, Rows, read_layout
+from emlinit.finetune.files.text_lines import text_lines
+from emlinit.finetune.options import LARGEST_SIZE, MIN_ROWS, SMALLEST_SIZE
 from emlinit.generator.errors import UserError
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+", re.ASCII)
-_NOT_FINITE = {"", "na", "n/a", "nan", "null", "none", "-", "?", "inf", "+inf", "-inf", "infinity", "-infinity"}
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
+_PIECE = 2**16  # cells that are held as text
+_FAR_OUT = 1e6  # times the next largest number from which a number may be a mark for a missing one
 
 
 @dataclass(frozen=True)
@@ -43,32 +46,87 @@ class Table:
     """Rows left out because a used cell is missing, NaN or infinite."""
     notes: tuple[str, ...]
     """What a reader should know about the reading, one sentence each."""
+    header_line: int | None = None
+    """Line of the file, from 1, that the names are from; None if it has no header."""
 
 
-@dataclass(frozen=True)
-class _Cells:
-    """A file split into text cells."""
-
-    names: tuple[str, ...]
-    rows: list[list[str]]
-    lines: list[int]  # line of the file, counted from 1, where each row ends
-    separator: str
-    path: Path
-
-
-def read_table(path: str | Path, target: str | None = None, features: Sequence[str] | None = None) -> Table:
+def read_table(
+    path: str | Path,
+    target: str | None = None,
+    features: Sequence[str] | None = None,
+    header: str = "auto",
+) -> Table:
     """Read a file and pick the target (the last column unless named) and the features (all other columns unless named).
 
+    Args:
+        path: a file, or a pipe.
+        target: name of the column to explain.
+        features: names of the columns to explain it by.
+        header: "yes", "no", or "auto": the first line is a header unless all its cells are numbers or missing.
+
     Raises:
-        UserError: the file cannot be read, is no table, has fewer than `MIN_ROWS` usable rows, two columns of one name
-            or text where numbers are needed, or a named column does not exist.
+        UserError: the file cannot be read, is no table, has fewer than `MIN_ROWS` usable rows, two columns of one name,
+            text where numbers are needed, or numbers of a size that cannot be computed with, or a named column does not
+            exist.
     """
-    cells = _split(Path(path))
-    chosen_target = cells.names[-1] if target is None else _known_column("--target", target, cells.names)
+    path = Path(path)
+    with text_lines(path) as lines:
+        layout, rows = read_layout(lines, header, path)
+        chosen_target, chosen = _chosen(layout.names, target, features)
+        columns, ends = _columns(rows, layout, (*chosen, chosen_target), path)
+
+    notes = list(layout.notes)
+    with_comma = any(column.comma is not None for column in columns)
+    for column in columns:
+        column.check_commas(with_comma)
+        if column.comma is not None:
+            notes.append(f"column '{column.name}': the comma is read as the decimal sign")
+
+    if not ends:
+        raise UserError(f"'{path}' has a header and no rows: at least {MIN_ROWS} rows of numbers are needed")
+    values = np.empty((len(columns), len(ends)))
+    for place, column in enumerate(columns):
+        values[place] = column.values
+        column.values = array("d")  # what has been copied is not needed twice
+    usable = np.isfinite(values).all(axis=0)
+    n_usable = int(np.count_nonzero(usable))
+    dropped = len(ends) - n_usable
+    if not n_usable:
+        raise UserError(f"'{path}' has no row in which every used column is a finite number")
+    if n_usable < MIN_ROWS:
+        left_out = f" ({dropped} dropped for missing, NaN or infinite cells)" if dropped else ""
+        raise UserError(f"'{path}' has {_rows(n_usable)} of numbers{left_out}, at least {MIN_ROWS} are needed")
+    if dropped:
+        notes.append(f"{_rows(dropped)} of {len(ends)} dropped: a used cell is missing, NaN or infinite")
+        values = values[:, usable]
+    line_of = np.frombuffer(ends, dtype=np.int64)[usable]
+    for column, numbers in zip(columns, values, strict=True):
+        _check_size(column.name, numbers, line_of)
+        notes += _suspects(column.name, numbers, line_of)
+    return Table(values[:-1].T, values[-1], chosen, chosen_target, dropped, tuple(notes), layout.header_line)
+
+
+def split_names(text: str) -> list[str]:
+    """Column names from one comma-separated option; a name with a comma is written in double quotes.
+
+    Raises:
+        UserError: quotes that do not match.
+    """
+    try:
+        cells = next(csv.reader([text.replace("\n", " ").replace("\r", " ")], skipinitialspace=True, strict=True), [])
+    except csv.Error as problem:
+        raise UserError(f'--features cannot be read ({problem}): write A,B,... or "A, with a comma",B') from None
+    return [" ".join(name.split()) for name in cells]
+
+
+def _chosen(names: Sequence[str], target: str | None, features: Sequence[str] | None) -> tuple[str, tuple[str, ...]]:
+    """Target and features among the columns."""
+    known = dict.fromkeys(names)
+    chosen_target = names[-1] if target is None else _known_column("--target", target, known)
     if features is None:
-        chosen = tuple(name for name in cells.names if name != chosen_target)
+        chosen = tuple(name for name in names if name != chosen_target)
     else:
-        chosen = tuple(_known_column("--features", name, cells.names) for name in features)
+        chosen = tuple(_known_column("--features", name, known) for name in features)
     if chosen_target in chosen:
         raise UserError(
             f"column '{chosen_target}' is the target and cannot be a feature too: leave it out of --features"
@@ -77,152 +135,83 @@ def read_table(path: str | Path, target: str | None = None, features: Sequence[s
         raise UserError("--features names a column twice: name each column once")
     if not chosen:
         raise UserError("no column is left to explain the target: give --features at least one column")
-
-    notes: list[str] = []
-    columns = [_numbers(cells, name, notes) for name in (*chosen, chosen_target)]
-    values = np.array(columns, dtype=np.float64).reshape(len(columns), len(cells.rows)).T
-    usable = np.isfinite(values).all(axis=1)
-    dropped = int((~usable).sum())
-    if not usable.any():
-        raise UserError(f"'{path}' has no row in which every used column is a finite number")
-    if usable.sum() < MIN_ROWS:
-        left_out = f" ({dropped} dropped for missing, NaN or infinite cells)" if dropped else ""
-        raise UserError(f"'{path}' has {_rows(int(usable.sum()))} of numbers{left_out}, at least {MIN_ROWS} are needed")
-    if dropped:
-        notes.append(f"{_rows(dropped)} of {len(cells.rows)} dropped: a used cell is missing, NaN or infinite")
-    values = values[usable]
-    return Table(values[:, :-1].copy(), values[:, -1].copy(), chosen, chosen_target, dropped, tuple(notes))
+    return chosen_target, chosen
 
 
-def split_names(text: str) -> list[str]:
-    """Column names from one comma-separated option; a name with a comma is written in double quotes."""
-    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+def _columns(rows: Rows, layout: Layout, used: Sequence[str], path: Path) -> tuple[list[Column], "array[int]"]:
+    """The used columns as numbers, and the line of the file at which each row ends."""
+    places = {name: place for place, name in enumerate(layout.names)}
+    columns = [Column(name, layout.separator, layout.names) for name in used]
+    indices = [places[name] for name in used]
+    width = len(layout.names) + layout.closed
+    ends = array("q")
+    for cells, lines in _pieces(rows, max(1, _PIECE // width)):
+        for row, line in zip(cells, lines, strict=True):
+            if len(row) != width:
+                mend = "comments may stand above the table only" if row and row[0].startswith("#") else "mend it"
+                raise UserError(
+                    f"line {line} of '{path}' does not have {width} cells like the first one, but {len(row)}: {mend}"
+                )
+            if layout.closed and row[-1].strip():
+                raise UserError(
+                    f"line {line} of '{path}' has {width} cells, where the first lines have {width - 1} and a separator "
+                    "at the end: mend it"
+                )
+        for column, index in zip(columns, indices, strict=True):
+            column.add([row[index] for row in cells], lines)
+        ends.extend(lines)
+    return columns, ends
+
+
+def _pieces(rows: Rows, size: int) -> Iterator[tuple[list[list[str]], list[int]]]:
+    """So many rows at a time, with the lines at which they end."""
+    numbered = ((row, rows.line) for row in rows)
+    while piece := list(islice(numbered, size)):
+        yield [row for row, _ in piece], [line for _, line in piece]
+
+
+def _check_size(name: str, numbers: np.ndarray, lines: np.ndarray) -> None:
+    """Refuse numbers whose squares, or those of their inverses, are no numbers.
+
+    Raises:
+        UserError: names the cell.
+    """
+    sizes = np.abs(numbers)
+    place = int(sizes.argmax())
+    if sizes[place] > LARGEST_SIZE:
+        raise UserError(
+            f"column '{name}' holds {float(numbers[place])!r} in line {lines[place]}, and numbers beyond "
+            f"{LARGEST_SIZE:g} cannot be fitted: leave the cell empty if it marks a missing value, or take another unit"
+        )
+    if 0 < sizes[place] < SMALLEST_SIZE:
+        raise UserError(
+            f"column '{name}' holds nothing larger than {float(numbers[place])!r} in line {lines[place]}, and numbers "
+            f"below {SMALLEST_SIZE:g} cannot be fitted: take another unit"
+        )
+
+
+def _suspects(name: str, numbers: np.ndarray, lines: np.ndarray) -> list[str]:
+    """A remark if the largest number is so far out that it may stand for a missing one."""
+    sizes = np.abs(numbers)
+    place = int(sizes.argmax())
+    others = sizes[numbers != numbers[place]]
+    if not len(others) or not 0 < others.max() * _FAR_OUT < sizes[place]:
+        return []
+    return [
+        f"column '{name}' holds {float(numbers[place])!r} in line {lines[place]}, more than {_FAR_OUT:,.0f} times any other "
+        "of its numbers: leave the cell empty if it marks a missing value"
+    ]
 
 
 def _rows(n: int) -> str:
     return f"{n} row" if n == 1 else f"{n} rows"
 
 
-def _read_text(path: Path) -> str:
-    if path.is_dir():
-        raise UserError(f"'{path}' is a folder: give the path of a CSV file")
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"'{path}' does not exist: give the path of a CSV file") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"'{path}' cannot be read ({reason}): give a CSV file that you may read") from None
-    encodings = ["utf-16"] if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ["utf-8-sig", "cp1252"]
-    for encoding in encodings:
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if not _CONTROL.search(text):
-            return text
-    raise UserError(f"'{path}' is not a text file: give a table as CSV (comma, semicolon or tab separated)")
-
-
-def _split(path: Path) -> _Cells:
-    text = _read_text(path)
-    numbered = [
-        (number, line)
-        for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1)
-        if line.strip() and not line.lstrip().startswith("#")
-    ]
-    if not numbered:
-        raise UserError(f"'{path}' is empty: give a table with at least {MIN_ROWS} rows of numbers")
-    separator = _sniff([line for _, line in numbered], path)
-    rows, lines = _parse([line for _, line in numbered], separator, path)
-    lines = [numbered[line - 1][0] for line in lines]
-    width = len(rows[0])
-    if width > 1 and all(len(row) == width and not row[-1] for row in rows):  # every line ends with a separator
-        rows, width = [row[:-1] for row in rows], width - 1
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != width:
-            raise UserError(
-                f"line {line} of '{path}' does not have {width} cells like the first one, but {len(row)}: mend it"
-            )
-    if width < 2:
-        raise UserError(f"'{path}' has one column: a table needs at least one feature and a target")
-    if all(_is_number_like(cell, separator) for cell in rows[0]):
-        return _Cells((*(f"x{i + 1}" for i in range(width - 1)), "y"), rows, lines, separator, path)
-    names = tuple(name or f"x{i + 1}" for i, name in enumerate(rows[0]))
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"'{path}' has more than one column named '{name}': give every column its own name")
-    if len(rows) == 1:
-        raise UserError(f"'{path}' has a header and no rows: at least {MIN_ROWS} rows of numbers are needed")
-    return _Cells(names, rows[1:], lines[1:], separator, path)
-
-
-def _sniff(lines: list[str], path: Path) -> str:
-    """The separator that cuts the largest share of the lines into as many cells as the first line, two or more."""
-    best, best_share = "", 0.0
-    for separator in ("\t", ";", ","):
-        try:
-            counts = [len(row) for row in csv.reader(lines[:100], delimiter=separator, skipinitialspace=True)]
-        except csv.Error:
-            continue
-        share = counts.count(counts[0]) / len(counts)
-        if counts[0] > 1 and share > best_share:
-            best, best_share = separator, share
-    if not best:
-        raise UserError(f"'{path}' is not a CSV table: no comma, semicolon or tab separates its columns")
-    return best
-
-
-def _parse(lines: list[str], separator: str, path: Path) -> tuple[list[list[str]], list[int]]:
-    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
-    rows, ends = [], []
-    try:
-        for row in reader:
-            rows.append([cell.strip() for cell in row])
-            ends.append(reader.line_num)
-    except csv.Error as error:
-        raise UserError(f"'{path}' is not a CSV table ({error}): mend its quotes or export it again") from None
-    return rows, ends
-
-
-def _is_number_like(cell: str, separator: str) -> bool:
-    return (
-        cell.lower() in _NOT_FINITE
-        or _NUMBER.fullmatch(cell) is not None
-        or (separator != "," and _DECIMAL_COMMA.fullmatch(cell) is not None)
-    )
-
-
-def _numbers(cells: _Cells, name: str, notes: list[str]) -> list[float]:
-    """One column as numbers; missing cells are NaN."""
-    column = [row[cells.names.index(name)] for row in cells.rows]
-    with_comma = [cell for cell in column if "," in cell] if cells.separator != "," else []
-    if with_comma and all(_THOUSANDS.fullmatch(cell) for cell in with_comma) and cells.separator == "\t":
-        raise UserError(f"column '{name}' holds '{with_comma[0]}', thousands or a decimal comma: write decimal points")
-    decimal_comma = bool(with_comma) and not any("." in cell for cell in column)
-    pattern = re.compile(f"{_NUMBER.pattern}|{_DECIMAL_COMMA.pattern}", _NUMBER.flags) if decimal_comma else _NUMBER
-    values = []
-    for cell, line in zip(column, cells.lines, strict=True):
-        if cell.lower() in _NOT_FINITE:
-            values.append(float("nan"))
-        elif pattern.fullmatch(cell):
-            values.append(float(cell.replace(",", ".")))
-        else:
-            shown = cell if len(cell) <= 40 else cell[:37] + "..."
-            others = [other for other in cells.names if other != name]
-            raise UserError(
-                f"column '{name}' holds text where a number is needed ({shown!r} in line {line}): mend the cell, "
-                f"or leave the column out with --target and --features (columns: {', '.join(others)})"
-            )
-    if decimal_comma:
-        notes.append(f"column '{name}': the comma is read as the decimal sign")
-    return values
-
-
-def _known_column(option: str, name: str, names: Sequence[str]) -> str:
+def _known_column(option: str, name: str, names: dict[str, None]) -> str:
     if name in names:
         return name
     folded = {known.casefold(): known for known in names}
-    close = difflib.get_close_matches(name.casefold(), list(folded), n=1)
+    close = difflib.get_close_matches(name[:200].casefold(), list(folded)[:1000], n=1)
     hint = f"did you mean '{folded[close[0]]}'? " if close else ""
-    raise UserError(f"{option} names '{name}', which is no column: {hint}the columns are {', '.join(names)}")
+    listed = ", ".join(list(names)[:20]) + (", ..." if len(names) > 20 else "")
+    raise UserError(f"{option} names '{name}', which is no column: {hint}the columns are {listed}")

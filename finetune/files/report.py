@@ -15,6 +15,8 @@ from emlinit.finetune.law.standard_errors import LawConstant, constants_line, la
 from emlinit.finetune.law.symbol_names import latex_escape, latex_name
 from emlinit.finetune.solver import Solution
 
+_MOST_NAMES = 20  # columns that are listed
+
 
 def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]:
     """Everything a program needs to know about a solution, ready for JSON, keys always in this order.
@@ -131,5 +133,6 @@ def _finite(value: float) -> float | None:
 
 def describe(table: Table) -> str:
     """One line on what was read."""
-    rows = np.shape(table.x)[0]
-    return f"read {rows} rows: {table.target} as a function of {', '.join(table.features)}"
+    shown = ", ".join(table.features[:_MOST_NAMES]) + (", ..." if len(table.features) > _MOST_NAMES else "")
+    under = "" if table.header_line is None else f" under the header in line {table.header_line}"
+    return f"read {len(table.y)} rows{under}: {table.target} as a function of {shown}"

@@ -13,6 +13,8 @@ and freezing are kept per candidate. Golub & Pereyra 1973; Kaufman 1975; Nielsen
 Legend: b batch (candidate), p point, v input variable, k packed constant, m all real numbers of a program.
 """
 
+import math
+import time
 from dataclasses import dataclass, replace
 
 import torch
@@ -62,6 +64,8 @@ class FitConfig:
     than 1e-9 of it."""
     chunk_numbers: int = 2**21
     """Most float64 numbers of the Jacobian held at once (16 MiB by default, which the cache likes)."""
+    until: float = math.inf
+    """No further step begins after this, on the clock of `time.monotonic`: what there is by then is returned."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +157,7 @@ def _descend(programs: Programs, data: FitData, steps: int, config: FitConfig, s
     floor = scale * config.tolerance**2
     active = ((state.objective > floor) & below.used.any(1)).nonzero().flatten()
     for _ in range(steps):
-        if not len(active):
+        if not len(active) or time.monotonic() > config.until:
             break
         here = state.rows(active)
         lin, bel = linear.rows(active), below.rows(active)

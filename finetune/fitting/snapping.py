@@ -11,6 +11,7 @@ Legend: b batch (candidate), p point, v input variable.
 """
 
 import math
+import time
 from dataclasses import dataclass, replace
 
 import torch
@@ -41,6 +42,8 @@ class SnapConfig:
     """The error may rise, in all, by what one constant moved by this many standard errors and all by one would cost."""
     relative_floor: float = 1e-11
     """Residuals below this share of the target's root mean square count as rounding."""
+    until: float = math.inf
+    """No further round begins after this, on the clock of `time.monotonic`."""
 
 
 def snap(
@@ -63,11 +66,13 @@ def snap(
     config = config or SnapConfig()
     weights = torch.ones_like(y) if weights is None else weights
     floor = config.relative_floor**2 * float((weights * y.square()).sum() / weights.sum()) + TINY
-    tidy, fit_config = fold_constants(programs), FitConfig(steps=config.fit_steps)
+    tidy, fit_config = fold_constants(programs), FitConfig(steps=config.fit_steps, until=config.until)
     fit = fit_constants(tidy, x, y, weights=weights, config=fit_config)
     limit = fit.mse * ((config.z_tolerance**2 + tidy.n_free()) / y.shape[0]).exp() + floor
     trials = Trials(x, y, weights, fit_config, floor, limit)
     for _ in range(config.rounds):
+        if time.monotonic() > config.until:
+            break
         offered = moves(
             fit.programs, trials.errors(fit), least_gain=config.least_gain, removal_bonus=config.removal_bonus
         )

@@ -8,7 +8,7 @@ Legend: b candidate, p point, v input variable.
 
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -85,6 +85,7 @@ class _WeightedStage:
     ) -> Candidates:
         """Programs with their constants fitted to the first `n_rows` shuffled rows."""
         rows = task.shuffled[:n_rows]
+        config = replace(config, until=task.deadline)
         fit = fit_constants(programs, task.x[rows], task.y[rows], config=config, generator=generator)
         return Candidates(fit.programs, self._relative_loss(fit, float(task.y.var(correction=0))))
 

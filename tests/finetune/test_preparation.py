@@ -1,17 +1,21 @@
 """Units fold back into programs exactly; rows are held out; the informative variables are found."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
 
 from emlinit.finetune.preparation import (
     MIN_ROWS_TO_HOLD_OUT,
+    MOST_ROWS,
     SEARCH_ROWS,
     TRAIN_ROWS,
     choose_variables,
     in_known_units,
     prepare,
     restore_units,
+    sample_of,
 )
 from emlinit.generator.corpus.trees import add_constants, trees_by_size
 from emlinit.generator.evaluate import evaluate
@@ -74,6 +78,29 @@ def _search_rows(*columns: np.ndarray) -> np.ndarray:
     assert set(problem.search.tolist()) <= set(problem.train.tolist())
     assert len(problem.train) + (len(problem.validation) if len(x) >= MIN_ROWS_TO_HOLD_OUT else 0) == len(x)
     return x[problem.search.numpy()]
+
+
+def test_of_very_many_rows_a_sample_is_looked_at_in_which_y_still_varies() -> None:
+    n = MOST_ROWS + 1000
+    x, y = np.arange(2.0 * n).reshape(n, 2), np.zeros(n)
+    y[7] = 1.0
+    some_x, some_y = sample_of(x, y, np.random.default_rng(0))
+    assert MOST_ROWS - 2 <= len(some_y) <= MOST_ROWS
+    assert np.ptp(some_y) == 1.0
+    assert len(np.unique(some_x[:, 0])) == len(some_y)
+    np.testing.assert_array_equal(some_x[:, 1], some_x[:, 0] + 1)  # whole rows
+    assert (np.diff(some_x[:, 0]) > 0).all()
+    assert len(sample_of(x[:100], y[:100], np.random.default_rng(0))[1]) == 100
+
+
+def test_choosing_among_very_many_columns_ends_with_the_time() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(1, 5, (300, 3000))
+    y = x[:, 7] ** 2 / x[:, 2000] + (x[:, 2999] - 3) ** 2
+    begin = time.monotonic()
+    chosen = choose_variables(x, y, until=begin)
+    assert time.monotonic() - begin < 20  # all trees on all columns take half a minute
+    assert {7, 2000, 2999} <= set(chosen)
 
 
 def test_rows_with_zeros_are_fitted_but_structures_are_searched_without_them() -> None:
