@@ -34,7 +34,8 @@ def checked_seconds(value: Any) -> float:
     Raises:
         UserError: it is no number, or none from 0 (not included) to `MOST_SECONDS`.
     """
-    if not isinstance(value, Real) or isinstance(value, bool):
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number:
         raise UserError(f"seconds must be a number, got {shown(value)}")
     if not value > 0:
         raise UserError(f"seconds must be positive, got {shown(value)}")
@@ -49,7 +50,8 @@ def checked_seed(value: Any, name: str = "seed") -> int:
     Raises:
         UserError: it is no whole number, or none from 0 to `LARGEST_SEED`.
     """
-    if not isinstance(value, Integral) or isinstance(value, bool):
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_whole:
         raise UserError(f"{name} must be a whole number, got {shown(value)}")
     if not 0 <= value <= LARGEST_SEED:
         raise UserError(f"{name} must be from 0 to 2^63 - 1, got {shown(int(value))}")
