@@ -5,9 +5,9 @@
 Legend: b batch, p point, v input variable, l token position, m latent, d channel, k class.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import torch
@@ -16,14 +16,31 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from emlinit.generator.errors import UserError
+from emlinit.generator.foreign import shown
 from emlinit.generator.grammar import GRAMMARS, MAX_VARIABLES, PAD
 from emlinit.model.attention import initialise
+from emlinit.model.blueprint import shapes_of
 from emlinit.model.decoder import TreeDecoder
 from emlinit.model.encoder import PointEncoder
 from emlinit.model.propose import Proposals, as_points, propose, propose_each
 from emlinit.model.tree_cursor import walk
 from emlinit.model.vocabulary import Vocabulary
-from emlinit.model.weights.checkpoint import architecture_from_json, load_weights, save_weights
+from emlinit.model.weights.checkpoint import StoredWeights, architecture_from_json, read_checkpoint, save_weights
+
+LARGEST_ARCHITECTURE = {
+    "n_variables": MAX_VARIABLES,
+    "d_model": 4096,
+    "n_heads": 256,
+    "n_encoder_blocks": 64,
+    "n_inducing": 4096,
+    "encoder_expansion": 64,
+    "n_latents": 4096,
+    "n_latent_blocks": 64,
+    "n_decoder_layers": 64,
+    "decoder_expansion": 64,
+    "max_tokens": 4096,
+}
+"""Largest value of each number of an architecture: far beyond what trains, and so little that a wrong one does no harm."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +79,13 @@ class InitialiserConfig:
             UserError: names the field.
         """
         if self.grammar not in GRAMMARS:
-            raise UserError(f"unknown grammar '{self.grammar}': use one of {', '.join(GRAMMARS)}")
-        for name, value in asdict(self).items():
-            if name != "grammar" and value < 1:
+            raise UserError(f"unknown grammar {shown(self.grammar)}: use one of {', '.join(GRAMMARS)}")
+        for name, largest in LARGEST_ARCHITECTURE.items():
+            value = getattr(self, name)
+            if value < 1:
                 raise UserError(f"{name} should be at least 1, not {value}")
-        if self.n_variables > MAX_VARIABLES:
-            raise UserError(f"n_variables should be at most {MAX_VARIABLES}, not {self.n_variables}")
+            if value > largest:
+                raise UserError(f"{name} should be at most {largest}, not {value}")
         if self.d_model % self.n_heads:
             raise UserError(f"n_heads {self.n_heads} should divide d_model {self.d_model}")
 
@@ -208,7 +226,11 @@ class EMLInitialiser(nn.Module):
         return propose_each(self.encoder, self.decoder, self.vocabulary, x, y, point_mask, n, max_tokens=longest)
 
     def save(self, folder: Path | str) -> str:
-        """Write weights and configuration to `folder`, to be loaded from `local-dir:FOLDER`; returns the sha256."""
+        """Write weights and configuration to `folder`, to be loaded from `local-dir:FOLDER`; returns the sha256.
+
+        Raises:
+            UserError: the folder cannot be written, or a weight is not finite; nothing was written.
+        """
         return save_weights(Path(folder), dict(self.named_parameters()), asdict(self.config), self.about)
 
     @classmethod
@@ -216,23 +238,30 @@ class EMLInitialiser(nn.Module):
         """Read a checkpoint: `builtin:exact`, `builtin:weighted`, `local-dir:PATH` or `hf-hub:OWNER/NAME@REV`.
 
         Raises:
-            UserError: missing, truncated, changed, or of another architecture.
+            UserError: missing, unreadable, truncated, changed, or of another architecture.
         """
         stored = load_weights(source)
-        try:
-            model = cls(architecture_from_json(InitialiserConfig, stored.architecture))
-            model.load_state_dict(stored.tensors, strict=True)
-        except (ValueError, RuntimeError) as problem:
-            reason = shorten(str(problem), 300)
-            raise UserError(
-                f"checkpoint '{source}' is of an architecture that this program cannot read ({reason}): "
-                "get it anew or update emlinit"
-            ) from problem
+        model = cls(architecture_from_json(InitialiserConfig, stored.architecture))
+        model.load_state_dict(stored.tensors, strict=True)
         model.source = (source, stored.sha256)
         model.revision = stored.revision
         known = ("pretraining", "reached", "corpus", "stages_before")
         model.about = {name: value for name, value in stored.about.items() if name in known}
         return model.to(device).eval()
+
+
+def load_weights(source: str) -> StoredWeights:
+    """The checked content of a checkpoint, no network built; see `EMLInitialiser.load` for the forms of `source`.
+
+    Raises:
+        UserError: missing, unreadable, truncated, changed, or of another architecture.
+    """
+    return read_checkpoint(source, _parameter_shapes)
+
+
+def _parameter_shapes(architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    config = architecture_from_json(InitialiserConfig, architecture)
+    return shapes_of(lambda: EMLInitialiser(config))
 
 
 @dataclass(frozen=True)

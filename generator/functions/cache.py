@@ -4,7 +4,8 @@ A table lies in one safetensors file of the cache folder: `$EMLINIT_CACHE` if se
 `~/.cache/emlinit`. The folder may be deleted at any time.
 
 A file is used only if it carries the fingerprint of the code that would build it now and the checksum of its own
-contents; anything else - damaged, cut off, foreign, outdated - is built anew and replaced. It is written under a
+contents, and if every index in it leads somewhere (a checksum can be worked out by anybody); anything else - damaged, cut
+off, foreign, outdated - is built anew and replaced. It is written under a
 temporary name and renamed, so a killed build leaves no half table, and of two builds at once the later one stays. Where
 nothing can be written the table is used from memory, and one line of the log says so.
 """
@@ -27,11 +28,12 @@ from torch import Tensor
 
 from emlinit.generator import grammar, node
 from emlinit.generator.functions import table as function_table
-from emlinit.generator.functions.table import FunctionTable, build_table
+from emlinit.generator.functions.table import FunctionTable, build_table, check_table
 
 _FORMAT = 1
 _WORTH_KEEPING = 0.1  # seconds of building: what is built as fast as a file is read and checked gets no file
 _ABANDONED = 600.0  # seconds after which a temporary file is the rest of a killed build: writing takes less than one
+_MOST_BYTES = 1 << 30  # the largest table that searches use has 17 MB
 _FIELDS = ("left", "right", "tokens", "keys", "order")  # the sizes follow from the counts
 
 _log = logging.getLogger(__name__)
@@ -126,6 +128,8 @@ def _read(path: Path, n_variables: int, max_size: int) -> FunctionTable:
     """The table in a file; raises some exception if there is no such file or it is not what it should be."""
     if not path.is_file():  # opening a pipe would wait
         raise FileNotFoundError(path)
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError("larger than any table")
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
         # Copies: the file may be changed under a mapping.
@@ -136,8 +140,12 @@ def _read(path: Path, n_variables: int, max_size: int) -> FunctionTable:
     counts = json.loads(head)["counts"]
     if head != _head(n_variables, max_size, counts) or sum(counts) != len(tensors["left"]):
         raise ValueError("outdated, or another table")
+    if any(type(count) is not int or count < 0 for count in counts):
+        raise ValueError("counts that are none")
     sizes = torch.repeat_interleave(torch.arange(max_size + 1), torch.tensor(counts))
-    return FunctionTable(n_variables, max_size, sizes=sizes, counts=tuple(counts), **tensors)
+    table = FunctionTable(n_variables, max_size, sizes=sizes, counts=tuple(counts), **tensors)
+    check_table(table)
+    return table
 
 
 def _head(n_variables: int, max_size: int, counts: list[int]) -> str:

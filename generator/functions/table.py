@@ -94,6 +94,40 @@ class FunctionTable:
         return tuple(slice(end - count, end) for end, count in zip(ends, self.counts, strict=True))
 
 
+def check_table(table: FunctionTable) -> None:
+    """Make sure that a table read from a file has the form of a built one: no look-up in it can go astray.
+
+    That each key is of its row's function is not worked out again.
+
+    Raises:
+        ValueError: it has not.
+    """
+    n_rows, n_leaves = sum(table.counts), table.n_variables + 1
+    wide = (n_rows, 2 * table.max_size + 1)
+    forms = {"left": torch.int32, "right": torch.int32, "tokens": torch.int8, "keys": torch.int64, "order": torch.int64}
+    for name, dtype in forms.items():
+        tensor: Tensor = getattr(table, name)
+        if tensor.dtype != dtype or tuple(tensor.shape) != (wide if name == "tokens" else wide[:1]):
+            raise ValueError(f"{name} is of another form")
+    if len(table.counts) != table.max_size + 1 or table.counts[0] != n_leaves:
+        raise ValueError("other counts")
+    children = torch.stack([table.left, table.right]).long()
+    inner = children[:, n_leaves:]
+    if bool((children[:, :n_leaves] != -1).any()) or bool(((inner < 0) | (inner >= n_rows)).any()):
+        raise ValueError("children that are no rows")
+    # A child is smaller than its parent, so no row can be below itself.
+    if not torch.equal(table.sizes[inner].sum(0) + 1, table.sizes[n_leaves:]):
+        raise ValueError("children of other sizes")
+    if not torch.equal(table.tokens, _tokens(table.left, table.right, table.n_variables, table.counts)):
+        raise ValueError("tokens that are not of the children")
+    if bool((table.keys < 0).any()) or bool((table.keys[1:] <= table.keys[:-1]).any()):
+        raise ValueError("keys that are not ascending")
+    if bool(((table.order < 0) | (table.order >= n_rows)).any()) or bool(
+        (torch.bincount(table.order, minlength=n_rows) != 1).any()
+    ):
+        raise ValueError("an order that leaves rows out")
+
+
 def build_table(
     n_variables: int,
     max_size: int,

@@ -1,6 +1,7 @@
 """What a pretraining run is made of; the command line of scripts/pretrain.py is made from these fields."""
 
 import math
+import os
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from emlinit.generator.corpus.config import StreamConfig, check_ranges, stream_ranges
 from emlinit.generator.corpus.frozen import HELD_OUT_SEED
 from emlinit.generator.errors import UserError
+from emlinit.generator.foreign import kind_of_path, shown
 from emlinit.generator.grammar import MAX_VARIABLES
 from emlinit.model.initialiser import InitialiserConfig
 from emlinit.model.pretraining.optimisation import OptimiserConfig
@@ -67,10 +69,11 @@ def check(config: PretrainConfig) -> None:
     """
     if config.minutes is None and config.steps is None:
         raise UserError("a run needs a budget: --minutes M, --steps N or both")
+    _check_place(config.out)
     state = config.out / STATE_FILE
-    if config.resume and not state.is_file():
+    if config.resume and kind_of_path(state) != "file":
         raise UserError(f"no training state at '{state}': start a new run or name the folder of an old one")
-    if not config.resume and state.exists():
+    if not config.resume and kind_of_path(state) != "missing":
         raise UserError(f"'{config.out}' already holds a run: add --resume to go on, or name another --out")
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device is available here: use --device cpu or auto")
@@ -91,3 +94,14 @@ def check(config: PretrainConfig) -> None:
         raise UserError(f"--model.grammar is taken from the stream: use --stream.grammar {model.grammar}")
     if model.max_tokens not in (InitialiserConfig.max_tokens, stream.max_tokens):
         raise UserError(f"--model.max-tokens is taken from the stream: use --stream.max-tokens {model.max_tokens}")
+
+
+def _check_place(out: Path) -> None:
+    """Refuse a folder that cannot be made or written, an hour before that would show."""
+    place = out
+    while kind_of_path(place) == "missing" and place != place.parent:
+        place = place.parent
+    if kind_of_path(place) != "folder":
+        raise UserError(f"--out {shown(out)} cannot be a folder, since '{place}' is a file: name another one")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"--out {shown(out)} cannot be written, there is no permission for '{place}': name another one")

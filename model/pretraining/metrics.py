@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emlinit.generator.errors import UserError
+from emlinit.generator.files import write_atomically
+from emlinit.generator.foreign import kind_of_path, open_regular, reason, shown
 from emlinit.model.initialiser import Scores
 
 METRICS_FILE = "metrics.jsonl"
@@ -72,15 +75,27 @@ class MetricsLog:
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
-    """The metrics of a run; a line during which the process was killed is left out, a missing file has none."""
+    """The metrics of a run; what is no line of metrics, such as one during which the process was killed, is left out, and a
+    missing file has none.
+
+    Raises:
+        UserError: there is a file and it cannot be read.
+    """
     path = folder / METRICS_FILE
+    if kind_of_path(path) == "missing":
+        return []
+    try:
+        with open_regular(path) as file:
+            texts = file.read().decode("utf-8", errors="replace").splitlines()
+    except OSError as problem:
+        raise UserError(f"{shown(path)} cannot be read ({reason(problem)}): mend that or remove it") from problem
     lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    for text in texts:
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(line, dict) and "step" in line:
+        if isinstance(line, dict) and type(line.get("step")) is int:
             lines.append(line)
     return lines
 
@@ -88,4 +103,5 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
 def drop_later_lines(folder: Path, step: int) -> None:
     """Remove what an interrupted run wrote after its last saved state."""
     kept = [line for line in read_lines(folder) if line["step"] <= step]
-    (folder / METRICS_FILE).write_text("".join(json.dumps(line) + "\n" for line in kept))
+    text = "".join(json.dumps(line) + "\n" for line in kept)
+    write_atomically(folder / METRICS_FILE, lambda path: path.write_text(text))

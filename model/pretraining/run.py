@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -31,11 +32,13 @@ from emlinit.generator.corpus.examples import Batch
 from emlinit.generator.corpus.frozen import training_exclusions
 from emlinit.generator.corpus.stream import ExampleStream
 from emlinit.generator.errors import UserError
+from emlinit.generator.foreign import reason, shown
 from emlinit.model.initialiser import Scores
 from emlinit.model.pretraining.config import STATE_FILE, PretrainConfig, check
 from emlinit.model.pretraining.distributed import World, joined_world
 from emlinit.model.pretraining.metrics import METRICS_FILE, MetricsLog, Window, drop_later_lines
 from emlinit.model.pretraining.optimisation import WeightAverage, build_optimiser, learning_rate_at
+from emlinit.model.pretraining.resumption import check_resumable, moments_to_load
 from emlinit.model.pretraining.scores import Scorer
 from emlinit.model.pretraining.stages import first_model
 from emlinit.model.pretraining.state import load_state, save_state
@@ -49,13 +52,19 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 
     Raises:
         UserError: an option out of its range, no budget, a folder that already holds a run (without `resume`) or holds
-            none (with it), or a run made with another configuration.
+            none (with it), a run made with another configuration, a state that is not one of such a run, or a folder
+            that cannot be written (any more). What was saved before stays.
     """
     check(config)
     if config.threads > 0:
         torch.set_num_threads(config.threads)
-    with joined_world(config.device) as world:
-        return _trained(config, world)
+    try:
+        with joined_world(config.device) as world:
+            return _trained(config, world)
+    except OSError as problem:
+        raise UserError(
+            f"the run in {shown(config.out)} cannot be written ({reason(problem)}): make room or name another --out"
+        ) from problem
 
 
 def _trained(config: PretrainConfig, world: World) -> dict[str, Any]:
@@ -194,9 +203,11 @@ class PretrainingRun:
     def save(self) -> None:
         """Write the resumable state (rank 0; all ranks must call it)."""
         streams = self.world.gather(self.stream.state_dict())
-        if not self.world.is_first:
-            return
-        state = {
+        if self.world.is_first:
+            save_state(self._state(streams), self.config.out / STATE_FILE)
+
+    def _state(self, streams: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
             "config": self._fixed_config(),
             "world_size": self.world.size,
             "counters": [self.step, self.examples, self.skipped, self.seconds],
@@ -205,18 +216,29 @@ class PretrainingRun:
             "optimiser": self.optimiser.state_dict(),
             "streams": streams,
         }
-        save_state(state, self.config.out / STATE_FILE)
 
-    def _load(self, state: dict[str, Any]) -> None:
-        before = {"corpus_version": 1, **state["config"]}  # see CORPUS_VERSION
+    def _load(self, state: Any) -> None:
+        config = state.get("config") if isinstance(state, dict) else None
+        if not isinstance(config, dict) or not isinstance(config.get("stream"), dict):
+            raise self._foreign("it says nothing of its configuration")
+        before = {"corpus_version": 1, **config}  # see CORPUS_VERSION
         before["stream"] = _programs_law({**dataclasses.asdict(StreamConfig()), **before["stream"]})
         for name, value in self._fixed_config().items():
             if before.get(name) != value:
-                raise UserError(f"the run in '{self.config.out}' has {name} {before.get(name)}, not {value}")
-        if state["world_size"] != self.world.size:
-            raise UserError(
-                f"the run in '{self.config.out}' has {state['world_size']} processes, not {self.world.size}"
-            )
+                had = shorten(str(before.get(name)), 1000)
+                raise UserError(f"the run in '{self.config.out}' has {name} {had}, not {value}")
+        if state.get("world_size") != self.world.size:
+            had = shown(state.get("world_size"))
+            raise UserError(f"the run in '{self.config.out}' has {had} processes, not {self.world.size}")
+        own = self._state([self.stream.state_dict()])
+        try:
+            check_resumable(state, own, self.world.size, self.config.stream.pool_batches)
+            for name, part in self.optimiser.parts.items():
+                parameters = [parameter for group in part.param_groups for parameter in group["params"]]
+                moments = moments_to_load(state["optimiser"][name], own["optimiser"][name], parameters, name)
+                state["optimiser"][name] = moments
+        except ValueError as problem:
+            raise self._foreign(reason(problem)) from problem
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(state["model"][name])
@@ -226,6 +248,11 @@ class PretrainingRun:
         self.step, self.examples, self.skipped, self.seconds = state["counters"]
         if self.world.is_first:
             drop_later_lines(self.config.out, self.step)
+
+    def _foreign(self, why: str) -> UserError:
+        return UserError(
+            f"'{self.config.out / STATE_FILE}' is not the state of such a run ({why}): remove it to start over"
+        )
 
     def _fixed_config(self) -> dict[str, Any]:
         """What must not change when a run is resumed: budget, intervals and place may."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from emlinit.generator.errors import UserError
 from emlinit.generator.files import write_atomically
+from emlinit.generator.foreign import kind_of_path, parse_json, reason, shown
 
 _KEY = "state"
 
@@ -27,10 +28,16 @@ def save_state(state: Any, path: Path) -> None:
     Raises:
         TypeError: the state holds something other than dicts, lists, tuples, numbers, strings, None, bytes, tensors
             and numpy arrays.
+        UserError: it cannot be written, or the disk is full; the state of before stays.
     """
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_pack(state, tensors))
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata={_KEY: text}))
+    try:
+        write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata={_KEY: text}))
+    except (OSError, ValueError, SafetensorError) as problem:
+        raise UserError(
+            f"no training state can be written to {shown(path)} ({reason(problem)}): make room or name another folder"
+        ) from problem
 
 
 def load_state(path: Path) -> Any:
@@ -39,15 +46,20 @@ def load_state(path: Path) -> Any:
     Raises:
         UserError: the file is missing, cut off, or no training state.
     """
-    if not path.is_file():
+    if kind_of_path(path) != "file":
         raise UserError(f"no training state at '{path}': start a new run or name the folder of an old one")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+            if _KEY not in metadata:
+                raise ValueError("it is of another program")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        return _unpack(json.loads(metadata[_KEY]), tensors)
-    except (SafetensorError, KeyError, ValueError) as problem:
-        raise UserError(f"'{path}' is damaged or no training state ({problem}); remove it to start over") from problem
+        return _unpack(parse_json(metadata[_KEY]), tensors)
+    except OSError as problem:
+        raise UserError(f"'{path}' cannot be read ({reason(problem)}): mend that") from problem
+    except (SafetensorError, LookupError, TypeError, ValueError) as problem:
+        said = reason(problem)
+        raise UserError(f"'{path}' is damaged or no training state ({said}); remove it to start over") from problem
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
@@ -74,15 +86,20 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
 def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
     if not isinstance(value, list):
         return value
+    if len(value) != 2:
+        raise ValueError("a list without a tag")
     tag, content = value
     if tag == "tensor":
         return tensors[content]
     if tag == "array":
-        return _unpack(content, tensors).numpy()
+        tensor = _unpack(content, tensors)
+        if not isinstance(tensor, Tensor):
+            raise ValueError("an array without a tensor")
+        return tensor.numpy()
     if tag == "bytes":
         return bytes.fromhex(content)
     if tag == "dict":
         return {key: _unpack(item, tensors) for key, item in content}
     if tag == "list":
         return [_unpack(item, tensors) for item in content]
-    raise ValueError(f"unknown tag {tag!r}")
+    raise ValueError(f"unknown tag {shown(tag)}")

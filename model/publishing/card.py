@@ -15,9 +15,11 @@ from matplotlib.figure import Figure
 from emlinit.generator.corpus.drawing import EXCLUDE_FROM_SIZE
 from emlinit.generator.errors import UserError
 from emlinit.generator.files import write_atomically
+from emlinit.generator.foreign import reason
+from emlinit.model.initialiser import load_weights
 from emlinit.model.pretraining.config import PretrainConfig
 from emlinit.model.pretraining.metrics import read_lines
-from emlinit.model.weights.checkpoint import StoredWeights, load_weights
+from emlinit.model.weights.checkpoint import StoredWeights
 
 CARD_FILE = "README.md"
 CURVE_FILE = "held_out_loss.png"
@@ -67,16 +69,24 @@ def write_model_card(checkpoint_dir: Path, run_dir: Path, recovery_markdown: str
     stored = load_weights(f"local-dir:{checkpoint_dir}")
     if "pretraining" not in stored.about or "reached" not in stored.about:
         raise UserError(f"'{checkpoint_dir}' does not say how it was trained: use the export/ folder of a run")
-    lines = [line for line in read_lines(run_dir) if line["step"] <= stored.about["reached"]["step"]]
+    step = stored.about["reached"].get("step", -1)
+    lines = [line for line in read_lines(run_dir) if line["step"] <= step]
     held_out = [line for line in lines if "held_out_loss" in line]
     if not held_out:
         raise UserError(
             f"the run in '{run_dir}' has no held-out measurement up to this checkpoint: is it the right run?"
         )
-    write_atomically(checkpoint_dir / CURVE_FILE, lambda path: _draw(lines).savefig(path, format="png", dpi=120))
-    figures = RunFigures(held_out[-1]["examples"], held_out[-1]["minutes"], held_out[-1]["held_out_loss"])
-    source = f"builtin:{stored.architecture['grammar']}"
-    text = card_text(stored, source, held_out, recovery_markdown, has_curve=True)
+    try:
+        figures = RunFigures(held_out[-1]["examples"], held_out[-1]["minutes"], held_out[-1]["held_out_loss"])
+        source = f"builtin:{stored.architecture['grammar']}"
+        text = card_text(stored, source, held_out, recovery_markdown, has_curve=True)
+        curve = _draw(lines)
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as problem:
+        raise UserError(
+            f"the metrics in '{run_dir}' or the configuration in '{checkpoint_dir}' are not those of a run "
+            f"({type(problem).__name__}: {reason(problem)}): name the folders of one run"
+        ) from problem
+    write_atomically(checkpoint_dir / CURVE_FILE, lambda path: curve.savefig(path, format="png", dpi=120))
     write_atomically(checkpoint_dir / CARD_FILE, lambda path: path.write_text(text, encoding="utf-8"))
     return figures
 

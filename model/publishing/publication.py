@@ -22,9 +22,17 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard
 
 from emlinit.generator.errors import UserError
-from emlinit.model.initialiser import EMLInitialiser
+from emlinit.generator.foreign import kind_of_path, parse_json, read_bounded, reason, shown
+from emlinit.model.initialiser import load_weights
+from emlinit.model.publishing.beside import file_of_checkpoint, parse_card, read_card, read_picture
 from emlinit.model.publishing.card import CARD_FILE, CURVE_FILE, METADATA, card_text
-from emlinit.model.weights.checkpoint import CONFIG_FILE, WEIGHTS_FILE, StoredWeights, load_weights
+from emlinit.model.weights.checkpoint import (
+    CONFIG_FILE,
+    MOST_CONFIG_BYTES,
+    WEIGHTS_FILE,
+    StoredWeights,
+    architecture_sha256,
+)
 
 FIGURES_FILE = "metrics.json"
 FIGURES_FORMAT = "emlinit-metrics"
@@ -68,23 +76,23 @@ def publish(source: str, folder: Path, repository: str | None = None) -> Publica
         UserError: the checkpoint is not in order, or the folder holds other things or cannot be written.
     """
     _check(folder)
-    EMLInitialiser.load(source)  # the architecture can be built and takes exactly these weights
     stored = load_weights(source)
+    weights, picture = _files(stored)
     paths = dict(_machine_paths(stored.about))
-    about = _replaced(stored.about, paths)
-    text = _card(stored, repository)
+    about = _replaced(_signed(stored), paths)
+    text = _card(stored, repository, has_curve=picture is not None)
     for path, name in paths.items():
         text = text.replace(path, name)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".emlinit-", dir=folder.parent) as temporary:
             fresh = Path(temporary)
-            shutil.copyfile(stored.folder / WEIGHTS_FILE, fresh / WEIGHTS_FILE)
+            shutil.copyfile(weights, fresh / WEIGHTS_FILE)
             (fresh / CONFIG_FILE).write_text(_json(about), encoding="utf-8")
             (fresh / CARD_FILE).write_text(text, encoding="utf-8")
             (fresh / FIGURES_FILE).write_text(_json(_figures(about, stored.sha256)), encoding="utf-8")
-            if (stored.folder / CURVE_FILE).is_file():
-                shutil.copyfile(stored.folder / CURVE_FILE, fresh / CURVE_FILE)
+            if picture is not None:
+                (fresh / CURVE_FILE).write_bytes(picture)
             try:
                 load_weights(f"local-dir:{fresh}")
             except UserError as problem:
@@ -95,8 +103,10 @@ def publish(source: str, folder: Path, repository: str | None = None) -> Publica
                     os.replace(fresh / name, folder / name)
                 else:
                     (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"'{folder}' cannot be written ({error.strerror or error}): name another folder") from error
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
+        raise UserError(f"{shown(folder)} cannot be written ({reason(error)}): name another folder") from error
     return Publication(
         folder,
         tuple(name for name in PUBLISHED if (folder / name).exists()),
@@ -108,17 +118,39 @@ def publish(source: str, folder: Path, repository: str | None = None) -> Publica
 
 def _check(folder: Path) -> None:
     """Refuse a folder that holds anything but what `publish` writes."""
-    if folder.exists() and not folder.is_dir():
+    kind = kind_of_path(folder)
+    if kind not in ("folder", "missing"):
         raise UserError(f"'{folder}' is a file: name a folder, which is made if it does not exist")
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    try:
+        found = list(folder.iterdir()) if kind == "folder" else []
+    except OSError as problem:
+        raise UserError(f"{shown(folder)} cannot be read ({reason(problem)}): name another folder") from problem
     if not found:
         return
     try:
-        own = json.loads((folder / FIGURES_FILE).read_text(encoding="utf-8")).get("format") == FIGURES_FORMAT
+        own = parse_json(read_bounded(folder / FIGURES_FILE, MOST_CONFIG_BYTES)).get("format") == FIGURES_FORMAT
     except (OSError, ValueError, AttributeError):
         own = False
-    if not own or found - set(PUBLISHED):
+    # What `publish` wrote has no links, and to write beside one is to write where it leads.
+    strange = any(path.name not in PUBLISHED or path.is_symlink() or not path.is_file() for path in found)
+    if not own or strange:
         raise UserError(f"'{folder}' is not empty and holds other files than a published checkpoint: name a new folder")
+
+
+def _files(stored: StoredWeights) -> tuple[Path, bytes | None]:
+    """Where the weights are, and the picture if there is one; every file of the checkpoint may be published."""
+    if stored.source.startswith("builtin:"):  # ours, wherever an installer links them to
+        weights, picture = stored.folder / WEIGHTS_FILE, stored.folder / CURVE_FILE
+        return weights, picture.read_bytes() if picture.is_file() else None
+    for name in (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE):
+        file_of_checkpoint(stored.folder, name)
+    curve = file_of_checkpoint(stored.folder, CURVE_FILE)
+    return stored.folder / WEIGHTS_FILE, None if curve is None else read_picture(curve)
+
+
+def _signed(stored: StoredWeights) -> dict[str, Any]:
+    """The configuration with the hash of its architecture, which that of an old checkpoint lacks."""
+    return {**stored.about, "architecture_sha256": architecture_sha256(stored.architecture, stored.sha256)}
 
 
 def _figures(about: Mapping[str, Any], sha256: str) -> dict[str, Any]:
@@ -131,26 +163,22 @@ def _figures(about: Mapping[str, Any], sha256: str) -> dict[str, Any]:
     }
 
 
-def _card(stored: StoredWeights, repository: str | None) -> str:
+def _card(stored: StoredWeights, repository: str | None, *, has_curve: bool) -> str:
     """The model card with complete metadata."""
     reached, source = stored.about.get("reached", {}), f"hf-hub:{repository or 'OWNER/NAME'}@REV"
     given = stored.folder / CARD_FILE
-    try:
-        if given.is_file():
-            text = given.read_text(encoding="utf-8")
-        else:
-            held_out = [reached] if reached.keys() >= _METRICS.keys() else []
-            text = card_text(stored, source, held_out, has_curve=(stored.folder / CURVE_FILE).is_file())
-    except (KeyError, TypeError, AttributeError) as problem:
-        raise UserError(
-            f"no model card can be made of what '{stored.source}' says about its pretraining ({problem!r}): put a "
-            f"{CARD_FILE} beside its weights"
-        ) from problem
-    try:
-        card = ModelCard(text)
-    except Exception as problem:  # what the parsers of the Hub's client raise
-        reason = " ".join(str(problem).split())
-        raise UserError(f"the metadata at the top of '{given}' are not in order ({reason}): correct them") from problem
+    measured = {name for name in _METRICS if reached.get(name) is not None}
+    if kind_of_path(given) == "file":
+        text = read_card(given)
+    else:
+        try:
+            text = card_text(stored, source, [reached] if measured == _METRICS.keys() else [], has_curve=has_curve)
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as problem:
+            raise UserError(
+                f"no model card can be made of what '{stored.source}' says about its pretraining "
+                f"({type(problem).__name__}: {reason(problem)}): put a {CARD_FILE} beside its weights"
+            ) from problem
+    card = parse_card(text, str(given))
     defaults = ModelCard(METADATA).data
     for name in ("license", "library_name", "pipeline_tag", "tags"):
         card.data[name] = card.data.get(name) or defaults[name]
@@ -166,7 +194,7 @@ def _card(stored: StoredWeights, repository: str | None) -> str:
             metric_value=round(float(reached[figure]), 6),
         )
         for figure, (kind, name) in _METRICS.items()
-        if figure in reached
+        if figure in measured
     ]
     if results:
         card.data["model_name"], card.data["eval_results"] = f"emlinit-{grammar}", results
@@ -187,8 +215,8 @@ def _machine_paths(about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         stream = options.get("stream")
         corpus = stream.get("corpus") if isinstance(stream, Mapping) else None
         for value in (options.get("out"), options.get("init_from"), corpus):
-            scheme, colon, path = str(value).rpartition(":")
-            if Path(path).expanduser().is_absolute() and Path(path).name:
+            scheme, colon, path = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+            if (Path(path).is_absolute() or path.startswith("~")) and Path(path).name:
                 yield str(value), f"{scheme}{colon}{Path(path).name}"
 
 

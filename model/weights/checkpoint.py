@@ -2,34 +2,51 @@
 
     builtin:exact | builtin:weighted    shipped with the package
     local-dir:PATH                      a folder of your own
-    hf-hub:OWNER/NAME@REV               the Hugging Face Hub at a revision, which should be a commit hash (see model/hub.py)
+    hf-hub:OWNER/NAME@REV               the Hugging Face Hub at a revision, which should be a commit hash (see `hub`)
 
-The configuration is data, never code; loading is strict: every tensor of the architecture, no other, in its shape, and
-the file's sha256 as recorded. A damaged copy in the Hub's cache is removed, so that the next attempt downloads it anew.
+The configuration is data, never code, and believed only as far as the weights bear it out: it is bounded, then compared with
+the names, shapes and types in the weights' header, before anything of its size is read or built. Loading is strict: every
+tensor of the architecture, no other, in its shape, float32 and finite; the file's sha256 as recorded, and a second one for
+the architecture, since the number of heads, say, changes what the weights mean and none of their shapes. A damaged copy in
+the Hub's cache is removed, so that the next attempt downloads it anew.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import logging
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from emlinit.checkpoints import BUILTIN_DIR
 from emlinit.generator.errors import UserError
-from emlinit.generator.files import write_atomically
+from emlinit.generator.files import write_together
+from emlinit.generator.foreign import kind_of_path, open_regular, parse_json, read_bounded, reason, shown
+from emlinit.model.weights.header import MOST_HEADER_BYTES, header_difference, read_header, weight_bytes
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 FILES = (CONFIG_FILE, WEIGHTS_FILE)
 FORMAT = "emlinit-initialiser"
 FORMAT_VERSION = 1
+MOST_CONFIG_BYTES = 16 << 20
+"""Largest configuration that is read: the shipped ones have 4 kB."""
+MOST_WEIGHT_BYTES = 2 << 30
+"""Largest weights that are read: the shipped ones have 13 MB."""
+_MOST_STAGES = 1000
 _Config = TypeVar("_Config")
+_Shapes = Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...]]]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,22 +72,47 @@ class StoredWeights:
 def save_weights(
     folder: Path, tensors: Mapping[str, Tensor], architecture: Mapping[str, Any], about: Mapping[str, Any]
 ) -> str:
-    """Write weights and configuration to `folder` (made if missing), each file atomically; returns the sha256.
+    """Write weights and configuration to `folder` (made if missing), both or none; returns the sha256.
 
     Args:
         folder: where to.
         tensors: weights by parameter name.
         architecture: fields of `InitialiserConfig`.
-        about: more entries of the configuration file, such as `pretraining`.
+        about: more entries of the configuration file, such as `pretraining`; figures that are not finite become null.
+
+    Raises:
+        UserError: the folder cannot be written, the disk is full, or a weight is not finite; nothing was written.
     """
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    weights = folder / WEIGHTS_FILE
-    write_atomically(weights, lambda path: save_file(plain, path, metadata={"format": "pt"}))
-    sha256 = _sha256(weights)
-    entries = {"format": FORMAT, "format_version": FORMAT_VERSION, "sha256": sha256, "architecture": dict(architecture)}
-    text = json.dumps({**entries, **about}, indent=2) + "\n"
-    write_atomically(folder / CONFIG_FILE, lambda path: path.write_text(text))
+    _check_finite(plain, f"the weights for {shown(folder)}", "train with a lower learning rate")
+    data = save(plain, metadata={"format": "pt"})
+    sha256 = hashlib.sha256(data).hexdigest()
+    entries = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "sha256": sha256,
+        "architecture_sha256": architecture_sha256(architecture, sha256),
+        "architecture": dict(architecture),
+    }
+    text = json.dumps(_finite({**entries, **about}), indent=2, allow_nan=False) + "\n"
+    try:
+        write_together(
+            {
+                folder / WEIGHTS_FILE: lambda path: path.write_bytes(data),
+                folder / CONFIG_FILE: lambda path: path.write_text(text, encoding="utf-8"),
+            }
+        )
+    except (OSError, ValueError) as problem:
+        raise UserError(
+            f"no checkpoint can be written to {shown(folder)} ({reason(problem)}): make room or name another folder"
+        ) from problem
     return sha256
+
+
+def architecture_sha256(architecture: Mapping[str, Any], weights_sha256: str) -> str:
+    """Hash of an architecture together with the weights that it belongs to, hexadecimal."""
+    text = json.dumps({"architecture": dict(architecture), "sha256": weights_sha256}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def find_checkpoint(source: str) -> Path:
@@ -88,9 +130,12 @@ def find_checkpoint(source: str) -> Path:
             raise UserError(f"no shipped checkpoint '{source}': this installation has {names}")
         return folder
     if scheme == "local-dir" and name:
-        folder = Path(name).expanduser()
-        if not folder.is_dir():
-            raise UserError(f"no folder '{name}': local-dir: needs a folder with {WEIGHTS_FILE} and {CONFIG_FILE}")
+        try:
+            folder = Path(name).expanduser()
+        except RuntimeError as problem:  # ~somebody without a home
+            raise UserError(f"no folder {shown(name)} ({reason(problem)}): write out its path") from problem
+        if kind_of_path(folder) != "folder":
+            raise UserError(f"no folder {shown(name)}: local-dir: needs a folder with {WEIGHTS_FILE} and {CONFIG_FILE}")
         return folder
     if scheme == "hf-hub" and name:
         from emlinit.model.weights import hub  # the Hub's client is slow to import and needed only here
@@ -102,17 +147,21 @@ def find_checkpoint(source: str) -> Path:
     )
 
 
-def load_weights(source: str) -> StoredWeights:
+def read_checkpoint(source: str, shapes_of: _Shapes) -> StoredWeights:
     """Read and check a checkpoint; see the module for the forms of `source`.
 
+    Args:
+        source: the name of the checkpoint.
+        shapes_of: names and shapes of the weights of an architecture; a `UserError` of it says why there are none.
+
     Raises:
-        UserError: missing, truncated, changed, or of another format.
+        UserError: missing, unreadable, truncated, changed, of another format or of another architecture.
     """
     folder = find_checkpoint(source)
     if not source.startswith("hf-hub:"):
-        return _read(source, folder)
+        return _read(source, folder, shapes_of)
     try:
-        return replace(_read(source, folder), revision=folder.name)
+        return replace(_read(source, folder, shapes_of), revision=folder.name)
     except _DamagedError as problem:
         from emlinit.model.weights import hub
 
@@ -131,32 +180,133 @@ class _DamagedError(UserError):
         self.what = what
 
 
-def _read(source: str, folder: Path) -> StoredWeights:
+def _read(source: str, folder: Path, shapes_of: _Shapes) -> StoredWeights:
     weights, config = folder / WEIGHTS_FILE, folder / CONFIG_FILE
     for path in (weights, config):
-        if not path.is_file():
+        if kind_of_path(path) != "file":
             raise UserError(
                 f"checkpoint '{source}' has no {path.name}: a checkpoint is {WEIGHTS_FILE} and {CONFIG_FILE}"
             )
     try:
-        about = json.loads(config.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as problem:
-        raise _DamagedError(f"{CONFIG_FILE} of checkpoint '{source}' is not valid JSON ({problem})") from problem
+        about = parse_json(read_bounded(config, MOST_CONFIG_BYTES))
+    except OSError as problem:
+        raise _unreadable(source, CONFIG_FILE, problem) from problem
+    except ValueError as problem:
+        said = f"{CONFIG_FILE} of checkpoint '{source}' is not valid JSON ({reason(problem)})"
+        raise _DamagedError(said) from problem
+    sha256, architecture = _checked_config(source, about)
+    try:
+        shapes = shapes_of(architecture)
+        n_bytes = weight_bytes(shapes)
+        if n_bytes > MOST_WEIGHT_BYTES:
+            raise UserError(f"its weights would take {n_bytes:,} bytes, more than {MOST_WEIGHT_BYTES:,}")
+        tensors = _read_weights(source, weights, sha256, shapes)
+    except _DamagedError:
+        raise
+    except OSError as problem:
+        raise _unreadable(source, WEIGHTS_FILE, problem) from problem
+    except UserError as problem:
+        raise UserError(
+            f"checkpoint '{source}' is of an architecture that this program cannot read ({reason(problem)}): "
+            "get it anew or update emlinit"
+        ) from problem
+    _check_finite(tensors, f"{WEIGHTS_FILE} of checkpoint '{source}'", "get other weights")
+    if "architecture_sha256" not in about:
+        _log.warning(
+            "checkpoint '%s' has no architecture_sha256, so a changed number of heads would go unseen: 'emlinit publish' "
+            "writes a copy that has it",
+            source,
+        )
+    return StoredWeights(source, sha256, architecture, tensors, about, folder)
+
+
+def _checked_config(source: str, about: Any) -> tuple[str, dict[str, Any]]:
+    """The recorded hash of the weights and the architecture."""
     if not isinstance(about, dict) or about.get("format") != FORMAT or not isinstance(about.get("architecture"), dict):
         raise UserError(f"checkpoint '{source}' is no {FORMAT} checkpoint: train one with scripts/pretrain.py")
-    if about.get("format_version") != FORMAT_VERSION:
+    version = about.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
         raise UserError(
-            f"checkpoint '{source}' has format version {about.get('format_version')!r}, this program reads "
-            f"{FORMAT_VERSION}: update emlinit"
+            f"checkpoint '{source}' has format version {shown(version)}, this program reads {FORMAT_VERSION}: update "
+            "emlinit"
         )
-    sha256 = _sha256(weights)
-    if sha256 != about.get("sha256"):
+    sha256, architecture = about.get("sha256"), about["architecture"]
+    if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise _DamagedError(f"{CONFIG_FILE} of checkpoint '{source}' has no sha256 of the weights")
+    signed = architecture_sha256(architecture, sha256)
+    if about.get("architecture_sha256", signed) != signed:
+        raise _DamagedError(f"{CONFIG_FILE} of checkpoint '{source}' is changed (architecture_sha256 differs)")
+    wrong = _odd_history(about)
+    if wrong:
+        raise UserError(f"{CONFIG_FILE} of checkpoint '{source}' is not in order ({wrong}): correct it or get it anew")
+    return sha256, architecture
+
+
+def _odd_history(about: Mapping[str, Any]) -> str | None:
+    """What is wrong with the kinds of what a configuration says about the run, and the runs before it."""
+    stages = about.get("stages_before", [])
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
+        return "stages_before should be a list of objects"
+    if len(stages) > _MOST_STAGES:
+        return f"stages_before has {len(stages)} entries, more than {_MOST_STAGES}"
+    for stage in (about, *stages):
+        for name in ("pretraining", "reached", "corpus"):
+            if not isinstance(stage.get(name, {}), dict):
+                return f"{name} should be an object, not {shown(stage[name])}"
+        for name, value in stage.get("reached", {}).items():
+            counts = name in ("step", "examples", "skipped")
+            if value is None and not counts:
+                continue  # a figure that was not finite
+            if type(value) not in ((int,) if counts else (int, float)) or value < 0:
+                return f"reached.{shown(name)} should be a number of at least 0, not {shown(value)}"
+    return None
+
+
+def _read_weights(source: str, path: Path, sha256: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The tensors of a file, if they are those of an architecture."""
+    with open_regular(path) as file:
+        n_bytes, most = os.fstat(file.fileno()).st_size, weight_bytes(shapes) + 8 + MOST_HEADER_BYTES
+        if n_bytes > most:
+            raise UserError(f"{WEIGHTS_FILE} has {n_bytes:,} bytes, its architecture at most {most:,}")
+        try:
+            wrong = header_difference(read_header(file, n_bytes), shapes)
+        except ValueError as problem:
+            wrong = f"{WEIGHTS_FILE} cannot be read: {reason(problem)}"
+        file.seek(0)
+        if wrong is not None:  # damage or another architecture? Nothing is kept while that is found out
+            data = b""
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        else:
+            data = file.read(n_bytes)
+            found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
         raise _DamagedError(f"{WEIGHTS_FILE} of checkpoint '{source}' is truncated or changed (sha256 differs)")
+    if wrong is not None:
+        raise UserError(wrong)
     try:
-        tensors = load_file(weights)
+        tensors: dict[str, Tensor] = load(data)
     except SafetensorError as problem:
-        raise _DamagedError(f"{WEIGHTS_FILE} of checkpoint '{source}' cannot be read ({problem})") from problem
-    return StoredWeights(source, sha256, about["architecture"], tensors, about, folder)
+        raise _DamagedError(f"{WEIGHTS_FILE} of checkpoint '{source}' cannot be read ({reason(problem)})") from problem
+    return tensors
+
+
+def _check_finite(tensors: Mapping[str, Tensor], what: str, advice: str) -> None:
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{what} are not all finite ({name} has NaN or infinite values): {advice}")
+
+
+def _unreadable(source: str, name: str, problem: OSError) -> UserError:
+    return UserError(f"{name} of checkpoint '{source}' cannot be read ({reason(problem)}): mend that or name another")
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for numbers that JSON cannot hold."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def architecture_from_json(config_class: type[_Config], fields: Mapping[str, Any]) -> _Config:
@@ -167,14 +317,11 @@ def architecture_from_json(config_class: type[_Config], fields: Mapping[str, Any
     """
     expected = {field.name: field.type for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
     if set(fields) != set(expected):
-        raise UserError(f"fields that differ: {', '.join(sorted(set(fields) ^ set(expected)))}")
+        differing = sorted(set(fields) ^ set(expected))
+        names = [name if name.isidentifier() and len(name) < 60 else shown(name) for name in differing[:5]]
+        raise UserError(f"fields that differ: {', '.join(names)}")
     for name, value in fields.items():
         if type(value) is not expected[name]:
             wanted = getattr(expected[name], "__name__", expected[name])
-            raise UserError(f"'{name}' should be of type {wanted}, not {value!r}")
+            raise UserError(f"'{name}' should be of type {wanted}, not {shown(value)}")
     return config_class(**fields)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

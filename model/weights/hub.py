@@ -48,6 +48,7 @@ from huggingface_hub.utils.tqdm import (
 )
 
 from emlinit.generator.errors import UserError
+from emlinit.generator.foreign import reason
 
 SECONDS_TO_ANSWER = 3.0
 """How long the Hub may take to say which commit a revision is."""
@@ -80,6 +81,10 @@ def fetch(name: str, files: tuple[str, str]) -> Path:
         folder = _cached(repository, revision, files) or _download(repository, revision, files)
     except HFValidationError as problem:
         raise UserError(f"'{repository}' cannot be the name of a repository: {_reason(problem)}") from problem
+    except (OSError, UnicodeDecodeError) as problem:
+        raise UserError(
+            f"the cache '{constants.HF_HUB_CACHE}' cannot be used ({reason(problem)}): mend it or set HF_HUB_CACHE"
+        ) from problem
     if folder.name != revision:
         _log.warning(
             "hf-hub:%s is not pinned, '%s' may name another commit elsewhere: write hf-hub:%s@%s",
@@ -91,19 +96,24 @@ def fetch(name: str, files: tuple[str, str]) -> Path:
 def discard(folder: Path, files: tuple[str, str]) -> None:
     """Remove files from the cache, so that the next `fetch` downloads them anew.
 
+    An entry of a commit's folder is a link to a blob of the same repository. Nothing outside the repository's own folder of
+    the cache is removed, wherever links may point.
+
     Raises:
-        UserError: the cache cannot be written.
+        UserError: the folder is not one of the cache, or the cache cannot be written.
     """
     try:
+        repository = folder.parent.parent.resolve()
+        if folder.parent.name != "snapshots" or folder.resolve().parent != repository / "snapshots":
+            raise OSError("it is not a folder of the cache")
         for path in (folder / name for name in files):
-            while path.is_symlink():  # the snapshot's entry, then what it points to
-                target = path.parent / path.readlink()
-                path.unlink()
-                path = target
+            blob = path.resolve() if path.is_symlink() else None
             path.unlink(missing_ok=True)
-    except OSError as problem:
+            if blob is not None and blob.parent == repository / "blobs":
+                blob.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as problem:  # RuntimeError: a circle of links
         raise UserError(
-            f"'{folder}' holds a damaged checkpoint that cannot be removed ({problem}): remove it"
+            f"'{folder}' holds a damaged checkpoint that cannot be removed ({reason(problem)}): remove it"
         ) from None
 
 
@@ -140,7 +150,11 @@ def push(folder: Path, repository: str, *, private: bool, endpoint: str | None) 
 def _cached(repository: str, revision: str, files: tuple[str, str]) -> Path | None:
     """Folder of a revision in the cache, if it has both files; asks nobody."""
     paths = [try_to_load_from_cache(repository, name, revision=revision) for name in files]
-    return Path(paths[0]).parent if isinstance(paths[0], str) and isinstance(paths[1], str) else None
+    if not isinstance(paths[0], str) or not isinstance(paths[1], str):
+        return None
+    folder = Path(paths[0]).parent
+    # Which commit a name is, a file of the cache says: it should not lead elsewhere.
+    return folder if _COMMIT.fullmatch(folder.name) and folder.parent.name == "snapshots" else None
 
 
 def _download(repository: str, revision: str, files: tuple[str, str]) -> Path:

@@ -14,8 +14,8 @@ from huggingface_hub import ModelCard
 
 from emlinit.generator.corpus.config import StreamConfig
 from emlinit.model import EMLInitialiser, InitialiserConfig
+from emlinit.model.initialiser import load_weights
 from emlinit.model.pretraining.config import PretrainConfig
-from emlinit.model.weights.checkpoint import load_weights
 from emlinit.scripts import cli, publish
 
 # What the Hub's client does where large files go by plain HTTP.
@@ -193,6 +193,90 @@ def test_the_card_beside_the_weights_is_kept(export: Path, tmp_path: Path, capsy
     capsys.readouterr()
     (export / "README.md").write_text("---\nlicense: [\n---\n")
     assert "are not in order" in _refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize("name", ["README.md", "held_out_loss.png", "config.json", "model.safetensors"])
+def test_links_out_of_a_checkpoint_are_not_published(
+    name: str, export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes((export / name).read_bytes() if (export / name).exists() else b"mine")
+    (export / name).unlink(missing_ok=True)
+    (export / name).symlink_to(secret)
+    said = _refused(capsys, "--checkpoint", f"local-dir:{export}", "--out", str(tmp_path / "hub"))
+    assert "is a link out of the checkpoint" in said
+    assert not (tmp_path / "hub").exists()
+
+
+def test_a_picture_that_is_none_is_not_published(
+    export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (export / "held_out_loss.png").write_text("mine")
+    said = _refused(capsys, "--checkpoint", f"local-dir:{export}", "--out", str(tmp_path / "hub"))
+    assert "held_out_loss.png' cannot be published (it is no PNG picture): mend or remove it" in said
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json", "held_out_loss.png"])
+def test_nothing_is_written_through_a_link(
+    name: str, export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--checkpoint", f"local-dir:{export}", "--out", str(tmp_path / "hub")]
+    assert publish.main(arguments) == 0
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "hub" / name).unlink(missing_ok=True)
+    (tmp_path / "hub" / name).symlink_to(tmp_path / "mine")
+    capsys.readouterr()
+    assert "holds other files than a published checkpoint" in _refused(capsys, *arguments)
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert (tmp_path / "hub" / name).is_symlink()
+
+
+ODD: list[tuple[dict[str, Any], str]] = [
+    ({"pretraining": [1]}, "pretraining should be an object, not [1]"),
+    ({"pretraining": 3}, "pretraining should be an object, not 3"),
+    ({"pretraining": {"more": 1}}, "put a README.md beside its weights"),
+    ({"pretraining": {"out": ["/a"], "stream": [3]}}, "put a README.md beside its weights"),
+    ({"pretraining": {"out": "~nobody-of-this-name/x", "init_from": 3}}, "put a README.md beside its weights"),
+    ({"reached": {**REACHED, "held_out_loss": "low"}}, "reached.'held_out_loss' should be a number of at least 0"),
+    ({"reached": {**REACHED, "step": -1}}, "reached.'step' should be a number of at least 0, not -1"),
+    ({"reached": {**REACHED, "minutes": float("nan")}}, "the number NaN is not finite"),
+    ({"reached": []}, "reached should be an object, not []"),
+    ({"stages_before": {"a": 1}}, "stages_before should be a list of objects"),
+    ({"stages_before": [[]]}, "stages_before should be a list of objects"),
+    ({"stages_before": [{}] * 2000}, "stages_before has 2000 entries"),
+    ({"stages_before": [{"pretraining": {}, "reached": {}}]}, "put a README.md beside its weights"),
+    ({"corpus": {"programs": "many", "version": {}}, "pretraining": {}}, "put a README.md beside its weights"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), ODD)
+def test_odd_histories_are_one_line(
+    changes: dict[str, Any], message: str, export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((export / "config.json").read_text())
+    (export / "config.json").write_text(json.dumps(config | changes))
+    said = _refused(capsys, "--checkpoint", f"local-dir:{export}", "--out", str(tmp_path / "hub"))
+    assert message in said
+    assert len(said) < 600
+    assert not (tmp_path / "hub").exists()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "nul\0", "mine/below", "mine"])
+def test_a_folder_that_cannot_be_is_one_line(
+    name: str, export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").write_text("mine")
+    said = _refused(capsys, "--checkpoint", f"local-dir:{export}", "--out", str(tmp_path / name))
+    assert "name another" in said or "name a folder" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["export", "mine"]
+
+
+def test_a_checkpoint_of_before_is_published_with_the_hash_of_its_architecture(export: Path, tmp_path: Path) -> None:
+    config = json.loads((export / "config.json").read_text())
+    recorded = config.pop("architecture_sha256")
+    (export / "config.json").write_text(json.dumps(config))
+    assert publish.main(["--checkpoint", f"local-dir:{export}", "--out", str(tmp_path / "hub")]) == 0
+    assert json.loads((tmp_path / "hub" / "config.json").read_text())["architecture_sha256"] == recorded
 
 
 def test_damaged_weights_are_not_published(export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

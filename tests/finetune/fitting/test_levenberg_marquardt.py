@@ -1,6 +1,7 @@
 """Constant fitting: known laws come back to rounding, and batches, chunks and bad candidates change nothing."""
 
 import math
+import time
 from collections.abc import Callable
 
 import pytest
@@ -193,6 +194,16 @@ def test_a_hundred_thousand_points_fit_in_bounded_memory() -> None:
     y = law(x[:, 0])
     fit = fit_constants(perturbed(program(text), 4, 0.2, torch.Generator().manual_seed(7)), x, y)
     assert (fit.mse.sqrt() / y.std()).max() < EXACT
+
+
+def test_no_step_begins_after_the_time_is_up(x: torch.Tensor) -> None:
+    text, law = LAWS["decay"]
+    start = perturbed(program(text), 4, 0.3, torch.Generator().manual_seed(0))
+    late = fit_constants(start, x, law(x[:, 0]), config=FitConfig(until=time.monotonic() - 1.0))
+    assert late.steps.tolist() == [0] * 4
+    assert late.mse.isfinite().all()  # the linear constants are the best ones all the same
+    early = fit_constants(start, x, law(x[:, 0]), config=FitConfig(until=time.monotonic() + 60.0))
+    assert (early.mse < late.mse).all()
 
 
 def test_a_fit_that_cannot_get_better_ends_soon() -> None:

@@ -1,6 +1,7 @@
 """Snapping: simple laws come back as simple laws, with noise too, and what the data contradict is left alone."""
 
 import math
+import time
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from emlinit.finetune.fitting.levenberg_marquardt import fit_constants
 from emlinit.finetune.fitting.prices import free_cost, integer_cost
 from emlinit.finetune.fitting.simple_values import simple_values
-from emlinit.finetune.fitting.snapping import likely_savings, snap
+from emlinit.finetune.fitting.snapping import SnapConfig, likely_savings, snap
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.grammar import from_text, to_text
 from emlinit.generator.program import Programs, programs_from_tokens, tokens_from_program
@@ -73,6 +74,17 @@ def test_simple_laws_come_back(name: str, noise: float) -> None:
     assert_same_law(snapped.programs, expected)
     assert snapped.programs.n_free()[0] == 0
     assert snapped.mse[0] <= 1.5 * fit.mse[0] + (1e-10 * y.std()) ** 2
+
+
+def test_no_round_begins_after_the_time_is_up() -> None:
+    text, law, _ = CASES["decay"]
+    tokens, constants = from_text(text)
+    start = programs_from_tokens(tokens[None], constants[None], 1)
+    x = torch.linspace(0.5, 4, 50, dtype=torch.float64)[:, None]
+    y = law(x[:, 0])
+    fitted = fit_constants(start, x, y).programs
+    late = snap(fitted, x, y, config=SnapConfig(until=time.monotonic() - 1.0))
+    assert int(late.programs.n_free()) > int(snap(fitted, x, y).programs.n_free()) == 0
 
 
 def test_awkward_constants_stay_free() -> None:

@@ -113,9 +113,47 @@ def _rewritten(key: str, value: object) -> Callable[[bytes], bytes]:
     return damage
 
 
+def _changed(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[bytes], bytes]:
+    """One tensor changed, and a checksum that fits."""
+
+    def damage(data: bytes) -> bytes:
+        length = int.from_bytes(data[:8], "little")
+        head = json.loads(data[8 : 8 + length])["__metadata__"]["head"]
+        tensors = load(data)
+        tensors[name] = change(tensors[name].clone()).contiguous()
+        return save(tensors, metadata={"head": head, "checksum": table_cache._checksum(tensors, head)})
+
+    return damage
+
+
+def _at(row: int, value: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    def change(tensor: torch.Tensor) -> torch.Tensor:
+        tensor[row] = value
+        return tensor
+
+    return change
+
+
 @pytest.mark.parametrize(
     "damage",
     [
+        pytest.param(_changed("left", _at(-1, 10**9)), id="left child beyond the end"),
+        pytest.param(_changed("left", _at(-1, -1)), id="no left child"),
+        pytest.param(_changed("left", _at(0, 0)), id="a leaf with a child"),
+        pytest.param(_changed("right", _at(2, 2)), id="its own right child"),
+        pytest.param(_changed("right", _at(-1, -7)), id="right child before the start"),
+        pytest.param(_changed("right", _at(-1, 100)), id="right child of another size"),
+        pytest.param(_changed("order", _at(3, 10**9)), id="order beyond the end"),
+        pytest.param(_changed("order", _at(3, -1)), id="order before the start"),
+        pytest.param(_changed("order", lambda order: order.clamp_min(5)), id="order with a row twice"),
+        pytest.param(_changed("order", lambda order: order.int()), id="order of another type"),
+        pytest.param(_changed("order", lambda order: order[:-1]), id="a short order"),
+        pytest.param(_changed("keys", lambda keys: keys.flip(0)), id="keys descending"),
+        pytest.param(_changed("keys", lambda keys: keys.double()), id="keys of another type"),
+        pytest.param(_changed("keys", _at(0, -1)), id="an invalid key"),
+        pytest.param(_changed("tokens", _at(-1, 99)), id="tokens that are none"),
+        pytest.param(_changed("tokens", lambda tokens: tokens[:, :-1]), id="narrow tokens"),
+        pytest.param(_changed("tokens", lambda tokens: tokens.roll(1, 0)), id="tokens of other rows"),
         pytest.param(lambda data: b"", id="empty"),
         pytest.param(lambda data: data[: len(data) // 2], id="truncated"),
         pytest.param(lambda data: data[:-1], id="last byte lost"),

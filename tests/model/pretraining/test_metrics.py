@@ -9,7 +9,7 @@ import pytest
 from emlinit.generator.errors import UserError
 from emlinit.model.pretraining import config as pretraining_config
 from emlinit.model.pretraining.config import PretrainConfig, check
-from emlinit.model.pretraining.metrics import MetricsLog, read_lines
+from emlinit.model.pretraining.metrics import MetricsLog, drop_later_lines, read_lines
 
 
 class _Writer:
@@ -51,3 +51,16 @@ def test_a_missing_tensorboard_is_said_before_training(tmp_path: Path, monkeypat
     monkeypatch.setattr(pretraining_config, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'emlinit\[tensorboard\]'"):
         check(PretrainConfig(out=tmp_path / "run", steps=1, tensorboard=True))
+
+
+def test_lines_of_others_are_left_out(tmp_path: Path) -> None:
+    others = ["[" * 100_000, "3", "{}", '{"step": "2"}', '{"step": true}', '{"step": [1]}']
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes("\n".join([*others, '{"step": 2}']).encode() + b"\n\xff\n")
+    assert read_lines(tmp_path) == [{"step": 2}]
+    drop_later_lines(tmp_path, 2)
+    assert path.read_text() == '{"step": 2}\n'
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match=r"metrics.jsonl' cannot be read \(not a regular file\)"):
+        read_lines(tmp_path)

@@ -1,12 +1,14 @@
 """Pretraining learns, and a run that was stopped, killed or spread over processes is the same run."""
 
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -338,6 +340,141 @@ def test_runs_are_not_mixed_up(uninterrupted: Path, tmp_path: Path) -> None:
         pretrain(_config(uninterrupted, resume=True, stream=replace(_stream("exact"), noise_share=0.1)))
     assert (uninterrupted / "state.safetensors").read_bytes() == before
     assert not (tmp_path / "nothing").exists()
+
+
+def _set(*path: Any, to: Any) -> Callable[[Any], Any]:
+    """One place of a state changed."""
+
+    def change(state: Any) -> Any:
+        place = state
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = to(place[path[-1]]) if callable(to) else to
+        return state
+
+    return change
+
+
+def _without(*path: Any) -> Callable[[Any], Any]:
+    def change(state: Any) -> Any:
+        place = state
+        for key in path[:-1]:
+            place = place[key]
+        del place[path[-1]]
+        return state
+
+    return change
+
+
+SEEDS = "encoder.seeds"
+FOREIGN: list[tuple[Callable[[Any], Any], str]] = [
+    (lambda state: [1], "it says nothing of its configuration"),
+    (lambda state: 3, "it says nothing of its configuration"),
+    (_set("config", to=[]), "it says nothing of its configuration"),
+    (_set("config", "stream", to=3), "it says nothing of its configuration"),
+    (_set("config", "seed", to="0" * 5000), r"has seed .* not 0"),
+    (_set("config", "model", to=3), "has model 3, not"),
+    (_without("world_size"), "has None processes, not 1"),
+    (_set("world_size", to="x" * 5000), "has 'xxx.*5002 characters. processes"),
+    (_without("counters"), "it has no counters"),
+    (_set("counters", to=lambda counters: counters[:3]), "it has no counters"),
+    (_set("counters", 0, to=-1), "step is -1"),
+    (_set("counters", 1, to=1.5), "examples is 1.5"),
+    (_set("counters", 2, to=True), "skipped is True"),
+    (_set("counters", 3, to="3"), "seconds is '3'"),
+    (_without("model"), "it has no model"),
+    (_without("model", SEEDS), "model has other tensors: .*encoder.seeds"),
+    (_set("model", "more", to=torch.zeros(1)), "model has other tensors: .*more"),
+    (_set("model", SEEDS, to=lambda t: t[:1]), r"encoder.seeds of model is torch.float32, \[1, 16\], not"),
+    (_set("model", SEEDS, to=lambda t: t.double()), "encoder.seeds of model is torch.float64"),
+    (_set("model", SEEDS, to="seeds"), "encoder.seeds of model is 'seeds', not"),
+    (_set("model", SEEDS, to=lambda t: t * torch.nan), "encoder.seeds of model has NaN or infinite values"),
+    (_set("average", "n_updates", to=None), "n_updates is None"),
+    (_set("average", "average", SEEDS, to=lambda t: t / 0), "encoder.seeds of average has NaN"),
+    (_without("average", "average"), "it has no average"),
+    (_without("optimiser"), "it has no optimiser"),
+    (_without("optimiser", "muon"), r"its optimisers are .*'adamw'.*, not \['adamw', 'muon'\]"),
+    (_set("optimiser", "muon", to=[]), "it has no muon"),
+    (_set("optimiser", "muon", "param_groups", to=3), "muon is of other parameters"),
+    (_set("optimiser", "adamw", "param_groups", 0, "params", to=[0]), "adamw is of other parameters"),
+    (_without("optimiser", "adamw", "state"), "it has no state of adamw"),
+    (_set("optimiser", "adamw", "state", 10**6, to={}), "adamw has moments of 1000000, which is no parameter"),
+    (_without("optimiser", "adamw", "state", 0, "exp_avg"), "adamw, parameter 0 has other tensors"),
+    (_set("optimiser", "adamw", "state", 0, "exp_avg", to=torch.zeros(1)), "exp_avg of adamw, parameter 0 is"),
+    (_set("optimiser", "muon", "state", 0, "momentum_buffer", to=lambda t: t.int()), "is torch.int32"),
+    (_set("streams", to=[]), "it has not the streams of 1 processes"),
+    (_set("streams", 0, to=3), "it has no stream"),
+    (_without("streams", 0, "pool"), "pool of a stream is None"),
+    (_set("streams", 0, "position", to=4), "position of a stream is 4, beyond its 4 minibatches"),
+    (_set("streams", 0, "corpus", to="ab"), "give --stream.corpus the same programs"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), FOREIGN)
+def test_a_run_goes_on_from_its_own_state_alone(
+    change: Callable[[Any], Any], message: str, uninterrupted: Path, tmp_path: Path
+) -> None:
+    state = change(load_state(uninterrupted / "state.safetensors"))
+    save_state(state, tmp_path / "state.safetensors")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 99}\n')
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=message) as refused:
+        pretrain(_config(tmp_path, resume=True))
+    assert len(str(refused.value).splitlines()) == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_options_of_the_optimiser_are_those_of_the_configuration(uninterrupted: Path, tmp_path: Path) -> None:
+    state = load_state(uninterrupted / "state.safetensors")
+    state["optimiser"]["adamw"]["param_groups"][0] |= {"betas": "no", "fused": 3, "maximize": True}
+    save_state(state, tmp_path / "state.safetensors")
+    pretrain(_config(tmp_path, resume=True))
+    again = _trained(tmp_path)
+    assert _equal(again["model"], _trained(uninterrupted)["model"])
+    assert again["optimiser"]["adamw"]["param_groups"][0]["betas"] == [0.9, 0.98]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("file", "cannot be a folder, since '.*file' is a file: name another one"),
+        ("file/below/it", "cannot be a folder, since '.*file' is a file: name another one"),
+        ("x" * 300, r"cannot be looked at .File name too long.: name another place"),
+        ("pipe", "cannot be a folder"),
+        ("circle", "cannot be looked at"),
+    ],
+)
+def test_a_folder_that_cannot_be_is_refused_at_once(
+    name: str, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "circle").symlink_to("circle")
+    for more in ([], ["--resume"]):
+        assert command.main(["--steps", "1", "--out", str(tmp_path / name), *more]) == 2
+        printed = capfd.readouterr().err
+        assert printed.count("\n") == 1
+        assert re.search(message, printed), printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["circle", "file", "pipe"]
+
+
+def test_a_folder_without_permission_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(UserError, match=r"cannot be written, there is no permission for '.*': name another one"):
+        pretrain(_config(tmp_path / "new" / "run"))
+    with pytest.raises(UserError, match="embedded null byte"):
+        pretrain(_config(tmp_path / "nul\0"))
+
+
+def test_a_disk_that_fills_up_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for place in ("metrics.MetricsLog.append", "run.save_state"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"emlinit.model.pretraining.{place}", full)
+            with pytest.raises(UserError, match=r"cannot be written \(No space left on device\): make room or name"):
+                pretrain(_config(tmp_path / place, steps=1))
 
 
 def test_a_run_starts_from_a_checkpoint_and_says_so(uninterrupted: Path, tmp_path: Path) -> None:

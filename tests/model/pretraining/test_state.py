@@ -1,10 +1,13 @@
 """Training states keep every bit and are replaced whole or not at all."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from emlinit.generator.errors import UserError
 from emlinit.model.pretraining.state import load_state, save_state, write_atomically
@@ -49,6 +52,57 @@ def test_damaged_states_are_refused(tmp_path: Path, content: bytes | None) -> No
     path.write_bytes(path.read_bytes()[:-50] if content is None else content)
     with pytest.raises(UserError, match=r"damaged or no training state.*remove it to start over"):
         load_state(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "[" * 100_000,
+        "3 4",
+        '["dict"]',
+        '["dict", 3]',
+        '["dict", [[["list", []], 1]]]',
+        '["dict", [["a"]]]',
+        '["tensor", "7"]',
+        '["tensor", []]',
+        '["array", 1]',
+        '["array", "00"]',
+        '["bytes", 3]',
+        '["bytes", "x"]',
+        '[["list"], 3]',
+        '["list", [NaN]]',
+        f'["list", [{"9" * 5000}]]',
+    ],
+)
+def test_states_of_other_programs_are_refused(text: str | None, tmp_path: Path) -> None:
+    metadata = {"format": "pt"} if text is None else {"state": text}
+    save_file({"0": torch.ones(2)}, tmp_path / "state", metadata=metadata)
+    with pytest.raises(UserError, match=r"damaged or no training state.*remove it to start over") as refused:
+        load_state(tmp_path / "state")
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_pipe_or_a_folder_is_no_state(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("folder", "pipe"):
+        with pytest.raises(UserError, match="no training state at"):
+            load_state(tmp_path / name)
+
+
+def test_a_full_disk_leaves_the_state_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_state({"step": 1}, tmp_path / "state")
+
+    def full(_tensors: object, path: Path, **_: object) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("emlinit.model.pretraining.state.save_file", full)
+    with pytest.raises(UserError, match=r"can be written to .*No space left on device.*: make room"):
+        save_state({"step": 2}, tmp_path / "state")
+    assert load_state(tmp_path / "state") == {"step": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
 
 def test_a_missing_state_is_named(tmp_path: Path) -> None:

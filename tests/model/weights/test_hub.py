@@ -17,7 +17,8 @@ from hub_server import HubServer
 
 from emlinit.generator.errors import UserError
 from emlinit.model import EMLInitialiser
-from emlinit.model.weights.checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_weights
+from emlinit.model.initialiser import load_weights
+from emlinit.model.weights.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 
 NAME = "owner/name"
 
@@ -131,6 +132,60 @@ def test_a_file_damaged_in_the_cache_is_replaced(hub: HubServer, commit: str) ->
     assert "removed from the cache, try again" in _refusal(source)
     assert not weights.exists()
     assert "is not in the cache" in _refusal(source)
+
+
+def _damage_behind_a_link(folder: Path, elsewhere: Path) -> None:
+    """The weights of a cached commit become a link to a damaged file of the user's."""
+    entry = folder / WEIGHTS_FILE
+    elsewhere.write_bytes(entry.read_bytes()[:-1])
+    entry.unlink()
+    entry.symlink_to(elsewhere)
+
+
+def test_what_a_link_in_the_cache_points_to_is_not_removed(hub: HubServer, commit: str, tmp_path: Path) -> None:
+    source = f"hf-hub:{NAME}@{commit}"
+    folder = load_weights(source).folder
+    _damage_behind_a_link(folder, tmp_path / "mine")
+    assert "removed from the cache, try again" in _refusal(source)
+    assert (tmp_path / "mine").exists()
+    assert not (folder / WEIGHTS_FILE).is_symlink()
+    assert load_weights(source).revision == commit
+    # By way of a blob, and of another repository's.
+    blob = (folder / WEIGHTS_FILE).resolve()
+    other = tmp_path / "hub-cache" / "models--other--name" / "blobs" / "0"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(blob.read_bytes()[:-1])
+    blob.unlink()
+    blob.symlink_to(other)
+    assert "removed from the cache, try again" in _refusal(source)
+    assert other.exists()
+    assert not (folder / WEIGHTS_FILE).is_symlink()
+
+
+def test_a_folder_that_is_not_of_the_cache_is_left_alone(hub: HubServer, commit: str, tmp_path: Path) -> None:
+    source = f"hf-hub:{NAME}@{commit}"
+    folder = load_weights(source).folder
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        (mine / name).write_bytes((folder / name).read_bytes()[:-1])
+        (folder / name).unlink()
+    folder.rmdir()
+    folder.symlink_to(mine)
+    assert "cannot be removed (it is not a folder of the cache)" in _refusal(source)
+    assert sorted(path.name for path in mine.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
+
+
+def test_a_name_in_the_cache_that_leads_elsewhere_is_asked_for_anew(
+    hub: HubServer, commit: str, folder: Path, tmp_path: Path
+) -> None:
+    hub.repositories[NAME].names["main"] = commit
+    source = f"hf-hub:{NAME}@main"
+    named = load_weights(source).folder.parent.parent / "refs" / "main"
+    named.write_text(str(folder))
+    assert load_weights(source).revision == commit
+    named.write_bytes(b"\xff")
+    assert "cannot be used" in _refusal(source)
 
 
 REFUSALS: list[tuple[str, str, str]] = [
@@ -259,7 +314,7 @@ def test_the_environment_is_obeyed_by_a_fresh_process(
     hub: HubServer, commit: str, silent_port: int, tmp_path: Path
 ) -> None:
     code = (
-        "import sys, time; from emlinit.model.weights.checkpoint import load_weights; began = time.monotonic()\n"
+        "import sys, time; from emlinit.model.initialiser import load_weights; began = time.monotonic()\n"
         "try: print(load_weights(sys.argv[1]).revision)\n"
         "except ValueError as error: print(error)\n"
         "print(time.monotonic() - began)"
