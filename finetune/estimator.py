@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from emlinit.finetune.initialisers import load_initialisers, resolve_device
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.standard_errors import law_constants
-from emlinit.finetune.options import MIN_ROWS, checked_seconds, checked_seed, shown
+from emlinit.finetune.options import MIN_ROWS, checked_seconds, checked_seed, in_one_line
 from emlinit.finetune.solver import solve
 from emlinit.generator.errors import UserError
 
@@ -131,6 +131,6 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             source = check_random_state(self.random_state)
         except ValueError:
             raise UserError(
-                f"random_state must be a whole number, a RandomState or None, got {shown(self.random_state)}"
+                f"random_state must be a whole number, a RandomState or None, got {in_one_line(self.random_state)}"
             ) from None
         return int(source.randint(2**31 - 1))

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from emlinit.finetune.options import DEVICES, GRAMMAR_CHOICES, checked_choice, shown
+from emlinit.finetune.options import DEVICES, GRAMMAR_CHOICES, checked_choice, in_one_line
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import GRAMMARS
 from emlinit.model.initialiser import EMLInitialiser
@@ -40,7 +40,7 @@ def load_initialisers(checkpoint: Any, grammar: Any, device: torch.device) -> di
     """
     wanted = searched_grammars(checked_choice(grammar, "grammar", GRAMMAR_CHOICES))
     if checkpoint is not None and not isinstance(checkpoint, str):
-        raise UserError(f"checkpoint must be text such as builtin:exact, or None: got {shown(checkpoint)}")
+        raise UserError(f"checkpoint must be text such as builtin:exact, or None: got {in_one_line(checkpoint)}")
     given: dict[str, EMLInitialiser] = {}
     if checkpoint is not None:
         model = _load(checkpoint, str(device))

@@ -36,11 +36,11 @@ def checked_seconds(value: Any) -> float:
     """
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if not is_number:
-        raise UserError(f"seconds must be a number, got {shown(value)}")
+        raise UserError(f"seconds must be a number, got {in_one_line(value)}")
     if not value > 0:
-        raise UserError(f"seconds must be positive, got {shown(value)}")
+        raise UserError(f"seconds must be positive, got {in_one_line(value)}")
     if not value <= MOST_SECONDS:
-        raise UserError(f"seconds must be at most {MOST_SECONDS:g}, got {shown(value)}")
+        raise UserError(f"seconds must be at most {MOST_SECONDS:g}, got {in_one_line(value)}")
     return float(value)
 
 
@@ -52,9 +52,9 @@ def checked_seed(value: Any, name: str = "seed") -> int:
     """
     is_whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not is_whole:
-        raise UserError(f"{name} must be a whole number, got {shown(value)}")
+        raise UserError(f"{name} must be a whole number, got {in_one_line(value)}")
     if not 0 <= value <= LARGEST_SEED:
-        raise UserError(f"{name} must be from 0 to 2^63 - 1, got {shown(int(value))}")
+        raise UserError(f"{name} must be from 0 to 2^63 - 1, got {in_one_line(int(value))}")
     return int(value)
 
 
@@ -65,7 +65,7 @@ def checked_choice(value: Any, name: str, choices: Sequence[str]) -> str:
         UserError: it is none of them.
     """
     if not isinstance(value, str) or value not in choices:
-        given = f"'{value}'" if isinstance(value, str) else shown(value)
+        given = f"'{value}'" if isinstance(value, str) else in_one_line(value)
         raise UserError(f"unknown {name} {given}: use one of {', '.join(choices)}")
     return value
 
@@ -84,16 +84,16 @@ def checked_names(value: Any, n_columns: int) -> tuple[str, ...]:
         names = ()
     wrong = [value] if isinstance(value, str) else [name for name in names if not isinstance(name, str)]
     if wrong:
-        raise UserError(f"names must be a list of texts, one a column: got {shown(wrong[0])}")
+        raise UserError(f"names must be a list of texts, one a column: got {in_one_line(wrong[0])}")
     if len(names) != n_columns:
-        raise UserError(f"names must be a list of {n_columns} texts, one a column: got {shown(value)}")
+        raise UserError(f"names must be a list of {n_columns} texts, one a column: got {in_one_line(value)}")
     if len(set(names)) < n_columns:
         twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"names must be all different: {shown(twice)} is there twice")
+        raise UserError(f"names must be all different: {in_one_line(twice)} is there twice")
     return tuple(str(name) for name in names)
 
 
-def shown(value: Any) -> str:
+def in_one_line(value: Any) -> str:
     """A value in an error message: one line, and not a long one."""
     try:
         text = " ".join(repr(value).split())

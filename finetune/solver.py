@@ -24,7 +24,7 @@ from emlinit.finetune.options import (
     checked_names,
     checked_seconds,
     checked_seed,
-    shown,
+    in_one_line,
 )
 from emlinit.finetune.preparation import prepare, sample_of
 from emlinit.finetune.search.exact import PeelingSampler
@@ -185,7 +185,7 @@ def _numbers(values: Any, name: str) -> np.ndarray:
             return given.astype(np.float64, copy=False)
     except (ValueError, TypeError, OverflowError, RuntimeError):
         pass
-    raise UserError(f"{name} must hold real numbers in rows of one length: got {shown(values)}")
+    raise UserError(f"{name} must hold real numbers in rows of one length: got {in_one_line(values)}")
 
 
 def _check(x: np.ndarray, y: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from emlinit.finetune.options import (
     checked_names,
     checked_seconds,
     checked_seed,
-    shown,
+    in_one_line,
 )
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import GRAMMARS
@@ -116,6 +116,6 @@ def test_numbers_of_thousands_of_digits_are_not_printed() -> None:
 
 
 def test_what_is_shown_is_one_short_line() -> None:
-    assert shown("a\nb") == r"'a\nb'"
-    assert len(shown("x" * 1000)) == 60
-    assert "\n" not in shown(np.ones((20, 20)))
+    assert in_one_line("a\nb") == r"'a\nb'"
+    assert len(in_one_line("x" * 1000)) == 60
+    assert "\n" not in in_one_line(np.ones((20, 20)))
