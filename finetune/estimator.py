@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from emlinit.finetune.initialisers import load_initialisers, resolve_device
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.standard_errors import law_constants
-from emlinit.finetune.options import MIN_ROWS
+from emlinit.finetune.options import MIN_ROWS, checked_seconds, checked_seed, in_one_line
 from emlinit.finetune.solver import solve
 from emlinit.generator.errors import UserError
 
@@ -72,16 +72,15 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any) -> "EMLRegressor":
         """Search for the law; `X` has shape (samples, features), `y` (samples,), both finite numbers."""
         X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=MIN_ROWS)
-        if not self.seconds > 0:
-            raise UserError(f"seconds must be positive, got {self.seconds}")
+        seconds, seed = checked_seconds(self.seconds), self._seed()
         initialisers = load_initialisers(self.checkpoint, self.grammar, resolve_device(self.device))
         self.solution_ = solve(
             X,
             y.astype(np.float64),
             grammar=self.grammar,
-            seconds=float(self.seconds),
+            seconds=seconds,
             initialisers=initialisers,
-            seed=self._seed(),
+            seed=seed,
             names=self._names(),
         )
         self.law_: Law = self.solution_.law
@@ -127,5 +126,11 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def _seed(self) -> int:
         if isinstance(self.random_state, Integral):
-            return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
+            return checked_seed(self.random_state, "random_state")
+        try:
+            source = check_random_state(self.random_state)
+        except ValueError:
+            raise UserError(
+                f"random_state must be a whole number, a RandomState or None, got {in_one_line(self.random_state)}"
+            ) from None
+        return int(source.randint(2**31 - 1))

@@ -1,24 +1,23 @@
 """Which learned starts a run uses: the shipped checkpoints, or one that the user names."""
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 
-from emlinit.finetune.options import DEVICES, GRAMMAR_CHOICES
+from emlinit.finetune.options import DEVICES, GRAMMAR_CHOICES, checked_choice, in_one_line
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import GRAMMARS
 from emlinit.model.initialiser import EMLInitialiser
 
 
-def resolve_device(device: str) -> torch.device:
+def resolve_device(device: Any) -> torch.device:
     """`auto` is the first CUDA device if there is one, else the CPU.
 
     Raises:
         UserError: an unknown device, or CUDA where there is none.
     """
-    if device not in DEVICES:
-        raise UserError(f"unknown device '{device}': use one of {', '.join(DEVICES)}")
-    if device == "cuda" and not torch.cuda.is_available():
+    if checked_choice(device, "device", DEVICES) == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device is available here: use --device cpu or auto")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
@@ -28,8 +27,8 @@ def searched_grammars(choice: str) -> tuple[str, ...]:
     return GRAMMARS if choice == "auto" else (choice,)
 
 
-def load_initialisers(checkpoint: str | None, grammar: str, device: torch.device) -> dict[str, EMLInitialiser]:
-    """The initialiser of each grammar that will be tried.
+def load_initialisers(checkpoint: Any, grammar: Any, device: torch.device) -> dict[str, EMLInitialiser]:
+    """The initialiser of each grammar that will be tried; what the user gave may be of any type.
 
     Args:
         checkpoint: a checkpoint source, used for its own grammar; None means the shipped ones.
@@ -39,9 +38,9 @@ def load_initialisers(checkpoint: str | None, grammar: str, device: torch.device
     Raises:
         UserError: an unknown grammar, a checkpoint that cannot be loaded, or one of another grammar than asked for.
     """
-    if grammar not in GRAMMAR_CHOICES:
-        raise UserError(f"unknown grammar '{grammar}': use one of {', '.join(GRAMMAR_CHOICES)}")
-    wanted = searched_grammars(grammar)
+    wanted = searched_grammars(checked_choice(grammar, "grammar", GRAMMAR_CHOICES))
+    if checkpoint is not None and not isinstance(checkpoint, str):
+        raise UserError(f"checkpoint must be text such as builtin:exact, or None: got {in_one_line(checkpoint)}")
     given: dict[str, EMLInitialiser] = {}
     if checkpoint is not None:
         model = _load(checkpoint, str(device))

@@ -1,4 +1,13 @@
-"""What is chosen before any work: known to the command line and the table reader without loading torch."""
+"""What is chosen before any work: known to the command line and the table reader without loading torch.
+
+The checks are for what a caller in Python hands over, of whatever type; the command line has argparse for that.
+"""
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from emlinit.generator.errors import UserError
 
 GRAMMAR_CHOICES = ("auto", "exact", "weighted")
 """What a user may ask for: one of the grammars, or `auto`, which tries both."""
@@ -13,3 +22,81 @@ LARGEST_SIZE, SMALLEST_SIZE = 1e100, 1e-100
 
 Beyond, powers and squares are no doubles; in any unit in use, such a number is a mark for a missing one.
 """
+MOST_SECONDS = 1e9
+"""Longest search, some thirty years."""
+LARGEST_SEED = 2**63 - 1
+"""What fits all sources of randomness."""
+
+
+def checked_seconds(value: Any) -> float:
+    """Time for a search as a number.
+
+    Raises:
+        UserError: it is no number, or none from 0 (not included) to `MOST_SECONDS`.
+    """
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number:
+        raise UserError(f"seconds must be a number, got {in_one_line(value)}")
+    if not value > 0:
+        raise UserError(f"seconds must be positive, got {in_one_line(value)}")
+    if not value <= MOST_SECONDS:
+        raise UserError(f"seconds must be at most {MOST_SECONDS:g}, got {in_one_line(value)}")
+    return float(value)
+
+
+def checked_seed(value: Any, name: str = "seed") -> int:
+    """A seed as an int; `name` is what the caller knows it by.
+
+    Raises:
+        UserError: it is no whole number, or none from 0 to `LARGEST_SEED`.
+    """
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_whole:
+        raise UserError(f"{name} must be a whole number, got {in_one_line(value)}")
+    if not 0 <= value <= LARGEST_SEED:
+        raise UserError(f"{name} must be from 0 to 2^63 - 1, got {in_one_line(int(value))}")
+    return int(value)
+
+
+def checked_choice(value: Any, name: str, choices: Sequence[str]) -> str:
+    """One of some words; `name` says what they are.
+
+    Raises:
+        UserError: it is none of them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        given = f"'{value}'" if isinstance(value, str) else in_one_line(value)
+        raise UserError(f"unknown {name} {given}: use one of {', '.join(choices)}")
+    return value
+
+
+def checked_names(value: Any, n_columns: int) -> tuple[str, ...]:
+    """Names of columns, x1, x2, ... if there are none.
+
+    Raises:
+        UserError: they are not text, not as many as columns, or not all different.
+    """
+    if value is None:
+        return tuple(f"x{number + 1}" for number in range(n_columns))
+    try:
+        names = () if isinstance(value, str) else tuple(value)
+    except TypeError:
+        names = ()
+    wrong = [value] if isinstance(value, str) else [name for name in names if not isinstance(name, str)]
+    if wrong:
+        raise UserError(f"names must be a list of texts, one a column: got {in_one_line(wrong[0])}")
+    if len(names) != n_columns:
+        raise UserError(f"names must be a list of {n_columns} texts, one a column: got {in_one_line(value)}")
+    if len(set(names)) < n_columns:
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"names must be all different: {in_one_line(twice)} is there twice")
+    return tuple(str(name) for name in names)
+
+
+def in_one_line(value: Any) -> str:
+    """A value in an error message: one line, and not a long one."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # whole numbers of more than some thousand digits are not printed
+        text = f"an {type(value).__name__} that is too long to print"
+    return text if len(text) <= 60 else f"{text[:57]}..."

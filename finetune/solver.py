@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,15 @@ from emlinit.finetune.initialisers import load_initialisers, searched_grammars
 from emlinit.finetune.law.choice import choose
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.law import Law
-from emlinit.finetune.options import MIN_ROWS
+from emlinit.finetune.options import (
+    GRAMMAR_CHOICES,
+    MIN_ROWS,
+    checked_choice,
+    checked_names,
+    checked_seconds,
+    checked_seed,
+    in_one_line,
+)
 from emlinit.finetune.preparation import prepare, sample_of
 from emlinit.finetune.search.exact import PeelingSampler
 from emlinit.finetune.search.weighted import WeightedSearchConfig
@@ -94,13 +103,14 @@ def solve(
         weighted: how the weighted grammar is searched.
 
     Raises:
-        UserError: fewer than 3 rows, shapes that do not belong together, values that are not finite, or no initialiser
-            for the grammar.
+        UserError: fewer than 3 rows, shapes that do not belong together, values that are not finite numbers, an option out
+            of its range, or no initialiser for the grammar.
     """
-    clock = Clock(time.monotonic(), float(seconds), progress)
-    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    names = tuple(names) if names is not None else tuple(f"x{i + 1}" for i in range(x.shape[-1]))
-    _check(x, y, names)
+    clock = Clock(time.monotonic(), checked_seconds(seconds), progress)
+    seed, grammar = checked_seed(seed), checked_choice(grammar, "grammar", GRAMMAR_CHOICES)
+    x, y = _numbers(x, "x"), _numbers(y, "y")
+    _check(x, y)
+    names = checked_names(names, x.shape[1])
     if np.ptp(y) == 0:
         return _constant(x, y, names, clock)
     samplers = _samplers(initialisers, grammar)
@@ -170,11 +180,20 @@ def _samplers(given: Mapping[str, NamedSampler] | None, grammar: str) -> Mapping
     return samplers
 
 
-def _check(x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> None:
-    if x.ndim != 2 or y.shape != x.shape[:1] or len(names) != x.shape[1] or not x.shape[1]:
-        raise UserError(
-            f"x must be (points, variables) and y (points,): got {x.shape} and {y.shape}, {len(names)} names"
-        )
+def _numbers(values: Any, name: str) -> np.ndarray:
+    """Real numbers as float64."""
+    try:
+        given = np.asarray(values)
+        if given.dtype.kind not in "cmM":  # numpy would drop imaginary parts, and count nanoseconds
+            return given.astype(np.float64, copy=False)
+    except (ValueError, TypeError, OverflowError, RuntimeError):
+        pass
+    raise UserError(f"{name} must hold real numbers in rows of one length: got {in_one_line(values)}")
+
+
+def _check(x: np.ndarray, y: np.ndarray) -> None:
+    if x.ndim != 2 or y.shape != x.shape[:1] or not x.shape[1]:
+        raise UserError(f"x must be (points, variables) and y (points,): got {x.shape} and {y.shape}")
     if len(y) < MIN_ROWS:
         raise UserError(f"a search needs at least {MIN_ROWS} rows, got {len(y)}")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):

@@ -6,6 +6,9 @@ left and a right slot. `Slot.spelling` is the slot normal form.
 
 from emlinit.generator.grammar import EML, ONE, PLUS, C, J, W
 
+LONGEST_SPELLING = 20_000
+"""Tokens. A tree repeats what a formula shares, so that a sine of a sine of a sine grows threefold with each of them."""
+
 
 class Source:
     """A variable or a node. Equal nodes of one builder are one object."""
@@ -75,7 +78,11 @@ class Slot:
         return all(w.imag == 0 and w.real > 0 and s.is_positive for s, w in self.terms)
 
     def spelling(self) -> tuple[tuple[int, ...], tuple[float, ...]]:
-        """Tokens and constants of the slot in normal form."""
+        """Tokens and constants of the slot in normal form.
+
+        Raises:
+            ArithmeticError: they are more than `LONGEST_SPELLING`.
+        """
         if self._spelling is None:
             self._spelling = self._spell()
         return self._spelling
@@ -105,6 +112,8 @@ class Slot:
                 constants.append(0.0)
             tokens.extend(kinds)
             constants.extend(values)
+        if len(tokens) > LONGEST_SPELLING:
+            raise ArithmeticError(f"it is longer than {LONGEST_SPELLING} tokens")
         return tuple(tokens), tuple(constants)
 
     def n_tokens(self) -> int:

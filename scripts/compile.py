@@ -7,7 +7,9 @@ Prints the program in each grammar as prefix text, with its number of `eml` node
 """
 
 import argparse
+import keyword
 import sys
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -50,17 +52,33 @@ def _compile(arguments: argparse.Namespace) -> int:
     from emlinit.generator.formulas.compile_exact import compile_exact
     from emlinit.generator.formulas.compile_weighted import compile_weighted
     from emlinit.generator.formulas.parse import names_in, parse_formula
+    from emlinit.generator.formulas.printing import shortened
 
     text, variables = arguments.formula, arguments.variables
-    names = names_in(text) if variables is None else [name.strip() for name in variables.split(",")]
+    names = names_in(text) if variables is None else _names(variables)
     symbols = [sympy.Symbol(name, real=True) for name in names]
     formula = parse_formula(text, symbols)
     if not symbols:
-        raise UserError(f"'{text}' has no variable: give a formula such as x*y")
+        raise UserError(f"'{shortened(text)}' has no variable: give a formula such as x*y")
     print(printable("variables: " + ", ".join(f"x{number} = {name}" for number, name in enumerate(names, 1))))
     print(f"exact:    {_line(compile_exact, formula, symbols)}")
     print(f"weighted: {_line(compile_weighted, formula, symbols)}")
     return 0
+
+
+def _names(text: str) -> list[str]:
+    """Names between commas, as Python reads them in a formula."""
+    from emlinit.generator.formulas.printing import shortened
+
+    names = [unicodedata.normalize("NFKC", name.strip()) for name in text.split(",")]
+    for number, name in enumerate(names):
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise UserError(
+                f"--variables should be names with commas between them, such as x,y: '{shortened(name)}' is no name"
+            )
+        if name in names[:number]:
+            raise UserError(f"--variables should be all different: '{shortened(name)}' is there twice")
+    return names
 
 
 def _line(
@@ -76,6 +94,8 @@ def _line(
         tokens, constants = tokens_from_program(compiler(formula, symbols))
     except UserError as problem:
         return f"none ({problem})"
+    except RecursionError:
+        return "none (the formula is nested too deeply)"
     n_nodes, levels = int(size(tokens[None])), int(depth(tokens[None]))
     return f"{to_text(tokens, constants)}  ({n_nodes} node{'s' * (n_nodes != 1)}, depth {levels})"
 

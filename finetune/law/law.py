@@ -18,7 +18,7 @@ import torch
 
 from emlinit.finetune.law import lowering
 from emlinit.finetune.law.python_module import python_source
-from emlinit.finetune.law.symbol_names import latex_name, symbols_for
+from emlinit.finetune.law.symbol_names import latex_escape, latex_name, symbols_for
 from emlinit.finetune.law.text import formula_latex, short_text
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.formulas.decompile import complexity, to_sympy
@@ -131,8 +131,10 @@ class Law:
 
     def latex(self) -> str:
         """The formula in LaTeX (amsmath), constants at full precision, the columns by their own names."""
+        names = [name if latex_escape(name).strip() else None for name in self.names]  # a blank one would not be seen
+        columns = zip(self.symbols, names, strict=True)
         return formula_latex(
-            self.expression, {symbol: latex_name(name) for symbol, name in zip(self.symbols, self.names, strict=True)}
+            self.expression, {symbol: latex_name(symbol.name if name is None else name) for symbol, name in columns}
         )
 
     def python_source(self, target: str = "y", remark: str = "") -> str:

@@ -16,7 +16,9 @@ from sympy.core.alphabets import greeks
 
 _TAKEN = frozenset({*keyword.kwlist, *dir(builtins), *dir(sympy), "np", "law", "value"})
 _CAPITALS = {"Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega"}
-_GREEK = (frozenset(greeks) | {"lambda"} | _CAPITALS) - {"lamda", "omicron"}
+_READ_OTHERWISE = {"e", "i", "pi", "Pi", "Sigma"}
+"""What reads in print as a constant (which a formula may hold beside the column), a product or a sum."""
+_GREEK = (frozenset(greeks) | {"lambda"} | _CAPITALS) - {"lamda", "omicron"} - _READ_OTHERWISE
 _LATEX_SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -56,13 +58,18 @@ def _nearest(name: str, position: int, used: set[str]) -> str:
 
 
 def latex_name(name: str) -> str:
-    """A column name in LaTeX's mathematics: `x1` as `x_{1}`, `beta` as `\\beta`, words upright, specials escaped."""
+    """A column name in LaTeX's mathematics: `x1` as `x_{1}`, `beta` as `\\beta`, words upright, specials escaped.
+
+    What would read as something else in print is upright, too: a column `pi` beside the constant `\\pi`.
+    """
     if name in _GREEK:
         return f"\\{name}"
-    if re.fullmatch(r"[A-Za-z]", name):
+    if re.fullmatch(r"[A-Za-z]", name) and name not in _READ_OTHERWISE:
         return name
-    if match := re.fullmatch(r"([A-Za-z])(\d+)", name):
+    if match := re.fullmatch(r"([A-Za-z])([0-9]+)", name):
         return f"{match[1]}_{{{match[2]}}}"
+    if unicodedata.normalize("NFKC", name).strip() == "π":  # even upright it is the constant
+        name = f"column {name}"
     upright = "mathrm" if name.isidentifier() and name.isascii() else "text"
     return f"\\{upright}{{{latex_escape(name)}}}"
 

@@ -72,7 +72,7 @@ class StreamConfig:
 
 def stream_ranges(config: StreamConfig) -> dict[str, tuple[int | float, ...]]:
     """Field -> least value that makes sense, value given, largest."""
-    shares = ("corpus_share", "size_share", "one_share", "formula_share", "irrelevant_share", "noise_share")
+    shares = ("corpus_share", "size_share", "formula_share", "irrelevant_share", "noise_share")
     return {
         "max_variables": (1, config.max_variables, MAX_VARIABLES),
         "max_nodes": (1, config.max_nodes, math.inf),
@@ -81,7 +81,10 @@ def stream_ranges(config: StreamConfig) -> dict[str, tuple[int | float, ...]]:
         "min_points": (2, config.min_points, config.max_points),
         "batch_size": (1, config.batch_size, math.inf),
         "pool_batches": (1, config.pool_batches, math.inf),
-        "most_noise": (0, config.most_noise, math.inf),
+        "depth_growth": (0.01, config.depth_growth, 100),
+        "one_share": (0, config.one_share, 0.99),  # of ones alone only constants are made
+        "largest_y": (1, config.largest_y, math.inf),
+        "most_noise": (0, config.most_noise, 1e6),
         "least_noise": (1e-12, config.least_noise, config.most_noise),
         **{name: (0, getattr(config, name), 1) for name in shares},
     }

@@ -115,6 +115,13 @@ def pad_to(t: Tensor, length: int) -> Tensor:
     return torch.nn.functional.pad(t, (0, length - t.shape[1]))
 
 
+def _places(share: Float64[Tensor, " c"], n: int, generator: torch.Generator) -> Int64[Tensor, " b"]:
+    """Places in a list of shares, each as often as its share; there may be none to draw, which torch refuses."""
+    if not n:
+        return torch.empty(0, dtype=torch.int64)
+    return torch.multinomial(share, n, replacement=True, generator=generator)
+
+
 class FreshPrograms:
     """Programs that are made up on the spot; nothing but the two generators decides which."""
 
@@ -130,7 +137,7 @@ class FreshPrograms:
     def _variables(self, n_rows: int, generator: torch.Generator) -> Bool[Tensor, "b v"]:
         """Mask of the variables that each problem has: the first k of them, as often as 1 / sqrt(k)."""
         share = 1.0 / torch.arange(1, self.config.max_variables + 1).double().sqrt()
-        count = 1 + torch.multinomial(share, n_rows, replacement=True, generator=generator)
+        count = 1 + _places(share, n_rows, generator)
         return torch.arange(self.config.max_variables) < count[:, None]
 
     def _exact(self, n_rows: int, generator: torch.Generator) -> Drawn:
@@ -160,12 +167,8 @@ class FreshPrograms:
         )
         drawn_tokens, drawn_constants = sample_formula_programs(n_formulas, rng, formula)
         mask = self._variables(n_rows - n_formulas, generator)
-        sizes = 1 + torch.multinomial(
-            WEIGHTED_SIZE_DECAY ** torch.arange(WEIGHTED_LARGEST).double(),
-            len(mask),
-            replacement=True,
-            generator=generator,
-        )
+        share = WEIGHTED_SIZE_DECAY ** torch.arange(WEIGHTED_LARGEST).double()
+        sizes = 1 + _places(share, len(mask), generator)
         trees = trees_by_size(sizes, mask, WEIGHTED_ONE_SHARE, generator)
         tree_tokens, tree_constants = add_constants(trees, mask, generator)
         length = max(drawn_tokens.shape[1], tree_tokens.shape[1])

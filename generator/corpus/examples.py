@@ -17,6 +17,7 @@ from torch import Tensor
 from emlinit.generator.corpus.config import StreamConfig
 from emlinit.generator.corpus.drawing import Drawn, pad_to
 from emlinit.generator.corpus.supports import random_supports
+from emlinit.generator.errors import UserError
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.grammar import MAX_VARIABLES, PAD
 from emlinit.generator.program import programs_from_tokens
@@ -28,6 +29,10 @@ LEAST_SPREAD, LEAST_RELATIVE_SPREAD = 1e-6, 1e-4
 """Smallest standard deviation of y: on its own, and in largest absolute values of y."""
 WEIGHTED_RMS = (1e-3, 1e4)
 """Weighted grammar: root mean square of y, which users' tables are scaled to."""
+
+
+MOST_IN_VAIN = 50_000
+"""Programs that are drawn in a row without one example before the corpus is held to be empty."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +88,7 @@ def make_examples(drawn: Drawn, config: StreamConfig, generator: torch.Generator
     first = torch.sort(~usable, dim=1, stable=True).indices[:, :n_points]
     y = result.value.gather(1, first)
     x = x.gather(1, first[..., None].expand(-1, -1, config.max_variables))
-    spread = y.std(-1)
+    spread = y.std(-1) if n_rows else y.new_empty(0)  # of nothing torch warns
     keep = (usable.sum(-1) >= n_points) & (spread > LEAST_RELATIVE_SPREAD * y.abs().amax(-1)) & (spread > LEAST_SPREAD)
     if config.grammar == "weighted":
         scale = y.square().mean(-1).sqrt()
@@ -98,6 +103,22 @@ def make_examples(drawn: Drawn, config: StreamConfig, generator: torch.Generator
         y[keep],
         torch.ones_like(y[keep], dtype=torch.bool),
     )
+
+
+def check_yield(n_in_vain: int) -> None:
+    """Give up on a corpus that has no examples, as far as can be seen.
+
+    Args:
+        n_in_vain: programs drawn since the last one that became an example.
+
+    Raises:
+        UserError: there were `MOST_IN_VAIN` of them.
+    """
+    if n_in_vain >= MOST_IN_VAIN:
+        raise UserError(
+            f"none of {n_in_vain} random programs can be trained on: they are beyond the limits, have too large values or "
+            "hardly vary; raise max-nodes, max-tokens or largest-y, or lower max-depth or one-share"
+        )
 
 
 def _noise(

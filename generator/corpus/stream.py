@@ -22,7 +22,7 @@ from torch import Tensor
 
 from emlinit.generator.corpus.config import StreamConfig
 from emlinit.generator.corpus.drawing import Admission, FreshPrograms
-from emlinit.generator.corpus.examples import Batch, make_examples
+from emlinit.generator.corpus.examples import Batch, check_yield, make_examples
 from emlinit.generator.corpus.stored import StoredPrograms
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import PAD
@@ -30,7 +30,8 @@ from emlinit.generator.grammar import PAD
 PATIENCE = 1000
 """Programs of a stored corpus that are tried in a row, beyond two epochs, before it is held to be useless."""
 FEWEST_DRAWN = 64
-"""Fresh programs beside a stored corpus are drawn at least this many at a time: a sampler of shares needs some rows."""
+"""Fresh programs beside a stored corpus are drawn at least this many at a time: a sampler of shares needs some rows. So are
+those of a pool that is smaller, once as many were drawn in vain."""
 
 
 class ExampleStream:
@@ -112,7 +113,7 @@ class ExampleStream:
         """All minibatches of pool `number`; with a stored corpus, of the programs that are next in it.
 
         Raises:
-            UserError: the stored corpus has no program that can be trained on.
+            UserError: no program can be trained on, be it of the stored corpus or drawn afresh.
         """
         seeds = np.random.SeedSequence([*self._seed, number]).generate_state(2, np.uint64)
         generator = torch.Generator().manual_seed(int(seeds[0] >> np.uint64(1)))
@@ -141,11 +142,17 @@ class ExampleStream:
 
     def _fresh_examples(self, n: int, generator: torch.Generator, rng: np.random.Generator) -> Batch:
         parts: list[Batch] = []
-        while sum(map(len, parts)) < n:
-            n_tried = n if self.stored is None else max(n, FEWEST_DRAWN)
+        n_fewest = 1 if self.stored is None else FEWEST_DRAWN
+        n_in_vain = 0
+        while (missing := n - sum(map(len, parts))) > 0:
+            # A few rows are all of the same kind, say of the largest depth: where those are no good, more are drawn at once.
+            n_tried = max(n, n_fewest, n_in_vain if n_in_vain >= FEWEST_DRAWN else 0)
             part = make_examples(self._fresh.draw(n_tried, generator, rng), self.config, generator)
             if len(part):
-                parts.append(part)
+                some = n_in_vain >= FEWEST_DRAWN and len(part) > missing
+                parts.append(part.rows(torch.arange(missing) * len(part) // missing) if some else part)
+            n_in_vain = 0 if len(part) else n_in_vain + n_tried
+            check_yield(n_in_vain)
         return Batch.cat(parts).rows(slice(0, n))
 
     def _stored_examples(self, stored: StoredPrograms, n: int, generator: torch.Generator) -> Batch:

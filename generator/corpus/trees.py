@@ -21,7 +21,7 @@ def trees_by_size(
 ) -> Int64[Tensor, "b l"]:
     """Exact trees with `size` eml nodes each, uniform over shapes; leaves as `random_leaves` draws them."""
     length = 2 * size + 1
-    longest = int(length.max())
+    longest = int(length.max()) if len(size) else 1
     place = torch.arange(longest, device=size.device)
     inside = place < length[:, None]
     # A random order of the word, padding last: the first `size` of the ranks are eml, the others leaves.
@@ -43,7 +43,7 @@ def trees_by_depth(
     """Exact trees of exactly `depth`: one child, on a random side, continues the longest path; the other is a leaf with
     probability `OTHER_CHILD_LEAF`, else of a smaller random depth."""
     n_rows, device = len(variable_mask), variable_mask.device
-    if depth == 0:
+    if depth == 0 or not n_rows:
         return random_leaves(variable_mask, 1, one_share, generator)
     deep = trees_by_depth(depth - 1, variable_mask, one_share, generator)
     draw = torch.rand(n_rows, generator=generator, device=device)

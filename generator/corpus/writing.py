@@ -24,7 +24,7 @@ from tqdm import tqdm
 from emlinit.generator.corpus.card import Figures, corpus_card
 from emlinit.generator.corpus.config import CORPUS_VERSION, StreamConfig, check_ranges, stream_ranges
 from emlinit.generator.corpus.drawing import Admission, FreshPrograms, read_variables
-from emlinit.generator.corpus.examples import Batch, make_examples
+from emlinit.generator.corpus.examples import Batch, check_yield, make_examples
 from emlinit.generator.corpus.folder import CARD_NAME, COLUMNS, ORIGIN_NAME, SHARD_NAME
 from emlinit.generator.corpus.frozen import HELD_OUT_SEED, training_exclusions
 from emlinit.generator.errors import UserError
@@ -70,14 +70,14 @@ def write_corpus(config: WritingConfig) -> Figures:
 
     Raises:
         UserError: an option out of its range, a folder that is not empty or cannot be written, or an unfinished one that was
-            begun with other options.
+            begun with other options, or limits that no program keeps.
     """
     _check(config)
     try:
-        _begin(config)
         missing = {path: n_rows for path, n_rows in config.shards.items() if not path.exists()}
         if missing:
-            draw = _Drawing(config)
+            draw = _Drawing(config)  # limits that no program keeps are found here, before there is a folder
+        _begin(config)
         with tqdm(total=config.programs, disable=None, unit=" programs") as bar:
             bar.update(config.programs - sum(missing.values()))
             for k, (path, n_rows) in enumerate(config.shards.items()):
@@ -149,13 +149,15 @@ class _Drawing:
         generator = torch.Generator().manual_seed(int(seeds[0] >> np.uint64(1)))
         rng = np.random.default_rng(int(seeds[1]))
         parts: list[Batch] = []
-        missing = n_rows
+        missing, n_in_vain = n_rows, 0
         while missing > 0:
             drawn = self._source.draw(ROUND, generator, rng)
             part = make_examples(drawn, self._config.stream, generator).rows(slice(0, missing))
             if len(part):
                 parts.append(part)
             missing -= len(part)
+            n_in_vain = 0 if len(part) else n_in_vain + ROUND
+            check_yield(n_in_vain)
             progress(len(part))
         return _table(parts, self._config.stream.grammar)
 

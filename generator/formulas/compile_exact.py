@@ -18,6 +18,7 @@ from emlinit.generator.errors import UserError
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.formulas.exact_identities import EXACT_IDENTITIES
 from emlinit.generator.formulas.expression import evaluate_expression
+from emlinit.generator.formulas.printing import shortened
 from emlinit.generator.grammar import from_text
 from emlinit.generator.program import Programs, programs_from_tokens
 
@@ -79,7 +80,7 @@ def compile_exact(expr: sympy.Expr, variables: Sequence[sympy.Symbol]) -> Progra
         programs = programs_from_tokens(tokens[None], constants[None], len(variables))
         if _reproduces(programs, expr, variables):
             return programs
-    raise UserError(f"no exact tree for '{expr}' that holds on both signs: use the weighted grammar")
+    raise UserError(f"no exact tree for '{shortened(expr)}' that holds on both signs: use the weighted grammar")
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,9 @@ class _Compiler:
             return self.use("log(x1)", self.compile(expr.args[0]))
         if expr.is_Pow:
             return self._power(expr.base, expr.exp)
-        raise UserError(f"'{expr}' has no exact tree: use + - * / ** exp log sqrt, the variables, whole numbers and e")
+        raise UserError(
+            f"'{shortened(expr)}' has no exact tree: use + - * / ** exp log sqrt, the variables, whole numbers and e"
+        )
 
     # ---- instances of identities
 
@@ -147,7 +150,7 @@ class _Compiler:
         if value < 0:
             return self.use("-x1", self.compile(sympy.Integer(-value)))
         if value > _LARGEST_INTEGER:
-            raise UserError(f"{value} is too large for the exact grammar (at most {_LARGEST_INTEGER})")
+            raise UserError(f"{shortened(value)} is too large for the exact grammar (at most {_LARGEST_INTEGER})")
         ways = [self.use("x1 + 1", self.compile(sympy.Integer(value - 1)))]
         for factor in range(2, int(value**0.5) + 1):
             if value % factor == 0:

@@ -12,6 +12,7 @@ import torch
 
 from emlinit.generator.builder import Builder
 from emlinit.generator.errors import UserError
+from emlinit.generator.formulas.printing import shortened
 from emlinit.generator.grammar import X1
 from emlinit.generator.program import Programs
 from emlinit.generator.slots import Slot, distinct_nodes
@@ -58,7 +59,7 @@ def compile_weighted(expr: sympy.Expr, variables: Sequence[sympy.Symbol]) -> Pro
     try:
         slot = builder.readout(_compile(expr, builder, numbers))
     except ArithmeticError as error:
-        raise UserError(f"'{expr}' has no real finite value: {error}") from error
+        raise UserError(f"'{shortened(expr)}' has no program of real finite values: {error}") from error
     return program_from_slot(slot, len(variables))
 
 
@@ -68,7 +69,7 @@ def _compile(expr: sympy.Expr, builder: Builder, numbers: dict[sympy.Symbol, int
     if not expr.free_symbols:
         value = complex(expr.evalf())
         if value.imag != 0 or not abs(value) < float("inf"):
-            raise UserError(f"'{expr}' is not a real finite number")
+            raise UserError(f"'{shortened(expr)}' is not a real finite number")
         return builder.constant(value.real)
     if expr.is_Add:
         return builder.add(*(_compile(arg, builder, numbers) for arg in expr.args))
@@ -84,7 +85,7 @@ def _compile(expr: sympy.Expr, builder: Builder, numbers: dict[sympy.Symbol, int
     function = _FUNCTIONS.get(type(expr))
     if function is None:
         raise UserError(
-            f"'{type(expr).__name__}' in '{expr}' is not supported: use + - * / ** exp log sqrt sin cos ..."
+            f"'{type(expr).__name__}' in '{shortened(expr)}' is not supported: use + - * / ** exp log sqrt sin cos ..."
         )
     return function(builder, _compile(expr.args[0], builder, numbers))
 

@@ -20,6 +20,15 @@ def formula_text(expression: sympy.Expr) -> str:
     return str(_FullPrecision().doprint(expression))
 
 
+def shortened(what: object, longest: int = 60) -> str:
+    """The beginning of a formula's or number's text, for a message; what cannot be printed at all is named."""
+    try:
+        text = str(what)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, or very deep brackets
+        return "..."
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
 class _FullPrecision(StrPrinter):  # type: ignore[misc]
     def _print_Float(self, number: sympy.Float) -> str:
         return float_text(number)

@@ -1,6 +1,8 @@
 """EMLRegressor keeps scikit-learn's rules and gives what the solver found."""
 
+import math
 import pickle
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,3 +73,39 @@ def test_the_constructor_only_stores() -> None:
         model.set_params(device="cpu").fit(x, y)
     with pytest.raises(UserError, match="unknown checkpoint 'nowhere'"):
         model.set_params(grammar="exact").fit(x, y)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "message"),
+    [
+        ("seconds", math.inf, r"seconds must be at most 1e\+09, got inf"),
+        ("seconds", math.nan, "seconds must be positive, got nan"),
+        ("seconds", 0, "seconds must be positive, got 0"),
+        ("seconds", "5", "seconds must be a number, got '5'"),
+        ("seconds", None, "seconds must be a number, got None"),
+        ("seconds", True, "seconds must be a number, got True"),
+        ("random_state", -1, r"random_state must be from 0 to 2\^63 - 1, got -1"),
+        ("random_state", 2**64, r"random_state must be from 0 to 2\^63 - 1, got 18446744073709551616"),
+        ("random_state", "x", "random_state must be a whole number, a RandomState or None, got 'x'"),
+        ("random_state", 1.5, "random_state must be a whole number, a RandomState or None, got 1.5"),
+        ("grammar", None, "unknown grammar None: use one of"),
+        ("grammar", 3, "unknown grammar 3: use one of"),
+        ("grammar", ["exact"], r"unknown grammar \['exact'\]: use one of"),
+        ("device", None, "unknown device None: use one of"),
+        ("device", 3, "unknown device 3: use one of"),
+        ("device", ["cpu"], r"unknown device \['cpu'\]: use one of"),
+        ("checkpoint", 3, "checkpoint must be text such as builtin:exact, or None: got 3"),
+        ("checkpoint", ["builtin:exact"], r"checkpoint must be text such as builtin:exact, or None: got \['builtin"),
+    ],
+)
+def test_parameters_of_any_type_are_refused_in_one_line(parameter: str, value: Any, message: str) -> None:
+    model = EMLRegressor(**{parameter: value})
+    with pytest.raises(UserError, match=f"^{message}") as raised:
+        model.fit(np.arange(6.0)[:, None], np.arange(6.0))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("random_state", [np.int64(3), np.uint8(3), np.random.RandomState(3), None])
+def test_sources_of_randomness_that_are_taken(random_state: Any) -> None:
+    model = EMLRegressor(seconds=np.float32(2), random_state=random_state).fit(np.arange(6.0)[:, None], np.ones(6))
+    assert model.law_.formula == "1"

@@ -1,5 +1,10 @@
 """The whole chain with the shipped checkpoints: laws are read off data, the same ones for the same seed."""
 
+import math
+import subprocess
+import sys
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -118,11 +123,70 @@ def test_too_many_variables_are_narrowed_down_and_named(initialisers: dict[str, 
         (np.ones((2, 1)), np.arange(2.0), "at least 3 rows"),
         (np.ones((5, 1)), np.array([1, 2, np.nan, 3, 4]), "NaN or infinite"),
         (np.ones(5), np.arange(5.0), "x must be"),
+        (np.ones((5, 0)), np.arange(5.0), "x must be"),
+        (np.ones((5, 1)), np.ones((5, 1)), r"y \(points,\): got \(5, 1\) and \(5, 1\)"),
+        (np.full((5, 1), None), np.arange(5.0), "NaN or infinite"),
+        (np.full((5, 1), [{}]), np.arange(5.0), "x must hold real numbers"),
+        (np.ones((5, 1), dtype=complex), np.arange(5.0), "x must hold real numbers"),
+        (np.ones((5, 1)), np.full(5, 1j, dtype=object), "y must hold real numbers"),
+        (np.full((5, 1), 10**400), np.arange(5.0), "x must hold real numbers"),
+        (np.ones((5, 1)), np.arange(5).astype("datetime64[D]"), "y must hold real numbers"),
     ],
 )
-def test_bad_data_are_refused(x: np.ndarray, y: np.ndarray, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+def test_bad_data_are_refused(x: Any, y: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
         solve(x, y, initialisers={})
+    assert "\n" not in str(raised.value)
+
+
+_WITHOUT_TYPE_CHECKS = """
+import math
+import numpy as np
+from emlinit.finetune.solver import solve
+from emlinit.generator.errors import UserError
+
+x, y, nothing = np.linspace(1, 2, 20).reshape(10, 2), np.arange(10.0), [0.0] * 3
+for arguments in (
+    dict(seconds=math.nan), dict(seconds="5"), dict(seconds=None), dict(seconds=math.inf), dict(seconds=0),
+    dict(seed=-1), dict(seed=2**64), dict(seed=1.5), dict(seed="x"), dict(seed=None),
+    dict(grammar="nonsense"), dict(grammar=None), dict(grammar=["exact"]), dict(grammar=3),
+    dict(names=["a"]), dict(names=["a", "a"]), dict(names=[1, 2]), dict(names="ab"), dict(names=5),
+    dict(x=None), dict(x=1.0), dict(x=[[1.0], [2.0, 3.0], [4.0]]), dict(x=[["a"], ["b"]]), dict(x={}), dict(y="text"),
+    dict(y=None), dict(y=y[:, None]), dict(y=y * 1j), dict(x=x * 1j), dict(x=x.astype("timedelta64[s]")),
+):
+    try:
+        solve(**{"x": x, "y": y, **arguments})
+    except UserError as error:
+        assert "\\n" not in str(error), arguments
+    else:
+        raise AssertionError(arguments)
+found = solve([[1], [2], [3]], [4, 4, 4], seed=np.int32(3), seconds=np.float32(2), names=np.array(["a"]))
+assert (found.law.formula, found.law.names) == ("4", ("a",)), found.law
+print("done")
+"""
+
+
+def test_arguments_of_any_type_are_taken_or_refused_in_one_line() -> None:
+    """In a process of its own: here the tests check the types before the function sees them."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _WITHOUT_TYPE_CHECKS], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "done\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seconds": math.nan}, "seconds must be positive, got nan"),
+        ({"seed": -1}, r"seed must be from 0 to 2\^63 - 1, got -1"),
+        ({"grammar": "nonsense"}, "unknown grammar 'nonsense': use one of auto, exact, weighted"),
+        ({"names": ["a"]}, "names must be a list of 2 texts"),
+        ({"names": ["a", "a"]}, "names must be all different"),
+    ],
+)
+def test_options_are_checked_before_any_work(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{message}"):
+        solve(_points(10, 2), np.arange(10.0), **options)
 
 
 def test_a_missing_initialiser_is_named() -> None:

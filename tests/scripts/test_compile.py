@@ -34,6 +34,17 @@ def test_a_grammar_that_cannot_say_it_says_so(capsys: pytest.CaptureFixture[str]
     assert printed["weighted"].endswith("node, depth 1)")
 
 
+def test_variables_are_the_names_that_the_formula_is_read_with(capsys: pytest.CaptureFixture[str]) -> None:
+    """Python reads an identifier in its NFKC form: the ligature below is the two letters fi."""
+    assert compile_script.main(["\ufb01 + x", "--variables", "x,\ufb01"]) == 0
+    assert _printed(capsys)["variables"] == "x1 = x, x2 = fi"
+
+
+def test_a_tree_that_would_be_endless_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert compile_script.main(["sin(" * 40 + "x" + ")" * 40]) == 0
+    assert _printed(capsys)["weighted"].endswith("it is longer than 20000 tokens)")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -41,6 +52,11 @@ def test_a_grammar_that_cannot_say_it_says_so(capsys: pytest.CaptureFixture[str]
         (["2 + 3"], "has no variable"),
         (["foo(x)"], "unknown function 'foo'"),
         (["x*y", "--variables", "x"], "unknown name 'y'"),
+        (["x", "--variables", ""], "--variables should be names with commas between them, such as x,y: '' is no name"),
+        (["x", "--variables", "x,"], "'' is no name"),
+        (["x", "--variables", "x,1"], "'1' is no name"),
+        (["x", "--variables", "x,lambda"], "'lambda' is no name"),
+        (["x", "--variables", "x,y,x"], "--variables should be all different: 'x' is there twice"),
     ],
 )
 def test_what_is_no_formula_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from emlinit.finetune.law.text import formula_latex
 from emlinit.generator.corpus.formulas import sample_formula_programs
 from emlinit.generator.corpus.trees import add_constants, trees_by_size
 from emlinit.generator.evaluate import evaluate
+from emlinit.generator.formulas.parse import parse_formula
 from emlinit.generator.formulas.printing import formula_text
 from emlinit.generator.grammar import MAX_VARIABLES, from_text
 from emlinit.generator.program import Programs, programs_from_tokens
@@ -200,6 +201,27 @@ def test_column_names_are_text_in_every_export(tmp_path: Path) -> None:
     np.testing.assert_allclose(function(*x.T), x @ [1.0, 2.0, 3.0], rtol=1e-15)
     assert list(law.renamed) == names
     assert r"\text{\$x\_1\textasciicircum{}2\%\&}" in law.latex()
+
+
+def test_columns_called_like_constants_are_told_apart_from_them(tmp_path: Path) -> None:
+    """A law that holds pi, e and a column of each name, in every view of it."""
+    names = ("pi", "e", "i")
+    columns = Law(program("x1", 3), names, sympy.Integer(0)).symbols
+    assert not set(columns) & {sympy.Symbol("pi"), sympy.Symbol("E"), sympy.Symbol("I")}
+    value = sympy.pi * columns[0] ** 2 + sympy.E * columns[1] ** columns[2]
+    law = Law(program("x1", 3), names, value)
+    assert law.formula == "E*e**i + pi*pi_**2"
+    assert parse_formula(law.formula, columns) == sympy.parse_expr(law.formula) == law.sympy()
+    assert law.latex() == r"e \mathrm{e}^{\mathrm{i}} + \pi \mathrm{pi}^{2}"
+    x = np.random.default_rng(0).uniform(1, 2, (5, 3))
+    expected = math.pi * x[:, 0] ** 2 + math.e * x[:, 1] ** x[:, 2]
+    np.testing.assert_allclose(law.predict(x), expected, rtol=1e-14)
+    np.testing.assert_allclose(load_function(law.python_source(), tmp_path)(*x.T), expected, rtol=1e-14)
+
+
+def test_a_column_without_a_name_is_seen_in_latex() -> None:
+    law = Law.from_program(program("+ x1 x2", 2), ["", "\n"], np.ones((3, 2)))
+    assert law.latex() == "x_{1} + x_{2}"
 
 
 def test_symbols_of_the_formula_are_the_users_symbols() -> None:

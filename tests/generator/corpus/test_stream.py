@@ -1,8 +1,10 @@
 """The stream is repeatable, resumable, honest about its labels, and never shows a frozen function."""
 
+import random
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -13,7 +15,9 @@ from emlinit.generator.corpus.drawing import EXCLUDE_FROM_SIZE
 from emlinit.generator.corpus.examples import Batch
 from emlinit.generator.corpus.frozen import WIDE_SIZES, frozen_keys, held_out, load_grammar_problems, load_wide_problems
 from emlinit.generator.corpus.stream import ExampleStream
+from emlinit.generator.errors import UserError
 from emlinit.generator.evaluate import evaluate
+from emlinit.generator.functions.table import FunctionTable, build_table
 from emlinit.generator.grammar import ONE, PAD, X1, depth, from_text, is_complete, pad_sequences, size
 from emlinit.generator.program import programs_from_tokens
 
@@ -67,6 +71,73 @@ def test_exact_labels_keep_the_limits() -> None:
     assert max(int(size(t).max()) for t in tokens) <= config.max_nodes
     assert max(int(depth(t).max()) for t in tokens) == config.max_depth
     assert not any(bool((t[:, 0] == PAD).any()) for t in tokens)
+
+
+def _small_config(rng: random.Random) -> StreamConfig:
+    """A corpus of any limits in which programs exist, of which little is asked at once."""
+    max_points = rng.choice([2, 3, 8, 12])
+    return StreamConfig(
+        grammar=rng.choice(["exact", "weighted"]),
+        batch_size=rng.randint(1, 16),
+        pool_batches=rng.randint(1, 3),
+        max_variables=rng.randint(1, 3),
+        max_nodes=rng.randint(1, 15),
+        max_depth=rng.randint(1, 6),
+        max_tokens=rng.choice([3, 4, 5, 7, 15, 64]),
+        min_points=rng.randint(2, max_points),
+        max_points=max_points,
+        size_share=rng.choice([0.0, 1 / 6, 1.0]),
+        one_share=rng.choice([0.0, 0.3]),
+        formula_share=rng.choice([0.0, 0.7, 1.0]),
+        irrelevant_share=rng.choice([0.0, 0.08, 1.0]),
+        noise_share=rng.choice([0.0, 0.3, 1.0]),
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_small_pools_are_whole(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emlinit.generator.corpus.canonical.build_table", _small_table)  # a second each else
+    config = _small_config(random.Random(seed))
+    pool = ExampleStream(config, seed=seed).make_pool(0) if seed % 4 else held_out(config)[0]
+    assert [len(batch) for batch in pool] == [config.batch_size] * config.pool_batches
+    for batch in pool:
+        assert bool(is_complete(batch.tokens, 5).all())
+        assert int((batch.tokens != PAD).sum(-1).max()) <= config.max_tokens
+        assert int(size(batch.tokens).max()) <= config.max_nodes
+        assert config.min_points <= batch.x.shape[1] <= config.max_points
+        assert bool(torch.isfinite(batch.y).all())
+
+
+_built = cache(build_table)
+
+
+def _small_table(n_variables: int, _size: int, _probes: torch.Tensor) -> FunctionTable:
+    return _built(n_variables, 3)
+
+
+@pytest.mark.parametrize("grammar", ["exact", "weighted"])
+@pytest.mark.parametrize("formula_share", [0.0, 0.7, 1.0])
+def test_a_pool_of_one(grammar: str, formula_share: float) -> None:
+    """Every share of one example is none or all of it."""
+    config = replace(SMALL[grammar], batch_size=1, pool_batches=1, max_variables=1, formula_share=formula_share)
+    stream = ExampleStream(config, seed=0)
+    assert [len(next(stream)) for _ in range(3)] == [1, 1, 1]
+
+
+def test_levels_that_a_small_pool_never_draws_are_drawn_when_it_must() -> None:
+    """One tree at a time is always of the largest depth, and no tree of depth 6 has one node."""
+    config = StreamConfig(max_variables=1, max_nodes=1, max_points=8, batch_size=1, pool_batches=1)
+    (batch,) = ExampleStream(config, seed=0).make_pool(0)
+    assert size(batch.tokens).tolist() == [1]
+
+
+def test_a_corpus_without_programs_is_refused() -> None:
+    """Of these trees all are of depth 5 and more, which one node has not."""
+    nobody = StreamConfig(max_variables=1, max_nodes=1, max_points=8, size_share=0.0, depth_growth=100.0)
+    with pytest.raises(
+        UserError, match=r"random programs can be trained on: .* raise max-nodes, .* or lower max-depth"
+    ):
+        ExampleStream(replace(nobody, batch_size=4, pool_batches=1), seed=0).make_pool(0)
 
 
 def _noise(config: StreamConfig) -> torch.Tensor:

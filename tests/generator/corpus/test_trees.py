@@ -43,6 +43,18 @@ def test_depths_are_as_asked() -> None:
         assert bool((depth(tokens) == level).all())
 
 
+def test_of_no_rows_there_are_no_trees() -> None:
+    """A level of depth, or a kind of program, may have no share in a small pool; the state of the generator stays."""
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state().clone()
+    nobody = torch.ones(0, 3, dtype=torch.bool)
+    trees = trees_by_size(torch.empty(0, dtype=torch.int64), nobody, 0.3, generator)
+    assert trees.shape == (0, 1)
+    assert all(trees_by_depth(level, nobody, 0.3, generator).shape == (0, 1) for level in range(5))
+    assert [len(t) for t in add_constants(trees, nobody, generator)] == [0, 0]
+    assert torch.equal(generator.get_state(), before)
+
+
 def test_added_constants_keep_the_shape_and_the_normal_form() -> None:
     generator = torch.Generator().manual_seed(0)
     mask = _mask(400, generator)

@@ -130,6 +130,26 @@ def test_what_cannot_be_made_is_refused(changes: dict[str, Any], message: str, t
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("grammar", ["exact", "weighted"])
+@pytest.mark.parametrize("programs", [1, 7])
+def test_few_small_programs_are_a_corpus(
+    grammar: str, programs: int, law: Callable[..., StreamConfig], tmp_path: Path
+) -> None:
+    stream = law(grammar, **({"max_nodes": 1, "max_depth": 1, "max_tokens": 3} if grammar == "exact" else {}))
+    figures = write_corpus(WritingConfig(out=tmp_path / "corpus", programs=programs, shard_size=3, stream=stream))
+    assert (figures.programs, figures.files) == (programs, -(-programs // 3))
+    assert set(figures.by_nodes) == {1} or grammar == "weighted"
+
+
+def test_limits_that_no_program_keeps_are_refused_before_there_is_a_folder(
+    law: Callable[..., StreamConfig], tmp_path: Path
+) -> None:
+    nothing = law("exact", max_nodes=1, max_depth=6, depth_growth=100.0, size_share=0.0)
+    with pytest.raises(UserError, match=r"random programs can be trained on: .* raise max-nodes"):
+        write_corpus(WritingConfig(out=tmp_path / "corpus", programs=1, stream=nothing))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_there_is_not_overwritten(stored: Callable[[str], Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is there already: name a new folder for --out"):
         write_corpus(WritingConfig(out=stored("exact")))

@@ -3,7 +3,7 @@
 import numpy as np
 import sympy
 
-from emlinit.generator.formulas.printing import float_text, formula_text
+from emlinit.generator.formulas.printing import float_text, formula_text, shortened
 
 
 def test_a_printed_number_reads_back_as_itself() -> None:
@@ -16,3 +16,10 @@ def test_a_printed_number_reads_back_as_itself() -> None:
 def test_a_formula_keeps_all_digits() -> None:
     x = sympy.Symbol("x")
     assert formula_text(sympy.Float(0.1 + 0.2) * x) == "0.30000000000000004*x"
+
+
+def test_what_is_shortened_is_short_whatever_it_is() -> None:
+    assert shortened("x" * 60) == "x" * 60
+    assert shortened("x" * 61) == "x" * 57 + "..."
+    assert shortened(sympy.Integer(10) ** 5000) == "..."  # Python refuses to print it
+    assert shortened(1.5) == "1.5"
