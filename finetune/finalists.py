@@ -91,19 +91,18 @@ def weighted_finalists(
     fitted = fit_constants(programs, points[more], targets[more], config=replace(_LAST_FIT, until=fits_until))
     nats = description_nats(fitted.programs, fitted.mse / targets.var(correction=0), len(targets))
     order = nats.argsort(stable=True)
-    for first in (0, len(found)):  # the simplest, as fitted and snapped, are read in any case: it takes no time
-        nats[first : first + _SIMPLEST] = -torch.inf
+    for start in (0, len(found)):  # the simplest, as fitted and snapped, are read in any case: it takes no time
+        nats[start : start + _SIMPLEST] = -torch.inf
     best = order[:_BEST_FIRST]
     others = nats.argsort(stable=True)
     order = torch.cat([best, others[~torch.isin(others, best)]])
     # Written in another way a law may be shorter to print.
-    first = fitted.programs[order[_first_few_of_each(fitted.mse[order], 2)]]
+    programs = fitted.programs[order[_first_few_of_each(fitted.mse[order], 2)]]
     if len(targets) > _FIT_ROWS:
-        head = fit_constants(
-            first[:_READ_OF_MANY], points, targets, config=replace(_ALL_ROWS_FIT, until=fits_until)
-        ).programs
-        first = Programs.cat([head, first[_READ_OF_MANY:]]) if len(first) > _READ_OF_MANY else head
-    return first
+        config = replace(_ALL_ROWS_FIT, until=fits_until)
+        head = fit_constants(programs[:_READ_OF_MANY], points, targets, config=config).programs
+        programs = Programs.cat([head, programs[_READ_OF_MANY:]]) if len(programs) > _READ_OF_MANY else head
+    return programs
 
 
 def read_laws(

@@ -17,11 +17,6 @@ MIN_ROWS = 3
 """Fewest rows of finite numbers from which a law is fitted."""
 HEADER_CHOICES = ("auto", "yes", "no")
 """Whether a table's first line holds the names; `auto` looks at it."""
-LARGEST_SIZE, SMALLEST_SIZE = 1e100, 1e-100
-"""Largest |number| of a column, and least size that the largest of a column may have.
-
-Beyond, powers and squares are no doubles; in any unit in use, such a number is a mark for a missing one.
-"""
 MOST_SECONDS = 1e9
 """Longest search, some thirty years."""
 LARGEST_SEED = 2**63 - 1

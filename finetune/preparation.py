@@ -174,14 +174,16 @@ def choose_variables(x: np.ndarray, y: np.ndarray, until: float = math.inf) -> t
 
 def _ranks(columns: np.ndarray) -> np.ndarray:
     """Ranks within each column of shape (p, c), from -1 to 1."""
-    return np.argsort(np.argsort(columns, axis=0), axis=0) * (2.0 / (len(columns) - 1)) - 1.0
+    places: np.ndarray = np.argsort(np.argsort(columns, axis=0), axis=0)
+    return places * (2.0 / (len(columns) - 1)) - 1.0
 
 
 def _correlation(columns: np.ndarray, y: np.ndarray) -> np.ndarray:
     """|Correlation| of each column of shape (p, c) with y of shape (p,)."""
     columns = columns - columns.mean(0)
     sizes = np.linalg.norm(columns, axis=0) * np.linalg.norm(y - y.mean())
-    return np.abs((y - y.mean()) @ columns) / np.maximum(sizes, np.finfo(np.float64).tiny)
+    correlation: np.ndarray = np.abs((y - y.mean()) @ columns) / np.maximum(sizes, np.finfo(np.float64).tiny)
+    return correlation
 
 
 def restore_units(programs: Programs, x_unit: Tensor, y_unit: float) -> Programs:

@@ -30,6 +30,7 @@ from emlinit.finetune.options import (
 from emlinit.finetune.preparation import prepare, sample_of
 from emlinit.finetune.search.exact import PeelingSampler
 from emlinit.finetune.search.weighted import WeightedSearchConfig
+from emlinit.finetune.sizes import odd_size
 from emlinit.finetune.visits import Clock, Data, NamedSampler, Search, visits
 from emlinit.generator.errors import UserError
 from emlinit.generator.functions.cache import load_search_table
@@ -198,6 +199,11 @@ def _check(x: np.ndarray, y: np.ndarray) -> None:
         raise UserError(f"a search needs at least {MIN_ROWS} rows, got {len(y)}")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise UserError("the data hold NaN or infinite values: drop those rows first")
+    for name, column in (("y", y), *((f"column {i} of x", x[:, i]) for i in range(x.shape[1]))):
+        odd = odd_size(column)
+        if odd is not None:
+            place, fault = odd
+            raise UserError(f"{name} holds in row {place} {fault}")
 
 
 def _constant(x: np.ndarray, y: np.ndarray, names: tuple[str, ...], clock: Clock) -> Solution:

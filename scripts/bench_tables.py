@@ -9,16 +9,14 @@ process, beside that of a table of eight rows: what PyTorch and sympy take by th
 
 import argparse
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-# NumPy is loaded in `_bench`.
 from emlinit.generator.errors import UserError
-from emlinit.scripts.arguments import Parser, run
+from emlinit.scripts.arguments import Parser, seconds_argument
+from emlinit.scripts.running import run
 
 SIZES = "8x3,1000x3,10000x3,100000x3,1000000x3,500x20,500x200,500x2000"
 
@@ -27,7 +25,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line of `bench_tables`."""
     parser = Parser("Time and memory of solve for tables of many rows or columns.")
     parser.add_argument("--sizes", metavar="ROWSxCOLUMNS,...", default=SIZES, help="tables to make, target included")
-    parser.add_argument("--seconds", metavar="S", type=float, default=10.0, help="time for each search")
+    parser.add_argument("--seconds", metavar="S", type=seconds_argument, default=10.0, help="time for each search")
     return parser.parse_args(argv)
 
 
@@ -37,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
+    import tempfile
+
     sizes = [_size(text) for text in arguments.sizes.split(",")]
     print("| rows | columns | file MB | reading s | all s | CPU s | peak MB | law |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |", flush=True)
@@ -81,6 +81,9 @@ def _read_seconds(path: Path) -> float:
 
 def _solve(table: Path, seconds: float) -> tuple[float, float, float, str]:
     """Wall-clock seconds, CPU seconds, peak memory in MB, and the law."""
+    import subprocess
+    import tempfile
+
     command = [sys.executable, str(Path(__file__).with_name("solve.py")), str(table), "--seconds", f"{seconds:g}"]
     began = time.monotonic()
     with tempfile.TemporaryFile("w+", encoding="utf-8") as said:

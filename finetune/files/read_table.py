@@ -23,7 +23,8 @@ import numpy as np
 from emlinit.finetune.files.cells import Column
 from emlinit.finetune.files.layout import Layout, Rows, read_layout
 from emlinit.finetune.files.text_lines import text_lines
-from emlinit.finetune.options import LARGEST_SIZE, MIN_ROWS, SMALLEST_SIZE
+from emlinit.finetune.options import MIN_ROWS
+from emlinit.finetune.sizes import odd_size
 from emlinit.generator.errors import UserError
 
 _PIECE = 2**16  # cells that are held as text
@@ -171,23 +172,15 @@ def _pieces(rows: Rows, size: int) -> Iterator[tuple[list[list[str]], list[int]]
 
 
 def _check_size(name: str, numbers: np.ndarray, lines: np.ndarray) -> None:
-    """Refuse numbers whose squares, or those of their inverses, are no numbers.
+    """Refuse numbers that cannot be computed with.
 
     Raises:
         UserError: names the cell.
     """
-    sizes = np.abs(numbers)
-    place = int(sizes.argmax())
-    if sizes[place] > LARGEST_SIZE:
-        raise UserError(
-            f"column '{name}' holds {float(numbers[place])!r} in line {lines[place]}, and numbers beyond "
-            f"{LARGEST_SIZE:g} cannot be fitted: leave the cell empty if it marks a missing value, or take another unit"
-        )
-    if 0 < sizes[place] < SMALLEST_SIZE:
-        raise UserError(
-            f"column '{name}' holds nothing larger than {float(numbers[place])!r} in line {lines[place]}, and numbers "
-            f"below {SMALLEST_SIZE:g} cannot be fitted: take another unit"
-        )
+    odd = odd_size(numbers)
+    if odd is not None:
+        place, fault = odd
+        raise UserError(f"column '{name}' holds in line {lines[place]} {fault}")
 
 
 def _suspects(name: str, numbers: np.ndarray, lines: np.ndarray) -> list[str]:

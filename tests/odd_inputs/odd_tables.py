@@ -225,7 +225,7 @@ def _tiny_column(plain: Plain) -> OddTable:
     for row in rows:
         row[column] = f"{plain.rng.normal():.3f}e-310"
     rows[0][column] = "2e-310"
-    return OddTable("tiny column", text([list(plain.names), *rows]), "holds nothing larger than")
+    return OddTable("tiny column", text([list(plain.names), *rows]), "nothing larger than")
 
 
 def _too_few_rows(plain: Plain) -> OddTable:

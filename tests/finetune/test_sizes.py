@@ -1,0 +1,34 @@
+"""Sizes that cannot be computed with are found, and those that can are not."""
+
+import numpy as np
+import pytest
+
+from emlinit.finetune.sizes import LARGEST_SIZE, SMALLEST_SIZE, odd_size
+from emlinit.finetune.solver import solve
+from emlinit.generator.errors import UserError
+
+
+@pytest.mark.parametrize("numbers", [[0.0, 0.0], [LARGEST_SIZE, -1.0], [5e-324, 1.0], [-SMALLEST_SIZE, 0.0]])
+def test_what_can_be_squared_is_in_order(numbers: list[float]) -> None:
+    assert odd_size(np.array(numbers)) is None
+
+
+@pytest.mark.parametrize(
+    ("numbers", "place", "said"),
+    [([1.0, -1e154], 1, "-1e+154, and numbers beyond"), ([5e-324, 1e-310], 1, "nothing larger than 1e-310")],
+)
+def test_what_cannot_is_placed(numbers: list[float], place: int, said: str) -> None:
+    odd = odd_size(np.array(numbers))
+    assert odd is not None
+    assert odd[0] == place
+    assert odd[1].startswith(said)
+
+
+@pytest.mark.parametrize("value", [1e155, -1.7976931348623157e308])
+def test_solve_names_the_row(value: float) -> None:
+    x, y = np.arange(1.0, 9.0)[:, None], np.arange(1.0, 9.0)
+    y[5] = value
+    with pytest.raises(UserError, match="y holds in row 5"):
+        solve(x, y, seconds=1)
+    with pytest.raises(UserError, match="column 0 of x holds in row 5"):
+        solve(y[:, None], x[:, 0], seconds=1)
