@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from emlinit.generator.moves import signals_too_late
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file next to `path`, flush it to disk, then rename it to `path`.
@@ -25,8 +27,9 @@ def write_together(writes: Mapping[Path, Callable[[Path], object]]) -> None:
             temporary.chmod(0o644)  # safetensors makes private files
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-        for path, temporary in temporaries.items():
-            temporary.replace(path)
+        with signals_too_late():
+            for path, temporary in temporaries.items():
+                temporary.replace(path)
     finally:
         for temporary in temporaries.values():
             with suppress(OSError, ValueError):  # what kept it from being written is the error to tell

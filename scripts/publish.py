@@ -16,7 +16,7 @@ from pathlib import Path
 # Torch and the Hub's client take seconds to import: they are loaded in `_publish`.
 from emlinit.generator.errors import UserError
 from emlinit.scripts.arguments import Parser, checkpoint_argument, path_argument
-from emlinit.scripts.running import Remarks, note_written, print_remark, print_stopped, printable, run
+from emlinit.scripts.running import Remarks, note_written, print_remark, printable, run
 
 _EPILOG = """\
 examples:
@@ -72,12 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _publish(arguments: argparse.Namespace) -> int:
     from emlinit.model.publishing.publication import publish
 
-    try:
-        done = publish(arguments.checkpoint, arguments.out, arguments.push)
-    except KeyboardInterrupt as stop:
-        if not arguments.out.exists():
-            raise
-        return print_stopped(stop, f"; '{arguments.out}' may be incomplete: remove it and publish again")
+    done = publish(arguments.checkpoint, arguments.out, arguments.push)
     note_written(done.folder)
     print(printable(f"wrote {done.folder}: {', '.join(done.files)}"))
     print(f"{done.grammar} grammar, {done.n_parameters:,} parameters, sha256 {done.sha256}")

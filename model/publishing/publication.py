@@ -11,7 +11,6 @@ folder of the run, only the last part is published.
 """
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from huggingface_hub import EvalResult, ModelCard
 
 from emlinit.generator.errors import UserError
 from emlinit.generator.foreign import kind_of_path, parse_json, read_bounded, reason, shown
+from emlinit.generator.moves import existing_parent, move_together
 from emlinit.model.initialiser import load_weights
 from emlinit.model.publishing.beside import file_of_checkpoint, parse_card, read_card, read_picture
 from emlinit.model.publishing.card import CARD_FILE, CURVE_FILE, METADATA, card_text
@@ -84,8 +84,9 @@ def publish(source: str, folder: Path, repository: str | None = None) -> Publica
     for path, name in paths.items():
         text = text.replace(path, name)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".emlinit-", dir=folder.parent) as temporary:
+        with tempfile.TemporaryDirectory(
+            prefix=".emlinit-", dir=existing_parent(folder.absolute().parent)
+        ) as temporary:
             fresh = Path(temporary)
             shutil.copyfile(weights, fresh / WEIGHTS_FILE)
             (fresh / CONFIG_FILE).write_text(_json(about), encoding="utf-8")
@@ -97,19 +98,15 @@ def publish(source: str, folder: Path, repository: str | None = None) -> Publica
                 load_weights(f"local-dir:{fresh}")
             except UserError as problem:
                 raise UserError(f"checkpoint '{source}' changed while it was read: try again") from problem
-            folder.mkdir(exist_ok=True)
-            for name in PUBLISHED:
-                if (fresh / name).exists():
-                    os.replace(fresh / name, folder / name)
-                else:
-                    (folder / name).unlink(missing_ok=True)
+            written = tuple(name for name in PUBLISHED if (fresh / name).exists())
+            move_together(fresh, folder, written, gone=tuple(name for name in PUBLISHED if name not in written))
     except UserError:
         raise
     except (OSError, ValueError) as error:
         raise UserError(f"{shown(folder)} cannot be written ({reason(error)}): name another folder") from error
     return Publication(
         folder,
-        tuple(name for name in PUBLISHED if (folder / name).exists()),
+        written,
         stored.architecture["grammar"],
         sum(tensor.numel() for tensor in stored.tensors.values()),
         stored.sha256,
