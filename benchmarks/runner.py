@@ -110,7 +110,9 @@ def write_results(
 
 @contextmanager
 def open_lines(folder: Path, name: str) -> Iterator[TextIOWrapper]:
-    """A new file `NAME-DATE-TIME.jsonl` for outcomes that are written as they come; removed if it stays empty."""
+    """A new file `NAME-DATE-TIME.jsonl` for outcomes that are written as they come; removed if it stays empty, and so is
+    the folder if it was made for it."""
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     now = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     for number in itertools.count():
@@ -121,4 +123,7 @@ def open_lines(folder: Path, name: str) -> Iterator[TextIOWrapper]:
             finally:
                 if not lines.tell():
                     path.unlink()
+                    if made:
+                        with suppress(OSError):  # somebody else has written there
+                            folder.rmdir()
             return

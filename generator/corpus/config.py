@@ -75,12 +75,12 @@ def stream_ranges(config: StreamConfig) -> dict[str, tuple[int | float, ...]]:
     shares = ("corpus_share", "size_share", "formula_share", "irrelevant_share", "noise_share")
     return {
         "max_variables": (1, config.max_variables, MAX_VARIABLES),
-        "max_nodes": (1, config.max_nodes, math.inf),
-        "max_depth": (1, config.max_depth, math.inf),
-        "max_tokens": (3, config.max_tokens, math.inf),
+        "max_nodes": (1, config.max_nodes, 1000),  # from here on what is asked for is a mistake, and fills the memory
+        "max_depth": (1, config.max_depth, 1000),
+        "max_tokens": (3, config.max_tokens, 4096),
         "min_points": (2, config.min_points, config.max_points),
-        "batch_size": (1, config.batch_size, math.inf),
-        "pool_batches": (1, config.pool_batches, math.inf),
+        "batch_size": (1, config.batch_size, 2**20),
+        "pool_batches": (1, config.pool_batches, 2**16),
         "depth_growth": (0.01, config.depth_growth, 100),
         "one_share": (0, config.one_share, 0.99),  # of ones alone only constants are made
         "largest_y": (1, config.largest_y, math.inf),

@@ -121,7 +121,7 @@ def test_functions_that_are_evaluated_on_are_not_written(law: Callable[..., Stre
         ({"seed": HELD_OUT_SEED}, "--seed should be from 0 to"),
         ({"seed": -1}, "--seed should be from 0 to"),
         ({"stream": StreamConfig(max_variables=9)}, "--max-variables should be from 1 to 5, not 9"),
-        ({"stream": StreamConfig(max_nodes=0)}, "--max-nodes should be at least 1, not 0"),
+        ({"stream": StreamConfig(max_nodes=0)}, "--max-nodes should be from 1 to 1000, not 0"),
     ],
 )
 def test_what_cannot_be_made_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
