@@ -1,6 +1,7 @@
 """A Hub on the loopback, with an empty cache and nobody logged in; tables of functions cached for the tests alone."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from hub_server import HubServer
 from huggingface_hub import close_session
 
 torch.set_num_threads(1)  # of each of pytest's processes
+# A shell's background job is started with these ignored, and so would be the processes that tests start and interrupt.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 
 @pytest.fixture
