@@ -18,7 +18,7 @@ def test_odd_numbers_are_fitted_or_refused_in_one_line(
     seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     n_fitted = 0
-    for number, (what, table) in enumerate(odd_numbers(seed, 36)):
+    for number, (what, table) in enumerate(odd_numbers(seed, 24)):
         path, out = tmp_path / "table.csv", tmp_path / f"out{number}"
         names = [f"x{i + 1}" for i in range(table.shape[1] - 1)] + ["y"]
         path.write_text("\n".join(",".join(row) for row in [names, *([repr(v) for v in r] for r in table.tolist())]))
@@ -42,4 +42,4 @@ def test_odd_numbers_are_fitted_or_refused_in_one_line(
         assert record["rows_used"] == np.isfinite(table).all(axis=1).sum(), what
         assert record["formula"], what
         assert record["train"]["rmse"] is not None, what
-    assert n_fitted > 10
+    assert n_fitted > 7

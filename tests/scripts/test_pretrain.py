@@ -38,8 +38,8 @@ def test_the_documented_smoke_test_runs(grammar: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("batch-size", "0", "--stream.batch-size should be at least 1, not 0"),
-        ("max-tokens", "2", "--stream.max-tokens should be at least 3, not 2"),
+        ("batch-size", "0", "--stream.batch-size should be from 1 to 1048576, not 0"),
+        ("max-tokens", "2", "--stream.max-tokens should be from 3 to 4096, not 2"),
         ("min-points", "97", "--stream.min-points should be from 2 to 96, not 97"),
         ("one-share", "1", "--stream.one-share should be from 0 to 0.99, not 1.0"),
         ("depth-growth", "0", "--stream.depth-growth should be from 0.01 to 100, not 0.0"),
