@@ -202,8 +202,8 @@ def _check(x: np.ndarray, y: np.ndarray) -> None:
     for name, column in (("y", y), *((f"column {i} of x", x[:, i]) for i in range(x.shape[1]))):
         odd = odd_size(column)
         if odd is not None:
-            place, fault = odd
-            raise UserError(f"{name} holds in row {place} {fault}")
+            place, shown, advice = odd
+            raise UserError(f"{name} holds {shown} in row {place}: {advice}")
 
 
 def _constant(x: np.ndarray, y: np.ndarray, names: tuple[str, ...], clock: Clock) -> Solution:

@@ -179,8 +179,8 @@ def _check_size(name: str, numbers: np.ndarray, lines: np.ndarray) -> None:
     """
     odd = odd_size(numbers)
     if odd is not None:
-        place, fault = odd
-        raise UserError(f"column '{name}' holds in line {lines[place]} {fault}")
+        place, shown, advice = odd
+        raise UserError(f"column '{name}' holds {shown} in line {lines[place]}: {advice}")
 
 
 def _suspects(name: str, numbers: np.ndarray, lines: np.ndarray) -> list[str]:

@@ -15,20 +15,19 @@ def test_what_can_be_squared_is_in_order(numbers: list[float]) -> None:
 
 @pytest.mark.parametrize(
     ("numbers", "place", "said"),
-    [([1.0, -1e154], 1, "-1e+154, and numbers beyond"), ([5e-324, 1e-310], 1, "nothing larger than 1e-310")],
+    [([1.0, -1e154], 1, "-1e+154"), ([5e-324, 1e-310], 1, "nothing larger than 1e-310")],
 )
 def test_what_cannot_is_placed(numbers: list[float], place: int, said: str) -> None:
     odd = odd_size(np.array(numbers))
     assert odd is not None
-    assert odd[0] == place
-    assert odd[1].startswith(said)
+    assert odd[:2] == (place, said)
 
 
 @pytest.mark.parametrize("value", [1e155, -1.7976931348623157e308])
 def test_solve_names_the_row(value: float) -> None:
     x, y = np.arange(1.0, 9.0)[:, None], np.arange(1.0, 9.0)
     y[5] = value
-    with pytest.raises(UserError, match="y holds in row 5"):
+    with pytest.raises(UserError, match="y holds .* in row 5"):
         solve(x, y, seconds=1)
-    with pytest.raises(UserError, match="column 0 of x holds in row 5"):
+    with pytest.raises(UserError, match="column 0 of x holds .* in row 5"):
         solve(y[:, None], x[:, 0], seconds=1)
