@@ -27,7 +27,7 @@ def test_what_cannot_is_placed(numbers: list[float], place: int, said: str) -> N
 def test_solve_names_the_row(value: float) -> None:
     x, y = np.arange(1.0, 9.0)[:, None], np.arange(1.0, 9.0)
     y[5] = value
-    with pytest.raises(UserError, match="y holds .* in row 5"):
+    with pytest.raises(UserError, match=r"y holds .* in row 5"):
         solve(x, y, seconds=1)
-    with pytest.raises(UserError, match="column 0 of x holds .* in row 5"):
+    with pytest.raises(UserError, match=r"column 0 of x holds .* in row 5"):
         solve(y[:, None], x[:, 0], seconds=1)
