@@ -115,7 +115,7 @@ def visits(grammar: str, config: WeightedSearchConfig, seconds: float) -> list[V
         return [Visit("weighted", weighted_stages(config), max_rounds=max_rounds)]
     # What needs no network first: it takes a second or two, and is often all there is to find.
     # An identity fits to rounding or is none: there is nothing to choose among the others.
-    rest = replace(config, lookup=False, sparse=False)
+    rest = replace(config, lookup=False, sparse=False, shapes=False)
     return [
         Visit("weighted", weighted_stages(config), network=False, worth_reading=config.surely_exact_loss),
         Visit("exact", [ExactTrees()], share=EXACT_SHARE, worth_reading=EXACT_LOSS),
@@ -157,7 +157,7 @@ class Search:
             progress=clock.report,
         )
         asked = any(run.asked_network for run in run_stages(visit.stages, task))
-        if pool.best_loss > visit.worth_reading:
+        if pool.best_loss > visit.worth_reading and not pool.holds_law:
             return []
         clock.report("reading the candidates as formulas")
         x, y = self.data.x, self.data.y

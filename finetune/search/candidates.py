@@ -13,6 +13,8 @@ from emlinit.generator.program import Programs
 
 _SAME_LOSS = 1e-12  # relative difference: candidates that cost as much and agree so far are one found twice
 _CLEARLY_BETTER = 0.999  # of the loss of what costs less: a smaller gain is no step of the front
+_LAW_DIGITS, _DIGITS_PER_CONSTANT = 9.0, 2.2  # of the root mean squared error, relative to the deviation of the targets
+_SMALLEST_LOSS = 1e-30
 CAPACITY = 96
 """Candidates with the smallest losses that are kept."""
 CAPACITY_SHORTEST = 64
@@ -36,6 +38,18 @@ class CandidatePool:
     def best_loss(self) -> float:
         """Smallest loss so far; infinite when empty."""
         return float(self.loss.min()) if len(self) else float("inf")
+
+    @property
+    def holds_law(self) -> bool:
+        """Whether a candidate fits to rounding, with so few constants that this is no accident: a series or a long sum gains
+        about a digit with every constant."""
+        if self.programs is None:
+            return False
+        digits = -0.5 * self.loss.clamp_min(_SMALLEST_LOSS).log10()
+        n_free = self.programs.n_free()
+        return bool(
+            ((digits >= _LAW_DIGITS) & (digits >= _DIGITS_PER_CONSTANT * n_free) & (n_free + 1 < self.n_points)).any()
+        )
 
     def add(self, programs: Programs, loss: Float64[Tensor, " b"]) -> None:
         """Take in candidates with finite losses. Of those that agree in cost and loss to twelve digits one is kept."""

@@ -9,6 +9,7 @@ Legend: b candidate, p point, v input variable.
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from emlinit.finetune.fitting.levenberg_marquardt import Fit, FitConfig, fit_constants
 from emlinit.finetune.search.affine import AffineLookupConfig, propose_affine
 from emlinit.finetune.search.candidates import CandidatePool
+from emlinit.finetune.search.shapes import propose_shapes
 from emlinit.finetune.search.stages import Candidates, Need, SearchConfig, Stage, Task
 from emlinit.finetune.sparse.laws import SparseConfig, propose_sparse
 from emlinit.generator.grammar import from_text, pad_sequences
@@ -26,6 +28,7 @@ _STALE = 0.99  # of the best loss: a round that does not get below it has brough
 _FULL_FIT = FitConfig(steps=40)  # of a few good structures
 _TOUCH_UP = FitConfig(steps=3)  # of sums that are fitted for y already, or nearly so, for another g(y)
 _POLISH = FitConfig(steps=10)  # of what a few steps more may make exact
+_SHAPE_FIT = FitConfig(steps=40)  # of every shape, on few rows
 _LOOKUP_SCREEN = FitConfig(steps=8)  # of a thousand suggestions, on few rows
 _ROUND_SCREEN = FitConfig(steps=12, restarts=2, survivors=1, screen_steps=5)  # of all proposals of a round, on few rows
 _ROUND_FIT = FitConfig(steps=40, restarts=3, survivors=2)  # of the best of them
@@ -57,6 +60,10 @@ class WeightedSearchConfig(SearchConfig):
     """How much of them is searched."""
     surely_exact_loss: float = 1e-27
     """Loss at which the sparse search stops; sums of many terms come near `exact_loss` without being the law."""
+    shapes: bool = True
+    """Whether known shapes of one variable are tried, after sums of monomials."""
+    shapes_refit: int = 16
+    """Shapes that are fitted again, on up to `fit_points` rows."""
     lookup_refit: int = 16
     """Candidates of the lookup that are fitted again."""
 
@@ -78,7 +85,7 @@ class _WeightedStage:
 
     def done(self, task: Task) -> bool:
         """Whether a law is exact, or the time is up."""
-        return task.time_is_up or task.pool.best_loss <= self.config.exact_loss
+        return task.time_is_up or task.pool.holds_law or task.pool.best_loss <= self.config.exact_loss
 
     def fit(
         self, task: Task, programs: Programs, n_rows: int, config: FitConfig, generator: torch.Generator | None = None
@@ -108,20 +115,47 @@ class SimplestLaws(_WeightedStage):
         yield self.fit(task, simple_laws(task.x.shape[1]), self.config.fit_points, _FULL_FIT)
 
 
+class KnownShapes(_WeightedStage):
+    """Sigmoids, bells, damped oscillations and other shapes of one variable (see `shapes`)."""
+
+    name = "known shapes"
+    needs: frozenset[Need] = frozenset()
+
+    def run(self, task: Task) -> Generator[Candidates]:
+        """Fit every shape from its best starts on few rows, and on more what is good for its cost, then what is good at
+        all."""
+        few = task.shuffled[: self.config.screen_points]
+        programs = propose_shapes(task.x[few], task.y[few])
+        if programs is None or task.time_is_up:
+            return
+        screened = CandidatePool(len(few))
+        found = self.fit(task, programs, self.config.screen_points, _SHAPE_FIT)
+        screened.add(found.programs, found.loss)
+        if screened.programs is not None:
+            order = torch.cat([screened.shortest(len(screened)), screened.best(len(screened))]).tolist()
+            chosen = torch.tensor(list(dict.fromkeys(order))[: self.config.shapes_refit])
+            yield self.fit(task, screened.programs[chosen], self.config.fit_points, _POLISH)
+        task.report(self.name)
+
+
+@dataclass(frozen=True)
 class SparseSearch(_WeightedStage):
     """Sparse sums of simple functions through invertible transforms of y (see `sparse.laws`)."""
 
-    name = "sparse sums"
-    needs: frozenset[Need] = frozenset()
+    after_monomials: KnownShapes | None = None
+    """Has its turn when sums of monomials have been tried: a parabola is no power of a shifted variable."""
+    name: ClassVar[str] = "sparse sums"
+    needs: ClassVar[frozenset[Need]] = frozenset()
 
     def done(self, task: Task) -> bool:
         """Whether a law is exact beyond doubt, since long sums come near to that, or the time is up."""
-        return task.time_is_up or task.pool.best_loss <= self.config.surely_exact_loss
+        return task.time_is_up or task.pool.holds_law or task.pool.best_loss <= self.config.surely_exact_loss
 
     def run(self, task: Task) -> Generator[Candidates]:
         """Fit the sums to y itself, family after family, and once more those that are nearly exact."""
         n_rows, few = self.config.fit_points, task.shuffled[: self.config.sparse_config.points]
-        for programs in propose_sparse(task.x[few], task.y[few], self.config.sparse_config, deadline=task.deadline):
+        sums = propose_sparse(task.x[few], task.y[few], self.config.sparse_config, deadline=task.deadline)
+        for number, programs in enumerate(sums):
             fitted = self.fit(task, programs, n_rows, _TOUCH_UP)
             yield fitted
             near = (fitted.loss < _NEARLY_EXACT).nonzero()[:, 0]
@@ -130,6 +164,10 @@ class SparseSearch(_WeightedStage):
             task.report(self.name)
             if self.done(task):
                 return
+            if number == 0 and self.after_monomials is not None:
+                yield from self.after_monomials.run(task)
+                if self.done(task):
+                    return
 
 
 class AffineLookup(_WeightedStage):
@@ -200,8 +238,11 @@ class NetworkRounds(_WeightedStage):
 def weighted_stages(config: WeightedSearchConfig) -> list[Stage]:
     """The stages of the weighted grammar in their order; a task without a sampler has no rounds."""
     stages: list[Stage] = [SimplestLaws(config)]
+    shapes = KnownShapes(config) if config.shapes else None
     if config.sparse:
-        stages.append(SparseSearch(config))
+        stages.append(SparseSearch(config, shapes))
+    elif shapes is not None:
+        stages.append(shapes)
     if config.lookup:
         stages.append(AffineLookup(config))
     return [*stages, NetworkRounds(config)]
