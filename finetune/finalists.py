@@ -18,7 +18,7 @@ import torch
 from emlinit.finetune.fitting.levenberg_marquardt import FitConfig, fit_constants
 from emlinit.finetune.fitting.prices import description_nats
 from emlinit.finetune.fitting.snapping import SnapConfig, likely_savings, snap
-from emlinit.finetune.law.finding import Finding
+from emlinit.finetune.law.finding import Finding, count_distinct
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.preparation import Problem, restore_units
 from emlinit.finetune.search.candidates import CandidatePool
@@ -52,7 +52,7 @@ def exact_finalists(pool: CandidatePool, problem: Problem) -> Programs | None:
     if pool.programs is None:
         return None
     found = pool.programs[_worth_reading(pool, pool.shortest(_SHORTEST))]
-    return restore_units(found, problem.x_unit, problem.y_unit)
+    return restore_units(found, problem)
 
 
 def weighted_finalists(
@@ -80,7 +80,7 @@ def weighted_finalists(
         simple_laws(found.n_variables), problem.x[problem.search], problem.y[problem.search], config=_SIMPLE_FIT
     )
     found = Programs.cat([simple.programs[simple.mse.argsort(stable=True)[:_SIMPLEST]], found])
-    programs = restore_units(found, problem.x_unit, problem.y_unit)
+    programs = restore_units(found, problem)
     points, targets = torch.from_numpy(x)[problem.train], torch.from_numpy(y)[problem.train]
     some = slice(0, None, max(1, math.ceil(len(targets) / _SNAP_ROWS)))
     more = slice(0, None, max(1, math.ceil(len(targets) / _FIT_ROWS)))
@@ -130,7 +130,7 @@ def read_laws(
     findings: list[Finding] = []
     if programs is None:
         return findings
-    n_exact = 0
+    n_exact, n_distinct = 0, count_distinct(x)
     grace = max(_LEAST_GRACE, _GRACE * (until - time.monotonic()))  # a law takes 20 ms on a free machine
     for number in range(len(programs)):
         left = until - time.monotonic()
@@ -142,7 +142,7 @@ def read_laws(
             law = Law.from_program(programs[number], names, x, simplify_seconds=patience)
         except ValueError:  # a constant of this candidate overflows in the data's units
             continue
-        findings.append(Finding.of(law, x, y, grammar=grammar, asked_network=asked_network))
+        findings.append(Finding.of(law, x, y, grammar=grammar, asked_network=asked_network, n_distinct=n_distinct))
         n_exact += findings[-1].is_exact
     return findings
 
@@ -160,6 +160,7 @@ def refitted(finding: Finding, x: np.ndarray, y: np.ndarray) -> Finding:
         y,
         grammar=finding.grammar,
         asked_network=finding.asked_network,
+        n_distinct=finding.n_distinct,
     )
     return again if again.rmse < finding.rmse and again.complexity == finding.complexity else finding
 

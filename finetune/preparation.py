@@ -1,7 +1,8 @@
 """Before the search: which rows validate, which variables are read, and in which units the network sees them.
 
-Units are changed by factors only (a shift would turn a power law into something else), and a program is closed under such
-a change: `restore_units` folds the factors back into its weights.
+Units are changed by factors (a shift would turn a power law into something else), and a program is closed under such a
+change: `restore_units` folds the factors back into its weights. Variables of few levels are shifted as well, away from 0: of
+them only polynomials are searched, whose products a program takes through logarithms, and flags are often 0.
 
 Legend: p point, v input variable.
 """
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emlinit.finetune.search.shapes import FEW_LEVELS
 from emlinit.generator.grammar import MAX_VARIABLES
 from emlinit.generator.program import Programs
 
@@ -53,6 +55,8 @@ class Problem:
     """Columns of the data that are the variables."""
     x_unit: Tensor
     """Data units per unit of the search, one a variable."""
+    x_shift: Tensor
+    """What is subtracted from each variable, in data units, before it is divided by its unit."""
     y_unit: float
     """Data units of y per unit of the search."""
 
@@ -95,6 +99,7 @@ def prepare(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, until: float
         torch.from_numpy(validation),
         columns,
         torch.ones(len(columns), dtype=torch.float64),
+        torch.zeros(len(columns), dtype=torch.float64),
         1.0,
     )
 
@@ -125,6 +130,8 @@ def _without_zeros(x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> np.ndarray
 def in_known_units(problem: Problem) -> Problem:
     """A problem in the data's units, in units that bring sizes which the initialiser never met into the range it knows."""
     x, y = problem.x.numpy(), problem.y.numpy()
+    x_shift = np.array([_shift(np.unique(column)) for column in x.T])
+    x = x - x_shift
     x_unit = np.array([_unit(np.abs(column).max(), _SEEN_X) for column in x.T])
     y_unit = _unit(float(np.abs(y).max()) * float(np.sqrt(np.mean((y / np.abs(y).max()) ** 2))), _SEEN_Y)
     return replace(
@@ -132,8 +139,15 @@ def in_known_units(problem: Problem) -> Problem:
         x=torch.from_numpy(x / x_unit),
         y=torch.from_numpy(y / y_unit),
         x_unit=torch.from_numpy(x_unit),
+        x_shift=torch.from_numpy(x_shift),
         y_unit=y_unit,
     )
+
+
+def _shift(levels: np.ndarray) -> float:
+    """What makes two or three levels positive if they are not: the lowest one becomes their range."""
+    few = 1 < len(levels) <= FEW_LEVELS and levels[0] <= 0
+    return float(levels[0] - (levels[-1] - levels[0])) if few else 0.0
 
 
 def _unit(size: float, seen: tuple[float, float]) -> float:
@@ -186,12 +200,14 @@ def _correlation(columns: np.ndarray, y: np.ndarray) -> np.ndarray:
     return correlation
 
 
-def restore_units(programs: Programs, x_unit: Tensor, y_unit: float) -> Programs:
+def restore_units(programs: Programs, problem: Problem) -> Programs:
     """The same laws in the data's own units."""
-    per_source = torch.ones(programs.n_variables + 1 + programs.max_nodes, dtype=torch.float64)
-    per_source[1 : 1 + programs.n_variables] = 1 / x_unit
+    n_sources = programs.n_variables + 1 + programs.max_nodes
+    variables = slice(1, 1 + programs.n_variables)
+    per_source, shift = torch.ones(n_sources, dtype=torch.float64), torch.zeros(n_sources, dtype=torch.float64)
+    per_source[variables], shift[variables] = 1 / problem.x_unit, problem.x_shift
     weight = programs.weight * per_source[programs.source][..., None]
-    bias = programs.bias.clone()
-    weight[:, -1] *= y_unit
-    bias[:, -1] *= y_unit
+    bias = programs.bias - (weight * shift[programs.source][..., None]).sum(-2)
+    weight[:, -1] *= problem.y_unit
+    bias[:, -1] *= problem.y_unit
     return programs.with_constants(weight, bias)

@@ -139,7 +139,9 @@ class Search:
         # Each its own: how far the clock lets one search go must not change what the next one draws.
         self.generators = {name: torch.Generator().manual_seed(seed) for name in self.problems}
         # Of as many points as losses are taken over: with more, what fits these few by chance would pay.
-        self.pools = {name: CandidatePool(len(data.problem.search)) for name in self.problems}
+        seen = data.problem.x[data.problem.search]
+        n_distinct = len(torch.unique(seen, dim=0))
+        self.pools = {name: CandidatePool(len(seen), n_distinct) for name in self.problems}
 
     def run(self, visit: Visit) -> list[Finding]:
         """Search, and read the best candidates as formulas."""

@@ -66,9 +66,10 @@ def description_length(
     n_free: Int64[Tensor, " e"],
     n_points: int,
     scale: float,
+    n_distinct: int | None = None,
 ) -> Float64[Tensor, " e"]:
     """Nats to describe the data with each formula, up to a constant; infinite where the error is not finite or a law has as
-    many constants as there are points to tell.
+    many constants as there are different points to tell.
 
     Args:
         mse: mean squared error.
@@ -76,13 +77,15 @@ def description_length(
         n_free: constants that are not simple numbers.
         n_points: points that `mse` is a mean over.
         scale: of the target (its root mean square); residuals below `RELATIVE_FLOOR` of it count as rounding.
+        n_distinct: how many of the points differ; all of them by default. Repeated ones fix constants, but no form.
     """
     floor = rounding_floor(scale)
+    n_distinct = n_points if n_distinct is None else n_distinct
     k = n_free.to(torch.float64) + 1
-    spare = n_points - k - 1
+    spare = n_distinct - k - 1
     digits = (scale / (mse + floor).sqrt()).log().clamp_min(0.0)
     precise = 0.5 * math.log(n_points) * k + torch.where(n_free > 0, n_free * digits, 0.0)
-    constants = torch.maximum(precise, k * n_points / spare.clamp_min(1e-300))
+    constants = torch.maximum(precise, k * n_distinct / spare.clamp_min(1e-300))
     length = 0.5 * n_points * (mse + floor).log() + constants + NATS_PER_NODE * complexity
     length = torch.where(spare > 0, length, torch.inf)
     return torch.where(mse.isfinite(), length, torch.inf)

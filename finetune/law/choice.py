@@ -51,6 +51,7 @@ def choose(findings: Sequence[Finding], train: np.ndarray, validation: np.ndarra
         len(train),
         len(validation) if held_out else 0,
         _scale(front[0].y),
+        front[0].n_distinct,
     )
     most = 2 * front[chosen].complexity + _FURTHER_NODES
     further = [finding for finding in front[chosen + 1 : chosen + 1 + _FURTHER] if finding.complexity <= most]
@@ -68,6 +69,7 @@ def _front(findings: Sequence[Finding]) -> list[Finding]:
         torch.tensor([finding.n_fitted for finding in findings]),
         len(y),
         _scale(y),
+        findings[0].n_distinct,
     ).tolist()
     # Of laws as complex as one another the shortest description stands: 1.5 is worth more than 1.49987 of equal fit.
     shortest: dict[int, int] = {}

@@ -41,6 +41,11 @@ def errors_of(residual: np.ndarray, y: np.ndarray) -> Errors:
     return Errors(math.sqrt(mse), 1.0 - relative**2, relative)
 
 
+def count_distinct(x: np.ndarray) -> int:
+    """Number of different points among rows of shape (p, v)."""
+    return len(np.unique(x, axis=0))
+
+
 def residuals(law: Law, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Law less target on points (p, v), of shape (p,); not finite where the law is undefined."""
     with np.errstate(all="ignore"):
@@ -59,13 +64,26 @@ class Finding:
     """The targets, of shape (p,)."""
     grammar: str
     """Grammar that it was found in: `exact` or `weighted`."""
+    n_distinct: int
+    """Different points among the rows: repeated ones say nothing about the form of a law."""
     asked_network: bool = False
     """Whether the search for it had asked the initialiser."""
 
     @classmethod
-    def of(cls, law: Law, x: np.ndarray, y: np.ndarray, *, grammar: str, asked_network: bool = False) -> "Finding":
-        """Put a law beside data: x of shape (p, v), the columns that it reads, and y of shape (p,)."""
-        return cls(law, residuals(law, x, y), y, grammar, asked_network)
+    def of(
+        cls,
+        law: Law,
+        x: np.ndarray,
+        y: np.ndarray,
+        *,
+        grammar: str,
+        asked_network: bool = False,
+        n_distinct: int | None = None,
+    ) -> "Finding":
+        """Put a law beside data: x of shape (p, v), the columns that it reads, and y of shape (p,); `n_distinct` where it is
+        known already."""
+        n_distinct = count_distinct(x) if n_distinct is None else n_distinct
+        return cls(law, residuals(law, x, y), y, grammar, n_distinct, asked_network)
 
     def errors(self, rows: np.ndarray | slice = slice(None)) -> Errors:
         """Its errors on some rows."""
@@ -93,7 +111,7 @@ class Finding:
 
     @cached_property
     def is_exact(self) -> bool:
-        """Whether it fits all rows to machine precision, and not for its many constants: there are more rows than those, and
-        more digits than a series of as many terms would get right."""
+        """Whether it fits all rows to machine precision, and not for its many constants: there are more different points
+        than those, and more digits than a series of as many terms would get right."""
         error = min(EXACT_ERROR, max(_LEAST_ERROR, 10.0 ** (-_DIGITS_PER_CONSTANT * self.n_fitted)))
-        return len(self.y) > self.n_fitted + 1 and self.overall.relative <= error
+        return self.n_distinct > self.n_fitted + 1 and self.overall.relative <= error

@@ -25,8 +25,15 @@ class CandidatePool:
     """Grows by `add`; forgets what is neither among the best, nor among the shortest descriptions of `n_points` targets, nor
     on the front of loss against cost."""
 
-    def __init__(self, n_points: int) -> None:
+    def __init__(self, n_points: int, n_distinct: int | None = None) -> None:
+        """Begin empty.
+
+        Args:
+            n_points: targets that losses are means over.
+            n_distinct: how many of their points differ; all of them by default.
+        """
         self.n_points = n_points
+        self.n_distinct = n_points if n_distinct is None else n_distinct
         self.programs: Programs | None = None
         self.loss: Float64[Tensor, " b"] = torch.zeros(0, dtype=torch.float64)
         self.cost: Int64[Tensor, " b"] = torch.zeros(0, dtype=torch.int64)
@@ -48,7 +55,7 @@ class CandidatePool:
         digits = -0.5 * self.loss.clamp_min(_SMALLEST_LOSS).log10()
         n_free = self.programs.n_free()
         return bool(
-            ((digits >= _LAW_DIGITS) & (digits >= _DIGITS_PER_CONSTANT * n_free) & (n_free + 1 < self.n_points)).any()
+            ((digits >= _LAW_DIGITS) & (digits >= _DIGITS_PER_CONSTANT * n_free) & (n_free + 1 < self.n_distinct)).any()
         )
 
     def add(self, programs: Programs, loss: Float64[Tensor, " b"]) -> None:

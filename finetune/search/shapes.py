@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from emlinit.finetune.sparse.dictionary import FEW_LEVELS
 from emlinit.generator.builder import Builder
 from emlinit.generator.formulas.compile_weighted import program_from_slot
 from emlinit.generator.program import Programs
@@ -271,7 +272,7 @@ def propose_shapes(
     for number in range(1, n_variables + 1):
         column = x[:, number - 1]
         span = Range(float(column.min()), float(column.max()))
-        if not span.length > 0:
+        if not span.length > 0 or len(column.unique()) <= FEW_LEVELS:
             continue
         for shape in shapes:
             if shape.positive and span.low <= 0:
@@ -283,7 +284,27 @@ def propose_shapes(
                     program = _program(shape, theta, factors, number, n_variables, span.low > 0)
                     if program is not None:
                         programs.append(program)
+    programs += _smaller_or_larger(x, y)
     return Programs.cat(programs) if programs else None
+
+
+def _smaller_or_larger(x: Float64[Tensor, "p v"], y: Points) -> list[Programs]:
+    """a |u - v| + b u + c v + d for any two variables: min(u, v) = (u + v - |u - v|)/2 is one of them."""
+    programs, n_variables = [], x.shape[1]
+    for i in range(n_variables):
+        for j in range(i + 1, n_variables):
+            u, v = x[:, i], x[:, j]
+            value = torch.stack([(u - v).abs(), u, v, torch.ones_like(u)], 1)
+            if len(y) <= value.shape[1] or not bool((u < v).any() & (u > v).any()):
+                continue
+            factors = torch.linalg.lstsq(value, y[:, None], driver="gelsd").solution[:, 0].tolist()
+            builder = Builder(n_variables)
+            first, second = builder.variable(i + 1), builder.variable(j + 1)
+            parts = [builder.absolute(builder.add(first, builder.negative(second))), first, second]
+            terms = [builder.scale(part, factor) for part, factor in zip(parts, factors, strict=False)]
+            for constant in ([builder.constant(factors[3])], []):
+                programs.append(program_from_slot(builder.readout(builder.add(*terms, *constant)), n_variables))
+    return programs
 
 
 def _best_starts(

@@ -27,6 +27,8 @@ from emlinit.generator.records import Records
 _LARGEST = 1e15  # modulus of a value of an atom; the smallest of its largest is the reciprocal
 _LEAST_VARIATION = 1e-6  # of an atom, relative to its size: what varies less is a constant
 _WIDEST = 1e12  # range of a phase
+FEW_LEVELS = 3
+"""Values of a variable up to which it is taken in polynomials alone."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,20 @@ class Dictionary:
     """Atoms that may stand in a denominator, multiplied by t: not constant, and not tunable."""
     n_paired: int
     """The first atoms, so many, come in pairs that are taken together: sine and cosine of one angle."""
+    few_levels: Bool[Tensor, " v"]
+    """Variables of so few values that only polynomials in them say anything."""
 
     def part(self, rows: Bool[Tensor, " n"]) -> "Dictionary":
         """Some of the atoms; of a pair both or none."""
         place = rows.cumsum(0) - 1
         below = self.for_denominator[rows[self.for_denominator]]
         return Dictionary(
-            self.basis, self.atoms[rows], self.value[rows], place[below], int(rows[: self.n_paired].sum())
+            self.basis,
+            self.atoms[rows],
+            self.value[rows],
+            place[below],
+            int(rows[: self.n_paired].sum()),
+            self.few_levels,
         )
 
     @property
@@ -111,7 +120,11 @@ def make_dictionary(x: Float64[Tensor, "p v"], grids: Grids | None = None) -> Di
         value[place] = family.value
     low, high = value.aminmax(dim=1)
     varies = high - low > _LEAST_VARIATION * torch.maximum(high, -low)
-    return Dictionary(makers.basis, atoms, value, (varies & ~atoms.tunable.any(1)).nonzero()[:, 0], n_paired)
+    free = ~((atoms.power != 0) & makers.highest.isfinite()).any(
+        1
+    )  # of few levels: a polynomial in them needs no quotient
+    for_denominator = (varies & free & ~atoms.tunable.any(1)).nonzero()[:, 0]
+    return Dictionary(makers.basis, atoms, value, for_denominator, n_paired, makers.highest.isfinite())
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,15 +164,19 @@ class _Families:
             raise ValueError(f"a dictionary is for 1 to {MAX_VARIABLES} variables, not {n}")
         self.grids = grids
         self.may_be_negative, self.has_zero = (x < 0).any(0), (x == 0).any(0)
+        # Of two levels every function is a line, of three a parabola: what is not written so says something about nothing.
+        levels = torch.tensor([len(column.unique()) for column in x.T])
+        self.highest = torch.where(levels <= FEW_LEVELS, (levels - 1.0).clamp_min(1.0), torch.inf)
         simple = self._allowed(arguments(n))
         self.basis = Basis(x, phases_for(simple))
         self.low, high = self.basis.u.aminmax(dim=1)
         self.spread = high - self.low
         # Which phases, by number: monomials, those among them that are one variable, and also its square; sums.
         is_sum = self.basis.phases.factor[:, 1] != 0
-        usable = (self.spread > 0) & (self.spread < _WIDEST)
+        few = (self.basis.phases.power != 0) & self.highest.isfinite()
+        usable = (self.spread > 0) & (self.spread < _WIDEST) & ~few.flatten(1).any(1)
         degree, is_one_variable = simple.sum(1), (simple != 0).sum(1) == 1
-        self.usable, self.sums = usable.nonzero()[:, 0], is_sum.nonzero()[:, 0]
+        self.usable, self.sums = usable.nonzero()[:, 0], (is_sum & ~few.flatten(1).any(1)).nonzero()[:, 0]
         self.of_monomials = (usable & ~is_sum).nonzero()[:, 0]
         usable = usable[: len(simple)]
         self.variables = (usable & is_one_variable & (degree == 1)).nonzero()[:, 0]
@@ -238,7 +255,8 @@ class _Families:
     def _allowed(self, power: Powers) -> Float64[Tensor, "a v"]:
         """The monomials that are defined at all points."""
         whole = (power.remainder(1.0) == 0) | ~self.may_be_negative
-        return power[(whole & ((power >= 0) | ~self.has_zero)).all(1)]
+        polynomial = self.highest.isinf() | ((power.remainder(1.0) == 0) & (power >= 0) & (power <= self.highest))
+        return power[(whole & polynomial & ((power >= 0) | ~self.has_zero)).all(1)]
 
     def _times(self, power: Powers, factors: _Factors, *, in_pairs: bool = False) -> _Family:
         """All products of a monomial and a factor that are finite and of a moderate size; of a pair both or none."""

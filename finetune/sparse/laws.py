@@ -80,6 +80,8 @@ def propose_sparse(
         return  # of the rows drawn, none is one of the few at which the target differs
     goals = goals_for(y)
     dictionary = make_dictionary(x)
+    n_distinct = len(torch.unique(x, dim=0))  # repeated points tell nothing of the form
+    factorial = bool(dictionary.few_levels.all())  # a table of all combinations of levels is a polynomial in them
     fixed = ~dictionary.atoms.tunable.any(1)
     everything = torch.ones_like(fixed)
     few = [goal for goal in goals if goal.transform.tuned and not goal.rational]
@@ -92,16 +94,16 @@ def propose_sparse(
     ):
         if not pursued:
             continue
-        found = pursue(dictionary.part(rows), pursued, _affordable(pursuit, len(y)), deadline=deadline)
+        found = pursue(dictionary.part(rows), pursued, _affordable(pursuit, n_distinct, factorial), deadline=deadline)
         if not found:
             return
         solver = SumSolver(dictionary.basis, pursued)
         found += [solver.pruned(states, config.pruned, pursuit.exact) for states in found]
         if pursuit.algebra_terms:
             found += _polynomials(
-                dictionary, solver, min(pursuit.algebra_terms, _affordable(config.long, len(y)).terms)
+                dictionary, solver, min(pursuit.algebra_terms, _affordable(config.long, n_distinct, factorial).terms)
             )
-        programs = _programs(found, pursued, dictionary.basis, config, x.shape[1])
+        programs = _programs(found, pursued, dictionary.basis, config, x.shape[1], n_distinct, factorial)
         if programs is not None:
             yield programs
 
@@ -116,17 +118,27 @@ def _polynomials(dictionary: Dictionary, solver: SumSolver, terms: int) -> list[
     return found
 
 
-def _affordable(config: PursuitConfig, n_points: int) -> PursuitConfig:
-    """Fewer terms for few points: a third of the points at most may become coefficients."""
-    terms = max(1, min(config.terms, n_points // 6))
+def _affordable(config: PursuitConfig, n_points: int, factorial: bool) -> PursuitConfig:
+    """Fewer terms for few points: a third of the points at most may become coefficients, or all but one of a factorial
+    design."""
+    terms = max(1, min(config.terms, n_points - 1 if factorial else n_points // 6))
     return replace(config, terms=terms, shallow_terms=min(config.shallow_terms, terms))
 
 
 def _programs(
-    found: list[SparseSums], goals: list[Goal], basis: Basis, config: SparseConfig, n_variables: int
+    found: list[SparseSums],
+    goals: list[Goal],
+    basis: Basis,
+    config: SparseConfig,
+    n_variables: int,
+    n_distinct: int,
+    factorial: bool,
 ) -> Programs | None:
     """The best states as programs: the shortest exact ones, or the best of each length."""
-    exact, most_constants = config.monomials.exact**2, max(2, len(goals[0].value) // _POINTS_PER_CONSTANT)
+    exact, most_constants = (
+        config.monomials.exact**2,
+        max(2, n_distinct - 1 if factorial else n_distinct // _POINTS_PER_CONSTANT),
+    )
     by_terms: dict[int, list[tuple[float, float, SparseSums, int, Tensor]]] = {}
     exact_ones: list[tuple[float, float, SparseSums, int, Tensor]] = []
     for states in found:

@@ -33,7 +33,7 @@ def test_programs_in_search_units_are_the_same_laws_in_data_units() -> None:
     assert 1 <= float(problem.x.max()) < 10
     assert 1 <= float(problem.y.max()) < 20
     inside = evaluate(programs, problem.x, rtol=None)
-    restored = evaluate(restore_units(programs, problem.x_unit, problem.y_unit), torch.from_numpy(x), rtol=None)
+    restored = evaluate(restore_units(programs, problem), torch.from_numpy(x), rtol=None)
     both = inside.valid & restored.valid
     assert float(both.double().mean()) > 0.6
     close = (restored.value - problem.y_unit * inside.value).abs() <= 1e-6 * (problem.y_unit * inside.value).abs()
