@@ -19,6 +19,8 @@ QUICK = replace(
     monomials=replace(QUICK.monomials, terms=3, beam=6, tried=16, paired_states=2),
     simple=replace(QUICK.simple, terms=2, beam=4, tried=12, paired_states=1),
     tuned=replace(QUICK.tuned, terms=2),
+    tuned_pairs=replace(QUICK.tuned_pairs, terms=2, beam=4, paired_states=1, function_pairs=20),
+    long=replace(QUICK.long, terms=4, beam=6, tried=16),
 )
 """For data of which it only matters that something comes out."""
 
