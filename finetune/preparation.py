@@ -18,6 +18,7 @@ from torch import Tensor
 from emlinit.finetune.search.shapes import FEW_LEVELS
 from emlinit.generator.grammar import MAX_VARIABLES
 from emlinit.generator.program import Programs
+from emlinit.generator.tidy import shift_variables
 
 MIN_ROWS_TO_HOLD_OUT = 16
 """With fewer rows all of them train, and the validation figures are those of the training rows."""
@@ -25,6 +26,7 @@ VALIDATION_SHARE = 0.2
 _SEEN_X, _SEEN_Y = (0.3, 30.0), (0.01, 1000.0)  # largest |x| of a variable, rms of y: what pretraining was full of
 _IMPORTANCE_ROWS, _FOREST_COLUMNS = 2000, 200
 _TREES, _TREES_AT_ONCE = 200, 25
+_LEAST_CHOOSING = 1.0  # seconds
 MOST_ROWS = 50_000
 """Most rows that are looked at: of more, a random sample."""
 TRAIN_ROWS, SEARCH_ROWS = 20_000, 2000
@@ -170,6 +172,7 @@ def choose_variables(x: np.ndarray, y: np.ndarray, until: float = math.inf) -> t
         return tuple(varying.tolist())
     from sklearn.ensemble import ExtraTreesRegressor
 
+    until = max(until, time.monotonic() + _LEAST_CHOOSING)  # loading scikit-learn takes a second or more
     rows = slice(None, None, max(1, len(y) // _IMPORTANCE_ROWS))
     # Ranks: a forest on raw y would only see a few huge values.
     ranks = _ranks(y[rows, None])[:, 0]
@@ -202,12 +205,10 @@ def _correlation(columns: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def restore_units(programs: Programs, problem: Problem) -> Programs:
     """The same laws in the data's own units."""
-    n_sources = programs.n_variables + 1 + programs.max_nodes
-    variables = slice(1, 1 + programs.n_variables)
-    per_source, shift = torch.ones(n_sources, dtype=torch.float64), torch.zeros(n_sources, dtype=torch.float64)
-    per_source[variables], shift[variables] = 1 / problem.x_unit, problem.x_shift
+    per_source = torch.ones(programs.n_variables + 1 + programs.max_nodes, dtype=torch.float64)
+    per_source[1 : 1 + programs.n_variables] = 1 / problem.x_unit
     weight = programs.weight * per_source[programs.source][..., None]
-    bias = programs.bias - (weight * shift[programs.source][..., None]).sum(-2)
+    bias = programs.bias.clone()
     weight[:, -1] *= problem.y_unit
     bias[:, -1] *= problem.y_unit
-    return programs.with_constants(weight, bias)
+    return shift_variables(programs.with_constants(weight, bias), problem.x_shift)

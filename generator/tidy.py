@@ -126,3 +126,11 @@ def _reads(programs: Programs, nodes: Bool[Tensor, "b n"]) -> Tensor:
     """For each term, flattened, whether its source is one of `nodes`."""
     leaves = nodes.new_zeros(len(nodes), programs.n_variables + 1)
     return torch.cat([leaves, nodes], 1).gather(1, programs.source.flatten(1))
+
+
+def shift_variables(programs: Programs, shift: Float64[Tensor, " v"]) -> Programs:
+    """The same laws where each variable was `shift` less: x - shift is read in place of x."""
+    by_source = torch.zeros(programs.n_variables + 1 + programs.max_nodes, dtype=torch.float64)
+    by_source[1 : 1 + programs.n_variables] = shift
+    moved = (programs.weight * by_source[programs.source][..., None]).sum(-2)
+    return programs.with_constants(programs.weight, programs.bias - moved)

@@ -55,6 +55,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "finetune/fitting",
         "model",
         "generator",
+        "generator/formulas",
         "generator/functions",
     ),
     "finetune/subtrees": ("model", "generator", "generator/functions"),

@@ -26,7 +26,9 @@ from emlinit.generator.slots import Slot
 
 _RIDGE = 1e-12  # of the normal equations, on functions of unit length: two of them may be one on these points
 _LARGEST = 1e12  # modulus of a function
+_FAR = 3.0  # ranges of a variable that its middle may be away from 0
 _RATES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # over the range of x
+_FINE_RATES = tuple(0.5 * 2 ** (0.5 * step) for step in range(14))
 _SIGNED_RATES = (-4.0, -1.5, -0.5, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _WIDTHS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # in ranges of x
 _EXPONENTS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -79,7 +81,7 @@ class Shape:
     parts: Callable[[Builder, Slot, Sequence[float]], Sequence[Slot]]
     """Each f_j as part of a program, given x and θ."""
     positive: bool = False
-    """Whether x must be positive."""
+    """Whether x must be positive; such a shape has no place of its own, and x must not be shifted for it."""
     with_constant: bool = True
     """Whether it is tried with a_0, too."""
     without_constant: bool = True
@@ -128,6 +130,19 @@ def _inner_places(span: Range) -> list[float]:
 
 SHAPES = (
     Shape(
+        "exponential",
+        lambda span: [span.over(_RATES) + span.over([-rate for rate in _RATES])],
+        lambda x, t: [(-t[0] * x).exp()],
+        lambda b, x, t: [b.exp(b.scale(x, -t[0]))],
+    ),
+    Shape(
+        "power",
+        lambda span: [[-3.0, -2.0, -1.5, -1.0, -0.5, 0.3, 0.5, 0.7, 1.5, 2.0, 3.0, 4.0]],
+        lambda x, t: [x ** t[0]],
+        lambda b, x, t: [b.power(x, t[0])],
+        positive=True,
+    ),
+    Shape(
         "damped oscillation",
         lambda span: [
             span.over(_SIGNED_RATES),
@@ -152,7 +167,7 @@ SHAPES = (
     ),
     Shape(
         "Planck",
-        lambda span: [[1.0, 2.0, 3.0, 4.0, 5.0], span.over([0.5 * rate for rate in _RATES])],
+        lambda span: [[1.0, 2.0, 3.0, 4.0, 5.0], span.over(_FINE_RATES)],
         lambda x, t: [x ** t[0] / torch.expm1(t[1] * x)],
         lambda b, x, t: [b.divide(b.power(x, t[0]), b.add(b.exp(b.scale(x, t[1])), b.constant(-1.0)))],
         positive=True,
@@ -208,7 +223,7 @@ SHAPES = (
     ),
     Shape(
         "Morse",
-        lambda span: [span.over(_RATES)],
+        lambda span: [span.over(_FINE_RATES)],
         lambda x, t: [(-t[0] * x).exp(), (-2 * t[0] * x).exp()],
         lambda b, x, t: [b.exp(b.scale(x, -t[0])), b.power(b.exp(b.scale(x, -t[0])), 2.0)],
         without_constant=False,
@@ -253,6 +268,13 @@ SHAPES = (
 """Every shape that is tried."""
 
 
+def centres(x: Float64[Tensor, "p v"]) -> Float64[Tensor, " v"]:
+    """The middle of each variable that is far from 0 for its range, such as a year, and 0 for the others."""
+    low, high = x.aminmax(dim=0)
+    middle = (low + high) / 2
+    return torch.where(middle.abs() > _FAR * (high - low), middle, 0.0)
+
+
 def propose_shapes(
     x: Float64[Tensor, "p v"], y: Float64[Tensor, " p"], starts: int = 2, shapes: Sequence[Shape] = SHAPES
 ) -> Programs | None:
@@ -284,8 +306,34 @@ def propose_shapes(
                     program = _program(shape, theta, factors, number, n_variables, span.low > 0)
                     if program is not None:
                         programs.append(program)
-    programs += _smaller_or_larger(x, y)
+    programs += _smaller_or_larger(x, y) + _power_laws(x, y)
     return Programs.cat(programs) if programs else None
+
+
+def _power_laws(x: Float64[Tensor, "p v"], y: Points) -> list[Programs]:
+    """a x1^p1 x2^p2 ... of several variables: a plane in logarithms, then without the exponent that matters least, and so
+    on."""
+    n_variables = x.shape[1]
+    kept = [i for i in range(n_variables) if bool((x[:, i] > 0).all()) and len(x[:, i].unique()) > FEW_LEVELS]
+    sign = math.copysign(1.0, float(y[0]))
+    if not bool((sign * y > 0).all()):
+        return []
+    programs = []
+    while len(kept) > 1 and len(y) > len(kept) + 1:
+        logs = torch.cat([torch.ones_like(y)[:, None], x[:, kept].log()], 1)
+        weighted = y.abs()[:, None] * logs  # errors of ln y times y are errors of y
+        solution = torch.linalg.lstsq(weighted, (y.abs() * y.abs().log())[:, None], driver="gelsd").solution[:, 0]
+        builder = Builder(n_variables, [i + 1 for i in kept])
+        try:
+            value = builder.constant(sign * math.exp(float(solution[0])))
+            for i, exponent in zip(kept, solution[1:].tolist(), strict=True):
+                value = builder.mul(value, builder.power(builder.variable(i + 1), exponent))
+            programs.append(program_from_slot(builder.readout(value), n_variables))
+        except (ArithmeticError, ValueError):
+            return programs
+        reach = solution[1:].abs() * logs[:, 1:].std(0)
+        del kept[int(reach.argmin())]
+    return programs
 
 
 def _smaller_or_larger(x: Float64[Tensor, "p v"], y: Points) -> list[Programs]:

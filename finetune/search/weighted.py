@@ -7,7 +7,7 @@ Legend: b candidate, p point, v input variable.
 """
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -17,11 +17,12 @@ from torch import Tensor
 from emlinit.finetune.fitting.levenberg_marquardt import Fit, FitConfig, fit_constants
 from emlinit.finetune.search.affine import AffineLookupConfig, propose_affine
 from emlinit.finetune.search.candidates import CandidatePool
-from emlinit.finetune.search.shapes import propose_shapes
+from emlinit.finetune.search.shapes import SHAPES, Shape, centres, propose_shapes
 from emlinit.finetune.search.stages import Candidates, Need, SearchConfig, Stage, Task
 from emlinit.finetune.sparse.laws import SparseConfig, propose_sparse
 from emlinit.generator.grammar import from_text, pad_sequences
 from emlinit.generator.program import Programs, programs_from_tokens
+from emlinit.generator.tidy import shift_variables
 
 _NEARLY_EXACT = 1e-8  # loss of a sum that a few more steps may make exact
 _STALE = 0.99  # of the best loss: a round that does not get below it has brought nothing new
@@ -88,12 +89,18 @@ class _WeightedStage:
         return task.time_is_up or task.pool.holds_law or task.pool.best_loss <= self.config.exact_loss
 
     def fit(
-        self, task: Task, programs: Programs, n_rows: int, config: FitConfig, generator: torch.Generator | None = None
+        self,
+        task: Task,
+        programs: Programs,
+        n_rows: int,
+        config: FitConfig,
+        generator: torch.Generator | None = None,
+        shift: Tensor | float = 0.0,
     ) -> Candidates:
-        """Programs with their constants fitted to the first `n_rows` shuffled rows."""
+        """Programs with their constants fitted to the first `n_rows` shuffled rows, from which `shift` is subtracted."""
         rows = task.shuffled[:n_rows]
         config = replace(config, until=task.deadline)
-        fit = fit_constants(programs, task.x[rows], task.y[rows], config=config, generator=generator)
+        fit = fit_constants(programs, task.x[rows] - shift, task.y[rows], config=config, generator=generator)
         return Candidates(fit.programs, self._relative_loss(fit, float(task.y.var(correction=0))))
 
     def _relative_loss(self, fit: Fit, variance: float) -> Tensor:
@@ -123,19 +130,28 @@ class KnownShapes(_WeightedStage):
 
     def run(self, task: Task) -> Generator[Candidates]:
         """Fit every shape from its best starts on few rows, and on more what is good for its cost, then what is good at
-        all."""
+        all. Variables far from 0 are centred for it: a rate and the place that it counts from would be one constant."""
+        shift = centres(task.x)
+        if not bool(shift.any()):
+            yield from self._fitted(task, SHAPES, shift)
+        else:
+            yield from self._fitted(task, [shape for shape in SHAPES if not shape.positive], shift)
+            yield from self._fitted(task, [shape for shape in SHAPES if shape.positive], torch.zeros_like(shift))
+        task.report(self.name)
+
+    def _fitted(self, task: Task, shapes: Sequence[Shape], shift: Tensor) -> Generator[Candidates]:
         few = task.shuffled[: self.config.screen_points]
-        programs = propose_shapes(task.x[few], task.y[few])
+        programs = propose_shapes(task.x[few] - shift, task.y[few], shapes=shapes)
         if programs is None or task.time_is_up:
             return
         screened = CandidatePool(len(few))
-        found = self.fit(task, programs, self.config.screen_points, _SHAPE_FIT)
+        found = self.fit(task, programs, self.config.screen_points, _SHAPE_FIT, shift=shift)
         screened.add(found.programs, found.loss)
         if screened.programs is not None:
             order = torch.cat([screened.shortest(len(screened)), screened.best(len(screened))]).tolist()
             chosen = torch.tensor(list(dict.fromkeys(order))[: self.config.shapes_refit])
-            yield self.fit(task, screened.programs[chosen], self.config.fit_points, _POLISH)
-        task.report(self.name)
+            best = self.fit(task, screened.programs[chosen], self.config.fit_points, _POLISH, shift=shift)
+            yield Candidates(shift_variables(best.programs, shift), best.loss)
 
 
 @dataclass(frozen=True)

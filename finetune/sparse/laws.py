@@ -81,7 +81,8 @@ def propose_sparse(
     goals = goals_for(y)
     dictionary = make_dictionary(x)
     n_distinct = len(torch.unique(x, dim=0))  # repeated points tell nothing of the form
-    factorial = bool(dictionary.few_levels.all())  # a table of all combinations of levels is a polynomial in them
+    # A table of repeated combinations of levels is a polynomial in them.
+    factorial = bool(dictionary.few_levels.all()) and len(y) >= 2 * n_distinct
     fixed = ~dictionary.atoms.tunable.any(1)
     everything = torch.ones_like(fixed)
     few = [goal for goal in goals if goal.transform.tuned and not goal.rational]

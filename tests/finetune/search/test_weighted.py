@@ -13,7 +13,7 @@ from emlinit.finetune.sparse.laws import SparseConfig
 from emlinit.generator.functions.table import FunctionTable, build_table
 from emlinit.model.initialiser import EMLInitialiser, InitialiserConfig
 
-NO_SPARSE = WeightedSearchConfig(sparse=False)
+NO_SPARSE = WeightedSearchConfig(sparse=False, shapes=False)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_both_can_be_switched_off_and_keep_to_the_deadline(
     initialiser: EMLInitialiser, data: tuple[torch.Tensor, torch.Tensor], table: FunctionTable
 ) -> None:
     for pool, remarks, _ in (
-        _search(initialiser, data, table, config=WeightedSearchConfig(lookup=False, sparse=False)),
+        _search(initialiser, data, table, config=WeightedSearchConfig(lookup=False, sparse=False, shapes=False)),
         _search(initialiser, data, table, seconds=-1.0),
     ):
         assert pool.best_loss > 1e-6
@@ -99,9 +99,23 @@ def test_the_lookup_is_asked_what_no_sparse_sum_explains(
 ) -> None:
     x, _ = data
     noise = torch.rand(len(x), dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    quick = WeightedSearchConfig(sparse_config=SparseConfig(points=24))
+    quick = WeightedSearchConfig(shapes=False, sparse_config=SparseConfig(points=24))
     pool, remarks, _ = _search(initialiser, (x, noise), table, config=quick)
     kinds = [remark.split(":")[0] for remark in remarks]
     assert kinds == ["sparse sums"] * (len(kinds) - 1) + ["lookup"]
     assert len(kinds) > 1
     assert pool.best_loss > 0.1
+
+
+def test_shapes_follow_sums_of_monomials_and_a_law_of_few_constants_ends_the_search(
+    initialiser: EMLInitialiser, table: FunctionTable
+) -> None:
+    year = torch.linspace(1961, 2020, 60, dtype=torch.float64)
+    x = torch.stack([year, torch.ones_like(year)], 1)
+    pool, remarks, _ = _search(initialiser, (x, 85 / (1 + (-0.31 * (year - 1996)).exp())), table)
+    assert [remark.split(":")[0] for remark in remarks] == ["sparse sums", "known shapes"]
+    assert pool.best_loss < 1e-18
+    assert pool.holds_law
+    alone, remarks, _ = _search(initialiser, (x, year * 3.0), table, config=WeightedSearchConfig(sparse=False))
+    assert remarks == []  # the simplest laws know it
+    assert alone.holds_law

@@ -50,7 +50,8 @@ def cosines(n_points: int, n_atoms: int) -> Dictionary:
         none[:, 0].bool(),
         number,
     )
-    return Dictionary(basis, atoms, basis.values(atoms), none[:0, 0], 0)
+    no_few = torch.zeros(basis.log_x.shape[0], dtype=torch.bool)
+    return Dictionary(basis, atoms, basis.values(atoms), none[:0, 0], 0, no_few)
 
 
 @pytest.mark.parametrize("seed", range(5))
