@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emlinit.finetune.search.shapes import FEW_LEVELS
+from emlinit.finetune.sparse.dictionary import FEW_LEVELS
 from emlinit.generator.grammar import MAX_VARIABLES
 from emlinit.generator.program import Programs
 from emlinit.generator.tidy import shift_variables

@@ -47,7 +47,15 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "benchmarks/laws": ("benchmarks", *_FINETUNE, *_MODEL, *_GENERATOR),
     "benchmarks/trees": ("benchmarks", *_FINETUNE, *_MODEL, *_GENERATOR),
     "finetune/files": ("finetune", "finetune/law", "generator"),
-    "finetune": ("finetune/search", "finetune/law", "finetune/fitting", "model", "generator", "generator/functions"),
+    "finetune": (
+        "finetune/sparse",
+        "finetune/search",
+        "finetune/law",
+        "finetune/fitting",
+        "model",
+        "generator",
+        "generator/functions",
+    ),
     "finetune/search": (
         "finetune/subtrees",
         "finetune/sparse",

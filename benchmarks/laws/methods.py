@@ -103,7 +103,7 @@ def _rival(
     return find
 
 
-_ALONE = WeightedSearchConfig(lookup=False, sparse=False)
+_ALONE = WeightedSearchConfig(lookup=False, sparse=False, shapes=False)
 
 LAW_METHODS: dict[str, LawMethod] = {
     "emlinit": LawMethod("the solver as it comes", _solver("auto", None), ("exact", "weighted"), True),

@@ -294,7 +294,7 @@ def propose_shapes(
     for number in range(1, n_variables + 1):
         column = x[:, number - 1]
         span = Range(float(column.min()), float(column.max()))
-        if not span.length > 0 or len(column.unique()) <= FEW_LEVELS:
+        if not span.length > 0 or len(torch.unique(column)) <= FEW_LEVELS:
             continue
         for shape in shapes:
             if shape.positive and span.low <= 0:
@@ -314,7 +314,7 @@ def _power_laws(x: Float64[Tensor, "p v"], y: Points) -> list[Programs]:
     """a x1^p1 x2^p2 ... of several variables: a plane in logarithms, then without the exponent that matters least, and so
     on."""
     n_variables = x.shape[1]
-    kept = [i for i in range(n_variables) if bool((x[:, i] > 0).all()) and len(x[:, i].unique()) > FEW_LEVELS]
+    kept = [i for i in range(n_variables) if bool((x[:, i] > 0).all()) and len(torch.unique(x[:, i])) > FEW_LEVELS]
     sign = math.copysign(1.0, float(y[0]))
     if not bool((sign * y > 0).all()):
         return []

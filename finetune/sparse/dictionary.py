@@ -165,7 +165,7 @@ class _Families:
         self.grids = grids
         self.may_be_negative, self.has_zero = (x < 0).any(0), (x == 0).any(0)
         # Of two levels every function is a line, of three a parabola: what is not written so says something about nothing.
-        levels = torch.tensor([len(column.unique()) for column in x.T])
+        levels = torch.tensor([len(torch.unique(column)) for column in x.T])
         self.highest = torch.where(levels <= FEW_LEVELS, (levels - 1.0).clamp_min(1.0), torch.inf)
         simple = self._allowed(arguments(n))
         self.basis = Basis(x, phases_for(simple))

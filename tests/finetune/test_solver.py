@@ -37,7 +37,7 @@ def test_an_exact_law_is_found_and_ends_the_search(initialisers: dict[str, EMLIn
         return np.e - np.log(np.exp(x[:, 1]) - np.log(x[:, 0]))
 
     x = _points(200, 2)
-    options = WeightedSearchConfig(sparse=False, lookup=False)  # they find it first, with constants
+    options = WeightedSearchConfig(sparse=False, lookup=False, shapes=False)  # they find it first, with constants
     solution = solve(x, truth(x), seconds=60, initialisers=initialisers, names=["a", "b"], weighted=options)
     _assert_identical(solution, truth, 2)
     assert solution.grammar == "exact"

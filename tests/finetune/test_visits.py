@@ -28,5 +28,5 @@ def test_one_grammar_is_one_visit_that_is_read() -> None:
 
 
 def test_what_is_switched_off_has_no_stage() -> None:
-    (only,) = visits("weighted", WeightedSearchConfig(lookup=False, sparse=False), 12.0)
+    (only,) = visits("weighted", WeightedSearchConfig(lookup=False, sparse=False, shapes=False), 12.0)
     assert [stage.name for stage in only.stages] == ["simplest laws", "network"]

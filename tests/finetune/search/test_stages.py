@@ -94,7 +94,9 @@ def test_a_stage_that_is_done_or_lacks_something_is_passed_over() -> None:
 
 
 def test_a_network_stage_without_a_round_has_not_asked() -> None:
-    runs = run_stages(weighted_stages(WeightedSearchConfig(sparse=False)), _task(sampler=_Guesses(), max_rounds=0))
+    runs = run_stages(
+        weighted_stages(WeightedSearchConfig(sparse=False, shapes=False)), _task(sampler=_Guesses(), max_rounds=0)
+    )
     assert [run.name for run in runs] == ["simplest laws", "network"]
     assert not any(run.asked_network for run in runs)
 
