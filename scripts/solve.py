@@ -46,6 +46,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="auto",
         help="whether the first line holds names; auto takes it for names unless all of it is numbers",
     )
+    columns.add_argument(
+        "--missing",
+        metavar="VALUE,...",
+        help="numbers or words that mark a missing value, such as -9999 (empty, NaN, NA and the like are known)",
+    )
     search = parser.add_argument_group("search")
     search.add_argument(
         "--grammar",
@@ -71,7 +76,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="also write result.json, law.tex, law.py (a NumPy function), fit.png and front.png there",
     )
     output.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
-    return parser.parse_args(argv)
+    return parser.parse_args(_with_values_that_begin_with_minus(sys.argv[1:] if argv is None else argv))
+
+
+def _with_values_that_begin_with_minus(argv: Sequence[str]) -> list[str]:
+    """`--missing -99,-999` as `--missing=-99,-999`: argparse takes what begins with a minus for an option."""
+    joined: list[str] = []
+    for text in argv:
+        if joined and joined[-1] == "--missing" and text[:1] == "-" and text[1:2] and text[1] in "0123456789.":
+            joined[-1] = f"--missing={text}"
+        else:
+            joined.append(text)
+    return joined
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,7 +100,8 @@ def _solve(arguments: argparse.Namespace) -> int:
     from emlinit.finetune.files.read_table import read_table, split_names
 
     features = None if arguments.features is None else split_names(arguments.features)
-    table = read_table(arguments.data, arguments.target, features, arguments.header)
+    missing = () if arguments.missing is None else split_names(arguments.missing, "--missing")
+    table = read_table(arguments.data, arguments.target, features, arguments.header, missing)
     if arguments.out is not None:
         check_output_folder(arguments.out)
 

@@ -51,6 +51,7 @@ def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]
         "checkpoint": checkpoint,
         "target": table.target,
         "features": list(law.names),
+        "units": table.units,
     }
 
 
@@ -73,6 +74,8 @@ def front_table(solution: Solution, record: Mapping[str, Any]) -> str:
     lines += ["", f"{record['target']} = {solution.law.formula}"]
     constants = _constants(record)
     lines += [f"    {constants}"] if constants else []
+    units = [f"{name} in {unit}" for name, unit in _units_of_law(record)]
+    lines += [f"    units: {', '.join(units)}"] if units else []
     lines += [f"    {symbol} stands for the column '{name}'" for name, symbol in solution.law.renamed.items()]
     return "\n".join(lines)
 
@@ -119,6 +122,12 @@ def _tex(solution: Solution, target: str, constants: str) -> str:
         "% A law found in data by emlinit; needs \\usepackage{amsmath}. Columns:\n"
         f"{columns}{remark}\\begin{{equation}}\n  {latex_name(target)} = {law.latex()}\n\\end{{equation}}\n"
     )
+
+
+def _units_of_law(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The columns that the law may read, and its target, with their units as far as they are known."""
+    names = (record["target"], *record["features"])
+    return [(name, record["units"][name]) for name in names if name in record["units"]]
 
 
 def _columns(solution: Solution, table: Table) -> np.ndarray:

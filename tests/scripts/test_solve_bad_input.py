@@ -52,7 +52,7 @@ TABLES = {
     "all rows NaN or infinite": (b"a,b\n1,nan\ninf,2\n,\n", "no row in which every used column is a finite number"),
     "text in a numeric column": (b"a,b\n1,2\n2,two\n3,4\n", "column 'b' holds text where a number is needed ('two'"),
     "duplicate column names": (b"a,b,a\n1,2,3\n2,3,4\n3,4,5\n", "more than one column named 'a'"),
-    "one column": (b"a\n1\n2\n3\n", "no comma, semicolon or tab"),
+    "one column": (b"a\n1\n2\n3\n", "no comma, semicolon, tab or blank"),
     "ragged": (b"a,b\n1,2\n2,3,4\n3,4\n", "line 3"),
     "an image": (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "is not a text file"),
     "prose": (b"It was a dark\nand stormy night\n", "is not a CSV table"),
