@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from emlinit.generator.errors import UserError
 
@@ -28,7 +29,7 @@ def text_lines(data: io.BufferedIOBase, path: Path) -> Iterator[Iterator[tuple[i
     Raises:
         UserError: a line longer than `LONGEST_LINE`, or no text (UTF-8, UTF-16 with its mark, Windows-1252).
     """
-    with io.TextIOWrapper(data, encoding=_encoding(data, path), newline=None) as text:
+    with io.TextIOWrapper(cast(BinaryIO, data), encoding=_encoding(data, path), newline=None) as text:
         yield _numbered(text, path)
 
 
