@@ -21,6 +21,7 @@ _GAP = re.compile(r'("(?:[^"]|"")*")|[ \t]+')
 _BLANKS_AND_TABS = re.compile(r"[ \t]+")
 _NUMBERS_APART = re.compile(r"\d[ \t]+[+-]?\d")
 _ENOUGH = 0.5  # share of the lines that must have the table's width where blanks separate, or others give way to them
+_FEWEST_BELOW_TITLES = 2  # rows of one width that make a table
 
 Line = tuple[int, str]
 """Number of a line, from 1, and its text."""
@@ -73,7 +74,9 @@ class _Cut:
     rows: list[list[str]]
     ends: list[int]
     width: int
+    """Cells of a row of the table; 1 if there is none."""
     share: float
+    """Of the lines from the first such row on, those of this width."""
 
 
 def find_table(head: Sequence[Line], path: Path) -> Found:
@@ -108,7 +111,7 @@ def find_table(head: Sequence[Line], path: Path) -> Found:
 
 
 def _cut(head: Sequence[Line], separator: str, path: Path) -> _Cut:
-    """How a separator cuts the lines; the width is that of most rows, and of the first one among equals."""
+    """How a separator cuts the lines; the width is that of most rows of several cells, and of the first among equals."""
     rows: list[list[str]] = []
     ends: list[int] = []
     reading = Rows(iter(head), separator, path, strict=False)
@@ -119,10 +122,16 @@ def _cut(head: Sequence[Line], separator: str, path: Path) -> _Cut:
     except UserError:
         return _Cut(separator, rows, ends, 0, 0.0)
     widths = [len(row) for row in rows]
-    width = Counter(widths).most_common(1)[0][0]
-    if width < 2 or widths.count(width) == widths.count(widths[0]):
+    several = Counter(width for width in widths if width > 1)
+    if not several:
+        return _Cut(separator, rows, ends, 1, 0.0)
+    width, times = several.most_common(1)[0]
+    if times == several[widths[0]]:
         width = widths[0]
-    return _Cut(separator, rows, ends, width, widths.count(width) / len(widths) if width > 1 else 0.0)
+    first = widths.index(width)
+    if first and times < _FEWEST_BELOW_TITLES:
+        return _Cut(separator, rows, ends, 1, 0.0)
+    return _Cut(separator, rows, ends, width, times / (len(widths) - first))
 
 
 def _with_tabs(text: str) -> str:

@@ -16,6 +16,8 @@ _MARKS = (
 _FAR_OUT = 1e6  # times the next largest number from which a number may be a mark for a missing one
 _APART_ALONE = 3.0  # times the range of the others that a mark which stands once must lie away from them
 
+_APART_BY_SIZE = 0.1  # times the largest of the others, that it must lie away from them
+
 
 def said_of_suspects(name: str, numbers: np.ndarray, lines: np.ndarray) -> list[str]:
     """Remarks on numbers of a finite column of shape (p,) that may stand for missing ones; `lines` are the file's."""
@@ -59,7 +61,8 @@ def _marks(numbers: np.ndarray) -> Iterator[tuple[int, int]]:
             if len(others) < 2 or times > len(others):
                 continue
             gap = float(np.abs(others - mark).min())
-            if gap > float(np.ptp(others)) * (1.0 if times > 1 else _APART_ALONE):
+            apart = float(np.ptp(others)) * (1.0 if times > 1 else _APART_ALONE)
+            if gap > max(apart, _APART_BY_SIZE * float(np.abs(others).max())):
                 yield int(np.argmax(numbers == mark)), times
                 left = others
                 break
