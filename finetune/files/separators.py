@@ -19,8 +19,8 @@ BLANKS = " "
 """The separator of a table whose cells stand between blanks."""
 _GAP = re.compile(r'("(?:[^"]|"")*")|[ \t]+')
 _BLANKS_AND_TABS = re.compile(r"[ \t]+")
-_NUMBERS_APART = re.compile(r"\d[ \t]+[+-]?\d")
-_ENOUGH = 0.5  # share of the lines that must have the table's width where blanks separate, or others give way to them
+_NUMBERS_APART = re.compile(r"\d +[+-]?\.?\d")
+_ENOUGH = 0.5  # share of the lines that must have the width of the table; less, and blanks are tried
 _FEWEST_BELOW_TITLES = 2  # rows of one width that make a table
 
 Line = tuple[int, str]
@@ -86,10 +86,11 @@ def find_table(head: Sequence[Line], path: Path) -> Found:
         UserError: nothing separates columns, or lines above the table are rows of numbers.
     """
     cut = max((_cut(head, separator, path) for separator in ("\t", ";", ",")), key=lambda cut: cut.share)
-    if cut.width < 2 or cut.share < _ENOUGH or _may_hold_decimal_commas(cut):
+    # Between numbers that only blanks part, commas may be decimal signs, and tabs stand among blanks.
+    if cut.share < 1.0 or any(_NUMBERS_APART.search(text) for _, text in head):
         blanks = _cut(head, BLANKS, path)
-        if _is_table_of_blanks(blanks) and (cut.width < 2 or cut.share < _ENOUGH or _is_all_numbers(blanks)):
-            cut = blanks
+        better = cut.share < _ENOUGH or (blanks.share == 1.0 and _ends_in_numbers(blanks))
+        cut = blanks if better and _is_table_of_blanks(blanks) else cut
     if cut.width < 2:
         raise UserError(f"'{path}' is not a CSV table: no comma, semicolon, tab or blank separates its columns")
     widths = [len(row) for row in cut.rows]
@@ -142,11 +143,6 @@ def _with_tabs(text: str) -> str:
     return _GAP.sub(lambda match: match[1] or "\t", text)
 
 
-def _may_hold_decimal_commas(cut: _Cut) -> bool:
-    """Whether commas that seem to separate cells may be decimal signs of numbers between blanks."""
-    return cut.separator == "," and any(_NUMBERS_APART.search(cell) for cell in cut.rows[-1])
-
-
 def _is_table_of_blanks(cut: _Cut) -> bool:
     if cut.width < 2 or cut.share < _ENOUGH:
         return False
@@ -155,7 +151,7 @@ def _is_table_of_blanks(cut: _Cut) -> bool:
     return with_number >= _ENOUGH * len(rows)
 
 
-def _is_all_numbers(cut: _Cut) -> bool:
+def _ends_in_numbers(cut: _Cut) -> bool:
     return all(is_number(cell, BLANKS) or is_missing(cell) for cell in cut.rows[-1])
 
 
