@@ -97,8 +97,14 @@ def test_damaged_workbooks_and_bombs_are_one_line(tmp_path: Path, monkeypatch: p
     with pytest.raises(UserError, match="GiB unpacked: save the table as CSV"):
         read_table(path)
     monkeypatch.undo()
-    monkeypatch.setattr(containers, "MOST_BYTES", len(whole))
-    path.write_bytes(changed(whole, sheet, far_away_cell()))
+    for row, column in ((2**20 + 1, "A"), (2**40, "B"), (5000, "XFD")):
+        monkeypatch.setattr(sheets, "_MOST_CELLS", 10_000)
+        path.write_bytes(changed(whole, sheet, far_away_cell(row, column)))
+        with pytest.raises(UserError, match=r"the first sheet of .* is too large: save its table as CSV"):
+            read_table(path)
+    monkeypatch.undo()
+    monkeypatch.setattr(containers, "MOST_BYTES", len(whole) - 1)
+    path.write_bytes(whole)
     with pytest.raises(UserError, match="give a sample of its rows"):
         read_table(path)
 
@@ -112,10 +118,10 @@ def changed(book: bytes, member: str, data: bytes) -> bytes:
     return result.getvalue()
 
 
-def far_away_cell() -> bytes:
-    """A sheet that says that it has all rows there can be."""
+def far_away_cell(row: int, column: str) -> bytes:
+    """A small file of a sheet that is large."""
     space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-    cell = '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'
+    cell = f'<row r="{row}"><c r="{column}{row}"><v>1</v></c></row>'
     return f'<worksheet xmlns="{space}"><sheetData>{cell}</sheetData></worksheet>'.encode()
 
 
