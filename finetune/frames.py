@@ -62,7 +62,8 @@ def _check_series(values: Any, what: str) -> None:
     kind = _kind(values)
     if kind is not None:
         shown = _OBJECTS[kind] if values.dtype == object else object
-        place = next((n for n, value in enumerate(values) if isinstance(value, shown) and not pd.isna(value)), 0)
+        there = values.notna()
+        place = next((n for n, value in enumerate(values) if isinstance(value, shown) and there.iloc[n]), 0)
         raise UserError(f"{what} holds {kind} ({in_one_line(values.iloc[place])} in row {place}): {_ADVICE[kind]}")
     missing = np.asarray(values.isna())
     if missing.any():

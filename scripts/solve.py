@@ -25,26 +25,33 @@ examples:
   %(prog)s data.csv --grammar exact                    identities: no free constants, fitted to machine precision
   %(prog)s data.csv --seconds 120 --out results        search longer; write law.py, law.tex, result.json, two figures
 
-The table may be separated by commas, semicolons or tabs, with or without a header (columns are then x1, x2, ..., y).
-Lines above it that begin with # are comments; the last one is the header if the table has no other.
-Rows with missing, NaN or infinite cells are dropped and counted. The search stops early when a law is exact. The same
-seed on the same machine gives the same law, as long as --seconds do not cut the search short. Fitted constants come
-with their standard errors, unless the law is exact.
+The table may be separated by commas, semicolons, tabs or blanks, with or without a header (columns are then x1, x2, ..., y);
+it may be a .gz, an Excel sheet (.xlsx) or a Parquet file, and - is standard input.
+Lines above it that begin with # are comments; the last one is the header if the table has no other. Titles above it and a
+row of units below the header are known. Dates become days or seconds since the first, True and yes 1, 12%% 0.12.
+Rows with missing, NaN or infinite cells are dropped and counted; numbers that may mark missing values are named, and
+--missing makes them so. What is changed is said, what may be read in two ways is refused (docs/tables.md).
+The search stops early when a law is exact. The same seed on the same machine gives the same law, as long as --seconds do not
+cut the search short. Fitted constants come with their standard errors, unless the law is exact.
 Exit code: 0 solved, 2 the input has to be mended (one line says how)."""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line of `solve`; errors exit with code 2 and one line."""
     parser = Parser("Find the law behind a table of numbers.", _EPILOG)
-    parser.add_argument("data", metavar="DATA.csv", type=path_argument, help="table with one row a measurement")
+    parser.add_argument(
+        "data", metavar="DATA.csv", type=path_argument, help="table with one row a measurement; - is standard input"
+    )
     columns = parser.add_argument_group("columns")
     columns.add_argument("--target", metavar="COL", help="column to explain (default: the last one)")
-    columns.add_argument("--features", metavar="A,B,...", help="columns to explain it by (default: all the others)")
+    columns.add_argument(
+        "--features", metavar="A,B,...", help="columns to explain it by (default: all others that vary)"
+    )
     columns.add_argument(
         "--header",
         choices=HEADER_CHOICES,
         default="auto",
-        help="whether the first line holds names; auto takes it for names unless all of it is numbers",
+        help="whether the first line holds names; auto takes it for names unless all of it is values",
     )
     columns.add_argument(
         "--missing",

@@ -103,6 +103,7 @@ def read_table(
             f"the first column has no name and counts the rows: it is no variable (--features {index},... makes it one)"
         )
         chosen, columns, values = chosen[1:], columns[1:], values[1:]
+        units.pop(index, None)
     usable = np.isfinite(values).all(axis=0)
     n_usable = int(np.count_nonzero(usable))
     dropped = len(ends) - n_usable
