@@ -20,6 +20,7 @@ BLANKS = " "
 _GAP = re.compile(r'("(?:[^"]|"")*")|[ \t]+')
 _BLANKS_AND_TABS = re.compile(r"[ \t]+")
 _NUMBERS_APART = re.compile(r"\d +[+-]?\.?\d")
+_THOUSANDS_APART = re.compile(r"[+-]?\d{1,3}( \d{3})*(\.\d+)?")
 _ENOUGH = 0.5  # share of the lines that must have the width of the table; less, and blanks are tried
 _FEWEST_BELOW_TITLES = 2  # rows of one width that make a table
 
@@ -75,8 +76,10 @@ class _Cut:
     ends: list[int]
     width: int
     """Cells of a row of the table; 1 if there is none."""
+    first: int
+    """Place of the first such row."""
     share: float
-    """Of the lines from the first such row on, those of this width."""
+    """Of the rows from that one on, those of this width."""
 
 
 def find_table(head: Sequence[Line], path: Path) -> Found:
@@ -86,17 +89,16 @@ def find_table(head: Sequence[Line], path: Path) -> Found:
         UserError: nothing separates columns, or lines above the table are rows of numbers.
     """
     cut = max((_cut(head, separator, path) for separator in ("\t", ";", ",")), key=lambda cut: cut.share)
-    # Between numbers that only blanks part, commas may be decimal signs, and tabs stand among blanks.
-    if cut.share < 1.0 or any(_NUMBERS_APART.search(text) for _, text in head):
+    with_gaps = [row for row in cut.rows if any(_NUMBERS_APART.search(cell) for cell in row)]
+    if cut.share < 1.0 or with_gaps:
         blanks = _cut(head, BLANKS, path)
-        better = cut.share < _ENOUGH or (blanks.share == 1.0 and _ends_in_numbers(blanks))
-        cut = blanks if better and _is_table_of_blanks(blanks) else cut
+        if _is_table_of_blanks(blanks) and (cut.share < _ENOUGH or _is_better(blanks, cut, with_gaps)):
+            cut = blanks
     if cut.width < 2:
         raise UserError(f"'{path}' is not a CSV table: no comma, semicolon, tab or blank separates its columns")
-    widths = [len(row) for row in cut.rows]
-    if widths[0] == cut.width:
+    first = cut.first
+    if not first:
         return Found(cut.separator, (), False)
-    first = widths.index(cut.width)
     above, below = cut.rows[:first], cut.rows[first]
     short = _names_all_but_the_first(above[-1], cut.rows[first:], cut)
     titles, begin = above[: first - short], cut.ends[first - short - 1] if first > short else 0
@@ -121,18 +123,18 @@ def _cut(head: Sequence[Line], separator: str, path: Path) -> _Cut:
             rows.append(row)
             ends.append(reading.line)
     except UserError:
-        return _Cut(separator, rows, ends, 0, 0.0)
+        return _Cut(separator, rows, ends, 1, 0, 0.0)
     widths = [len(row) for row in rows]
     several = Counter(width for width in widths if width > 1)
     if not several:
-        return _Cut(separator, rows, ends, 1, 0.0)
+        return _Cut(separator, rows, ends, 1, 0, 0.0)
     width, times = several.most_common(1)[0]
     if times == several[widths[0]]:
         width = widths[0]
     first = widths.index(width)
     if first and times < _FEWEST_BELOW_TITLES:
-        return _Cut(separator, rows, ends, 1, 0.0)
-    return _Cut(separator, rows, ends, width, times / (len(widths) - first))
+        return _Cut(separator, rows, ends, 1, 0, 0.0)
+    return _Cut(separator, rows, ends, width, first, times / (len(widths) - first))
 
 
 def _with_tabs(text: str) -> str:
@@ -151,8 +153,16 @@ def _is_table_of_blanks(cut: _Cut) -> bool:
     return with_number >= _ENOUGH * len(rows)
 
 
-def _ends_in_numbers(cut: _Cut) -> bool:
-    return all(is_number(cell, BLANKS) or is_missing(cell) for cell in cut.rows[-1])
+def _is_better(blanks: _Cut, other: _Cut, with_gaps: Sequence[Sequence[str]]) -> bool:
+    """Whether blanks cut all rows, down to numbers, and another separator cuts them unevenly or leaves several in a cell.
+
+    Commas may then be decimal signs. Where tabs or semicolons cut evenly they stay, and so do commas in `1 234,5 678`,
+    which may be two numbers or three.
+    """
+    numbers = all(is_number(cell, BLANKS) or is_missing(cell) for cell in blanks.rows[-1])
+    two_ways = bool(with_gaps) and all(_THOUSANDS_APART.fullmatch(cell.strip()) for row in with_gaps for cell in row)
+    is_even = other.share == 1.0 and not other.first and other.separator != ","
+    return numbers and blanks.share == 1.0 and blanks.first <= other.first and not two_ways and not is_even
 
 
 def _is_row_of_numbers(row: Sequence[str], separator: str) -> bool:

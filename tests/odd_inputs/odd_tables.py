@@ -187,18 +187,16 @@ def _tiny_among_others(plain: Plain) -> OddTable:
 
 
 def _blanks(plain: Plain) -> OddTable:
-    def line(row: list[str]) -> str:
-        gaps = [
-            str(plain.rng.choice(["   ", " "] if place == 0 else [" ", "   ", "\t", " \t "]))
-            for place in range(len(row))
-        ]
-        return "".join(gap + cell.strip() for gap, cell in zip(gaps, row, strict=True)) + str(
-            plain.rng.choice(["", "  "])
-        )
+    def line(row: list[str], gaps: list[str]) -> str:
+        between = [str(plain.rng.choice(gaps)) for _ in row[1:]]
+        end = str(plain.rng.choice(["", "  "]))
+        return "  " + "".join(cell.strip() + gap for cell, gap in zip(row, [*between, end], strict=True))
 
     kind = int(plain.rng.integers(3))  # a header, one in a comment, or none
     header = [[*plain.names], ["#", *plain.names], []][kind]
-    data = "\n".join(line(row) for row in [header, *plain.cells()] if row).encode() + b"\n"
+    *rows, last = [header, *plain.cells()] if header else plain.cells()
+    lines = [*(line(row, [" ", "   ", "\t", " \t "]) for row in rows), line(last, [" "])]  # tabs never cut all evenly
+    data = "\n".join(lines).encode() + b"\n"
     names = plain.names if kind < 2 else (*(f"x{i + 1}" for i in range(len(plain.names) - 1)), "y")
     said = (None, "line 1 is read as the header, although it begins with #", "no header: line 1 is read as a row")[kind]
     return plain.read("blanks between cells", data, said, names=names)

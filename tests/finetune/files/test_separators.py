@@ -27,6 +27,11 @@ def found(text: str) -> tuple[str, int, bool]:
         ("1,5 2,5\n3,5 4,5\n", BLANKS, 0),  # commas cut it into rows of one width, too
         ("name x y\nMars 1 2\nVenus 2 3\n", BLANKS, 0),
         ("a, b\n1, 2\n3, 4\n", ",", 0),
+        ("a b\n1,5 2,5\n3,5 4,5\n", BLANKS, 0),
+        ("a 1 b\n1 2\t3\n3 \t 4 5\n", BLANKS, 0),  # tabs among them
+        ("a,b\n1 234,5 678\n2 345,6 789\n", ",", 0),
+        ("1 234,5 678\n2 345,6 789\n", ",", 0),
+        ("p q\tr\n1 2\t3\n3 4\t5\n", "\t", 0),
         ("a;b\n1,5;2,5\n3,5;4,5\n", ";", 0),
         ("a\tb c\n1\t2\n3\t4\n", "\t", 0),
         ("when,y\n12/31/2024 13:45,2\n12/31/2024 13:46,3\n", ",", 0),
