@@ -42,6 +42,7 @@ _NEEDED = {
     "date": "something else where a date of the same form is needed, as above it",
 }
 _CURRENCY = re.compile(r"[$€£¥₹]\s*[\d.,'\s+-]+|[\d.,'\s+-]+\s*([$€£¥₹]|EUR|USD|GBP|CHF|JPY)")
+_MINUS = "\u2212"
 _NAN = float("nan")
 
 Shown = tuple[str, int]
@@ -55,6 +56,7 @@ def is_missing(cell: str) -> bool:
 
 def is_number(cell: str, separator: str) -> bool:
     """Whether a cell, without blanks around it, is a number, with a decimal comma if commas do not separate cells."""
+    cell = cell.replace(_MINUS, "-")
     if _NUMBER.fullmatch(cell) or (separator != "," and _DECIMAL_COMMA.fullmatch(cell)):
         return True
     grouped = _GROUPED.fullmatch(cell)
@@ -95,6 +97,7 @@ class Column:
         self._decimal: dict[str, Shown] = {}  # sign that is a decimal sign beyond doubt -> its first cell
         self._unsettled = {",": array("q"), ".": array("q")}  # where cells are that may hold thousands or decimals
         self._exponent: Shown | None = None  # the first with the D of Fortran
+        self._has_minus = False  # the one of typesetters
         self._dates: Dates | None = None
         self._truth = ""
 
@@ -173,6 +176,9 @@ class Column:
 
     def _number(self, cell: str, line: int) -> float | None:
         place = len(self.values)
+        if _MINUS in cell:
+            self._has_minus = True
+            cell = cell.replace(_MINUS, "-")
         if _NUMBER.fullmatch(cell):
             if "." in cell:
                 self._see(".", cell, line, place)
@@ -312,6 +318,8 @@ class Column:
             notes.append(f"column '{self.name}': {what.get(sign, 'blanks group')} thousands, as in {cell!r}")
         if self.comma is not None and self.has_decimal_commas:
             notes.append(f"column '{self.name}': the comma is read as the decimal sign")
+        if self._has_minus:
+            notes.append(f"column '{self.name}': {_MINUS} is read as a minus")
         if self._exponent is not None:
             notes.append(f"column '{self.name}': D begins an exponent, as in {self._exponent[0]!r}")
         return notes

@@ -23,6 +23,7 @@ _UNNAMED = {
     "Unnamed: 0",
     "__index_level_0__",
 }  # what the first column is called if it is the index of a pandas table
+_SEPARATOR_HINT = re.compile(r'"?sep=.?"?', re.IGNORECASE)  # what Excel is told by the first line
 _MOST_UNITS = 6  # that are listed
 
 
@@ -58,6 +59,8 @@ def read_layout(lines: Iterator[Line], header: str, path: Path) -> tuple[Layout,
         UserError: empty, one column, not separated by comma, semicolon, tab or blanks, or two columns of one name.
     """
     comments, head = _head(lines)
+    hint = [line for line, text in head[:1] if _SEPARATOR_HINT.fullmatch(text.strip())]
+    head = head[len(hint) :]
     if not head:
         raise UserError(f"'{path}' is empty: give a table with at least {MIN_ROWS} rows of numbers")
     found = find_table(head, path)
@@ -74,8 +77,11 @@ def read_layout(lines: Iterator[Line], header: str, path: Path) -> tuple[Layout,
         raise UserError(f"'{path}' has one column: a table needs at least one feature and a target")
     first = first[:width]
 
-    notes = _said_of_titles(found.titles)
+    notes = [*(f"line {line} names the separator and is skipped" for line in hint), *_said_of_titles(found.titles)]
     above = _commented_header(comments, separator, width, path) if header != "no" else None
+    units_above = _units_in_comment(comments, top[0], separator, width, path) if above is not None else None
+    if units_above is not None:
+        comments, above = comments[:-1], _commented_header(comments[:-1], separator, width, path)
     has_text = not all(_is_value(cell, row_below, separator) for cell, row_below in _with_cells_below(top, width))
     no_value = len(set(first)) == width and {cell.lower() for cell in first} <= _NO_VALUE
     units_first = above is not None and _units(top[:2], separator, width) is not None
@@ -116,9 +122,12 @@ def read_layout(lines: Iterator[Line], header: str, path: Path) -> tuple[Layout,
     units = None if header_line is None else _units(top[n_above : n_above + 2], separator, width)
     for _ in range(n_above + (units is not None)):
         next(iter(rows))
+    units_line = top[n_above][1] if units is not None else 0
+    if units_above is not None and units is None:
+        units_line, units = units_above
     named = {name: unit for name, unit in zip(names, units or (), strict=False) if unit}
     if units is not None:
-        notes.append(_said_of_units(named, top[n_above][1]))
+        notes.append(_said_of_units(named, units_line))
     may_be_index = bool(titles) and titles[0] in _UNNAMED
     return Layout(names, separator, header_line, closed, tuple(notes), named, may_be_index), rows
 
@@ -209,6 +218,17 @@ def _commented_header(comments: Sequence[Line], separator: str, width: int, path
     if len(cells) != width or any(is_number(cell, separator) for cell in cells) or not any(cells[1:]):
         return None
     return line, [cells[0] or "#", *cells[1:]]
+
+
+def _units_in_comment(
+    comments: Sequence[Line], first: tuple[list[str], int], separator: str, width: int, path: Path
+) -> tuple[int, list[str]] | None:
+    """Line and units of the last comment above a table, if it holds them and the one above it the names."""
+    if len(comments) < 2 or _commented_header(comments[:-1], separator, width, path) is None:
+        return None
+    last = _commented_header(comments[-1:], separator, width, path)
+    units = None if last is None else _units([(last[1], last[0]), first], separator, width)
+    return None if last is None or units is None else (last[0], units)
 
 
 def _names(titles: list[str], width: int, path: Path) -> tuple[str, ...]:

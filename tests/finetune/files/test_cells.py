@@ -43,6 +43,7 @@ NBSP, NARROW, THIN = "\u00a0", "\u202f", "\u2009"
         ([f"-1{THIN}234.5", "2.25"], [-1234.5, 2.25], "blanks group thousands"),
         (["1'234.5", "1'234'567"], [1234.5, 1234567.0], 'apostrophes group thousands, as in "1\'234.5"'),
         (["1.0D+00", "-2.5d-3", "1D2"], [1.0, -0.0025, 100.0], "D begins an exponent, as in '1.0D+00'"),
+        (["\u22121.5", "2", "\u22123e\u22122"], [-1.5, 2.0, -0.03], "\u2212 is read as a minus"),
         (["12%", "3.5 %", "", "-100%"], [0.12, 0.035, np.nan, -1.0], "holds percentages: 12% is read as 0.12"),
         (["True", "FALSE", "", "true"], [1.0, 0.0, np.nan, 1.0], "True is read as 1, False as 0"),
         (["yes", "No", "YES"], [1.0, 0.0, 1.0], "yes is read as 1, no as 0"),

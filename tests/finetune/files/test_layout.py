@@ -48,6 +48,20 @@ def test_units_below_a_header_in_a_comment(tmp_path: Path) -> None:
     assert (table.features, table.target, table.units) == (("t",), "v", {"t": "s", "v": "m"})
 
 
+def test_units_in_a_comment_below_the_names(tmp_path: Path) -> None:
+    table = read(tmp_path, "# made in May\n# t v\n# [s] [m]\n" + ROWS.replace(",", " "))
+    assert (table.features, table.target, table.units) == (("t",), "v", {"t": "s", "v": "m"})
+    assert "line 3 is read as units: t in s, v in m" in table.notes
+    assert "line 2 is read as the header, although it begins with #" in table.notes
+    assert "line 1 begins with # and is skipped" in table.notes
+
+
+def test_what_tells_excel_the_separator_is_no_row(tmp_path: Path) -> None:
+    table = read(tmp_path, "sep=;\nt;v\n" + ROWS.replace(",", ";"))
+    assert (table.features, table.target, table.header_line) == (("t",), "v", 2)
+    assert "line 1 names the separator and is skipped" in table.notes
+
+
 @pytest.mark.parametrize("row", ["bad,worse", "Mars,m", "s,5", "n,m"])
 def test_a_row_of_words_is_no_row_of_units(row: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds text where a number is needed"):
