@@ -68,6 +68,14 @@ def test_a_row_of_words_is_no_row_of_units(row: str, tmp_path: Path) -> None:
         read(tmp_path, f"t,v\n{row}\n{ROWS}")
 
 
+def test_what_stands_above_text_is_no_unit(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("t,name,v\ns,m,m\n1,Mars,2\n2,Venus,4\n3,Earth,7\n")
+    with pytest.raises(UserError, match=r"column 't' holds text where a number is needed \('s' in line 2\)"):
+        read_table(tmp_path / "table.csv", features=["t"])
+    (tmp_path / "table.csv").write_text("t,name,v\ns,-,m\n1,Mars,2\n2,Venus,4\n3,Earth,7\n")
+    assert read_table(tmp_path / "table.csv", features=["t"]).units == {"t": "s", "v": "m"}
+
+
 def test_rows_of_missing_cells_are_no_units(tmp_path: Path) -> None:
     table = read(tmp_path, f"t,v\n-,\n{ROWS}")
     assert (table.units, table.rows_dropped) == ({}, 1)
