@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from emlinit.finetune.frames import checked_features, checked_target
 from emlinit.finetune.initialisers import load_initialisers, resolve_device
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.standard_errors import law_constants
@@ -70,7 +71,13 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> "EMLRegressor":
-        """Search for the law; `X` has shape (samples, features), `y` (samples,), both finite numbers."""
+        """Search for the law; `X` has shape (samples, features), `y` (samples,), both finite numbers or booleans.
+
+        Raises:
+            UserError: text, dates, missing values or two columns of one name in a DataFrame, no feature that varies, or a
+                parameter out of its range.
+        """
+        X, y = checked_features(X), checked_target(y)
         X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=MIN_ROWS)
         seconds, seed = checked_seconds(self.seconds), self._seed()
         initialisers = load_initialisers(self.checkpoint, self.grammar, resolve_device(self.device))
@@ -105,7 +112,7 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def predict(self, X: Any) -> np.ndarray:
         """Value of the law, of shape (samples,); NaN or infinite where it is undefined."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = validate_data(self, checked_features(X), dtype=np.float64, reset=False)
         names = self._names()
         return self.law_.predict(X[:, [names.index(name) for name in self.law_.names]])
 

@@ -30,13 +30,14 @@ from emlinit.finetune.options import (
 from emlinit.finetune.preparation import prepare, sample_of
 from emlinit.finetune.search.exact import PeelingSampler
 from emlinit.finetune.search.weighted import WeightedSearchConfig
-from emlinit.finetune.sizes import odd_size
+from emlinit.finetune.sizes import constant_columns, odd_size
 from emlinit.finetune.visits import Clock, Data, NamedSampler, Search, visits
 from emlinit.generator.errors import UserError
 from emlinit.generator.functions.cache import load_search_table
 from emlinit.generator.grammar import MAX_VARIABLES, from_text
 from emlinit.generator.program import programs_from_tokens
 
+_MOST_NAMES = 20  # columns that are listed
 _PREPARATION_SHARE = 0.2  # of the time: after it, choosing among many variables ends
 
 
@@ -105,7 +106,7 @@ def solve(
 
     Raises:
         UserError: fewer than 3 rows, shapes that do not belong together, values that are not finite numbers, an option out
-            of its range, or no initialiser for the grammar.
+            of its range, no column of x that varies where y does, or no initialiser for the grammar.
     """
     clock = Clock(time.monotonic(), checked_seconds(seconds), progress)
     seed, grammar = checked_seed(seed), checked_choice(grammar, "grammar", GRAMMAR_CHOICES)
@@ -114,6 +115,7 @@ def solve(
     names = checked_names(names, x.shape[1])
     if np.ptp(y) == 0:
         return _constant(x, y, names, clock)
+    constant = [(names[place], float(x[0, place])) for place in constant_columns(x, names)]
     samplers = _samplers(initialisers, grammar)
 
     n_rows, rng = len(y), np.random.default_rng(seed)
@@ -130,7 +132,7 @@ def solve(
         if any(finding.is_exact for finding in found):
             break
 
-    return _solution(findings, data, samplers, clock, names, n_rows)
+    return _solution(findings, data, samplers, clock, names, n_rows, constant)
 
 
 def _solution(
@@ -140,6 +142,7 @@ def _solution(
     clock: Clock,
     names: tuple[str, ...],
     n_rows: int,
+    constant: Sequence[tuple[str, float]],
 ) -> Solution:
     """Choose one of the laws found, and fit it to all rows if it is not exact."""
     if not any(math.isfinite(finding.rmse) for finding in findings):  # each is undefined somewhere
@@ -161,7 +164,7 @@ def _solution(
         validation={"r2": figures[1].r2, "rmse": figures[1].rmse},
         seconds=clock.used(),
         checkpoint=asked.source if asked else None,
-        notes=_notes(data, names, n_rows),
+        notes=_notes(data, names, n_rows, constant),
         revision=asked.revision if asked else None,
     )
 
@@ -222,12 +225,16 @@ def _mean(x: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> Finding:
     return Finding.of(law, x, y, grammar="weighted")
 
 
-def _notes(data: Data, names: Sequence[str], n_rows: int) -> tuple[str, ...]:
+def _notes(data: Data, names: Sequence[str], n_rows: int, constant: Sequence[tuple[str, float]]) -> tuple[str, ...]:
     notes = []
     problem, n_used = data.problem, len(data.y)
     if n_used < n_rows:
         notes.append(f"{n_used:,} of {n_rows:,} rows, drawn at random, were fitted")
-    if len(problem.columns) < len(names):
+    if constant:
+        shown = ", ".join(f"{name} is {value:.6g}" for name, value in constant[:_MOST_NAMES])
+        more = ", ..." if len(constant) > _MOST_NAMES else ""
+        notes.append(f"the same in every row, and so no variables: {shown}{more}")
+    if len(problem.columns) < len(names) - len(constant):
         notes.append("variables read: " + ", ".join(names[i] for i in problem.columns))
     if len(problem.train) == n_used:
         notes.append(f"only {n_used} rows: none were held out, the validation figures are those of the training rows")

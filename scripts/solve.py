@@ -25,26 +25,38 @@ examples:
   %(prog)s data.csv --grammar exact                    identities: no free constants, fitted to machine precision
   %(prog)s data.csv --seconds 120 --out results        search longer; write law.py, law.tex, result.json, two figures
 
-The table may be separated by commas, semicolons or tabs, with or without a header (columns are then x1, x2, ..., y).
-Lines above it that begin with # are comments; the last one is the header if the table has no other.
-Rows with missing, NaN or infinite cells are dropped and counted. The search stops early when a law is exact. The same
-seed on the same machine gives the same law, as long as --seconds do not cut the search short. Fitted constants come
-with their standard errors, unless the law is exact.
+The table may be separated by commas, semicolons, tabs or blanks, with or without a header (columns are then x1, x2, ..., y);
+it may be a .gz, an Excel sheet (.xlsx) or a Parquet file, and - is standard input.
+Lines above it that begin with # are comments; the last one is the header if the table has no other. Titles above it and a
+row of units below the header are known. Dates become days or seconds since the first, True and yes 1, 12%% 0.12.
+Rows with missing, NaN or infinite cells are dropped and counted; numbers that may mark missing values are named, and
+--missing makes them so. What is changed is said, what may be read in two ways is refused (docs/tables.md).
+The search stops early when a law is exact. The same seed on the same machine gives the same law, as long as --seconds do not
+cut the search short. Fitted constants come with their standard errors, unless the law is exact.
 Exit code: 0 solved, 2 the input has to be mended (one line says how)."""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line of `solve`; errors exit with code 2 and one line."""
     parser = Parser("Find the law behind a table of numbers.", _EPILOG)
-    parser.add_argument("data", metavar="DATA.csv", type=path_argument, help="table with one row a measurement")
+    parser.add_argument(
+        "data", metavar="DATA.csv", type=path_argument, help="table with one row a measurement; - is standard input"
+    )
     columns = parser.add_argument_group("columns")
     columns.add_argument("--target", metavar="COL", help="column to explain (default: the last one)")
-    columns.add_argument("--features", metavar="A,B,...", help="columns to explain it by (default: all the others)")
+    columns.add_argument(
+        "--features", metavar="A,B,...", help="columns to explain it by (default: all others that vary)"
+    )
     columns.add_argument(
         "--header",
         choices=HEADER_CHOICES,
         default="auto",
-        help="whether the first line holds names; auto takes it for names unless all of it is numbers",
+        help="whether the first line holds names; auto takes it for names unless all of it is values",
+    )
+    columns.add_argument(
+        "--missing",
+        metavar="VALUE,...",
+        help="numbers or words that mark a missing value, such as -9999 (empty, NaN, NA and the like are known)",
     )
     search = parser.add_argument_group("search")
     search.add_argument(
@@ -71,7 +83,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="also write result.json, law.tex, law.py (a NumPy function), fit.png and front.png there",
     )
     output.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
-    return parser.parse_args(argv)
+    return parser.parse_args(_with_values_that_begin_with_minus(sys.argv[1:] if argv is None else argv))
+
+
+def _with_values_that_begin_with_minus(argv: Sequence[str]) -> list[str]:
+    """`--missing -99,-999` as `--missing=-99,-999`: argparse takes what begins with a minus for an option."""
+    joined: list[str] = []
+    for text in argv:
+        if joined and joined[-1] == "--missing" and text[:1] == "-" and text[1:2] and text[1] in "0123456789.":
+            joined[-1] = f"--missing={text}"
+        else:
+            joined.append(text)
+    return joined
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,7 +107,8 @@ def _solve(arguments: argparse.Namespace) -> int:
     from emlinit.finetune.files.read_table import read_table, split_names
 
     features = None if arguments.features is None else split_names(arguments.features)
-    table = read_table(arguments.data, arguments.target, features, arguments.header)
+    missing = () if arguments.missing is None else split_names(arguments.missing, "--missing")
+    table = read_table(arguments.data, arguments.target, features, arguments.header, missing)
     if arguments.out is not None:
         check_output_folder(arguments.out)
 

@@ -1,9 +1,9 @@
-"""Read a table of measurements from a text file and check that a law can be fitted to it.
+"""Read a table of measurements and check that a law can be fitted to it.
 
-Comma, semicolon or tab separated, with a header or without one (columns are then `x1`..`xn` and `y`); a byte-order
-mark, blank lines and comments above the table (lines that begin with `#`) are fine, and so are decimal commas where the
-comma does not separate cells. Every cell is data: it is split, matched against the shape of a number and converted by
-`float`, never evaluated. What is guessed or skipped is said.
+Comma, semicolon, tab or blank separated, with a header or without one (columns are then `x1`..`xn` and `y`), packed by
+gzip or not, an Excel sheet or a Parquet file; what else a table may look like is told in `docs/tables.md`. Every cell is
+data: it is split, matched against the shape of a number, a date or a truth value and converted by `float`, never evaluated.
+What is guessed, changed or skipped is said.
 
 The cells are split by the standard `csv` module and not by pandas: errors can then name the line as an editor counts
 it, `float` rounds every number exactly (pandas' default parser is a few bits off), and a row that is too short is an error.
@@ -14,21 +14,23 @@ import csv
 import difflib
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from emlinit.finetune.files.cells import Column
-from emlinit.finetune.files.layout import Layout, Rows, read_layout
+from emlinit.finetune.files.containers import opened_table
+from emlinit.finetune.files.layout import Layout, read_layout
+from emlinit.finetune.files.separators import Rows
+from emlinit.finetune.files.suspects import said_of_suspects
 from emlinit.finetune.files.text_lines import text_lines
 from emlinit.finetune.options import MIN_ROWS
-from emlinit.finetune.sizes import odd_size
+from emlinit.finetune.sizes import constant_columns, odd_size
 from emlinit.generator.errors import UserError
 
 _PIECE = 2**16  # cells that are held as text
-_FAR_OUT = 1e6  # times the next largest number from which a number may be a mark for a missing one
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Table:
     """What a reader should know about the reading, one sentence each."""
     header_line: int | None = None
     """Line of the file, from 1, that the names are from; None if it has no header."""
+    units: dict[str, str] = field(default_factory=dict)
+    """Column -> unit, of the columns above whose unit is known: from a row of units, or of dates."""
 
 
 def read_table(
@@ -56,39 +60,50 @@ def read_table(
     target: str | None = None,
     features: Sequence[str] | None = None,
     header: str = "auto",
+    missing: Sequence[str] = (),
 ) -> Table:
     """Read a file and pick the target (the last column unless named) and the features (all other columns unless named).
 
     Args:
-        path: a file, or a pipe.
+        path: a file, a pipe, or `-` for standard input.
         target: name of the column to explain.
         features: names of the columns to explain it by.
-        header: "yes", "no", or "auto": the first line is a header unless all its cells are numbers or missing.
+        header: "yes", "no", or "auto": the first line is a header unless all its cells are values or missing.
+        missing: numbers, or texts, that mark a missing value.
 
     Raises:
         UserError: the file cannot be read, is no table, has fewer than `MIN_ROWS` usable rows, two columns of one name,
-            text where numbers are needed, or numbers of a size that cannot be computed with, or a named column does not
-            exist.
+            text where numbers are needed, numbers of a size that cannot be computed with, what may be read in two ways, no
+            feature that varies, or a named column does not exist.
     """
     path = Path(path)
-    with text_lines(path) as lines:
-        layout, rows = read_layout(lines, header, path)
+    with opened_table(path) as source, text_lines(source.data, path) as lines:
+        layout, rows = read_layout(lines, "yes" if source.has_names and header == "auto" else header, path)
         chosen_target, chosen = _chosen(layout.names, target, features)
-        columns, ends = _columns(rows, layout, (*chosen, chosen_target), path)
+        columns, ends = _columns(rows, layout, (*chosen, chosen_target), missing, path)
 
-    notes = list(layout.notes)
-    with_comma = any(column.comma is not None for column in columns)
+    notes = [*source.notes, *layout.notes]
+    with_comma = any(column.has_decimal_commas for column in columns)
+    with_point = any(column.has_decimal_points for column in columns)
     for column in columns:
-        column.check_commas(with_comma)
-        if column.comma is not None:
-            notes.append(f"column '{column.name}': the comma is read as the decimal sign")
+        column.check_signs(with_comma, with_point)
 
     if not ends:
         raise UserError(f"'{path}' has a header and no rows: at least {MIN_ROWS} rows of numbers are needed")
     values = np.empty((len(columns), len(ends)))
+    units = {column.name: layout.units[column.name] for column in columns if column.name in layout.units}
+    marks = [number for number in map(_as_number, missing) if number is not None]
     for place, column in enumerate(columns):
-        values[place] = column.values
-        column.values = array("d")  # what has been copied is not needed twice
+        values[place], unit, said = column.numbers(marks)
+        units |= {} if unit is None else {column.name: unit}
+        notes += said
+    index = layout.names[0]
+    if layout.may_be_index and features is None and len(chosen) > 1 and index in chosen and _counts(values[0]):
+        notes.append(
+            f"the first column has no name and counts the rows: it is no variable (--features {index},... makes it one)"
+        )
+        chosen, columns, values = chosen[1:], columns[1:], values[1:]
+        units.pop(index, None)
     usable = np.isfinite(values).all(axis=0)
     n_usable = int(np.count_nonzero(usable))
     dropped = len(ends) - n_usable
@@ -103,12 +118,14 @@ def read_table(
     line_of = np.frombuffer(ends, dtype=np.int64)[usable]
     for column, numbers in zip(columns, values, strict=True):
         _check_size(column.name, numbers, line_of)
-        notes += _suspects(column.name, numbers, line_of)
-    return Table(values[:-1].T, values[-1], chosen, chosen_target, dropped, tuple(notes), layout.header_line)
+        notes += said_of_suspects(column.name, numbers, line_of)
+    if np.ptp(values[-1]):
+        constant_columns(values[:-1].T, chosen)
+    return Table(values[:-1].T, values[-1], chosen, chosen_target, dropped, tuple(notes), layout.header_line, units)
 
 
-def split_names(text: str) -> list[str]:
-    """Column names from one comma-separated option; a name with a comma is written in double quotes.
+def split_names(text: str, option: str = "--features") -> list[str]:
+    """Column names, or other texts, from one comma-separated option; one with a comma is written in double quotes.
 
     Raises:
         UserError: quotes that do not match.
@@ -116,7 +133,7 @@ def split_names(text: str) -> list[str]:
     try:
         cells = next(csv.reader([text.replace("\n", " ").replace("\r", " ")], skipinitialspace=True, strict=True), [])
     except csv.Error as problem:
-        raise UserError(f'--features cannot be read ({problem}): write A,B,... or "A, with a comma",B') from None
+        raise UserError(f'{option} cannot be read ({problem}): write A,B,... or "A, with a comma",B') from None
     return [" ".join(name.split()) for name in cells]
 
 
@@ -139,10 +156,12 @@ def _chosen(names: Sequence[str], target: str | None, features: Sequence[str] | 
     return chosen_target, chosen
 
 
-def _columns(rows: Rows, layout: Layout, used: Sequence[str], path: Path) -> tuple[list[Column], "array[int]"]:
+def _columns(
+    rows: Rows, layout: Layout, used: Sequence[str], missing: Sequence[str], path: Path
+) -> tuple[list[Column], "array[int]"]:
     """The used columns as numbers, and the line of the file at which each row ends."""
     places = {name: place for place, name in enumerate(layout.names)}
-    columns = [Column(name, layout.separator, layout.names) for name in used]
+    columns = [Column(name, layout.separator, layout.names, missing) for name in used]
     indices = [places[name] for name in used]
     width = len(layout.names) + layout.closed
     ends = array("q")
@@ -183,17 +202,16 @@ def _check_size(name: str, numbers: np.ndarray, lines: np.ndarray) -> None:
         raise UserError(f"column '{name}' holds {shown} in line {lines[place]}: {advice}")
 
 
-def _suspects(name: str, numbers: np.ndarray, lines: np.ndarray) -> list[str]:
-    """A remark if the largest number is so far out that it may stand for a missing one."""
-    sizes = np.abs(numbers)
-    place = int(sizes.argmax())
-    others = sizes[numbers != numbers[place]]
-    if not len(others) or not 0 < others.max() * _FAR_OUT < sizes[place]:
-        return []
-    return [
-        f"column '{name}' holds {float(numbers[place])!r} in line {lines[place]}, more than {_FAR_OUT:,.0f} times any other "
-        "of its numbers: leave the cell empty if it marks a missing value"
-    ]
+def _as_number(mark: str) -> float | None:
+    try:
+        return float(mark)
+    except ValueError:
+        return None
+
+
+def _counts(numbers: np.ndarray) -> bool:
+    """Whether numbers are 0, 1, 2, ... or 1, 2, 3, ..."""
+    return numbers[0] in (0.0, 1.0) and bool((numbers == numbers[0] + np.arange(len(numbers))).all())
 
 
 def _rows(n: int) -> str:

@@ -22,7 +22,7 @@ def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]
     """Everything a program needs to know about a solution, ready for JSON, keys always in this order.
 
     `constants` holds the fitted numbers of the formula in its order; an error is null where the data do not determine the
-    number, or fit the law to machine precision (see `law.standard_errors`).
+    number, or fit the law to machine precision (see `law.standard_errors`). `units` holds those of columns that have one.
     """
     law = solution.law
     source, sha256 = solution.checkpoint if solution.checkpoint is not None else (None, None)
@@ -51,6 +51,7 @@ def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]
         "checkpoint": checkpoint,
         "target": table.target,
         "features": list(law.names),
+        "units": table.units,
     }
 
 
@@ -73,6 +74,8 @@ def front_table(solution: Solution, record: Mapping[str, Any]) -> str:
     lines += ["", f"{record['target']} = {solution.law.formula}"]
     constants = _constants(record)
     lines += [f"    {constants}"] if constants else []
+    units = [f"{name} in {unit}" for name, unit in _units_of_law(record)]
+    lines += [f"    units: {', '.join(units)}"] if units else []
     lines += [f"    {symbol} stands for the column '{name}'" for name, symbol in solution.law.renamed.items()]
     return "\n".join(lines)
 
@@ -97,7 +100,7 @@ def write_outputs(
     chosen = [index for index, entry in enumerate(solution.front) if entry.law is law]
     writers: dict[str, Callable[[Path], object]] = {
         "result.json": lambda path: path.write_text(to_json(record, indent=2) + "\n", encoding="utf-8"),
-        "law.tex": lambda path: path.write_text(_tex(solution, table.target, constants), encoding="utf-8"),
+        "law.tex": lambda path: path.write_text(_tex(solution, table, constants), encoding="utf-8"),
         "law.py": lambda path: path.write_text(law.python_source(table.target, constants), encoding="utf-8"),
         "fit.png": lambda path: save_fit(path, law, _columns(solution, table), table.y, table.target),
         "front.png": lambda path: save_front(
@@ -111,14 +114,21 @@ def write_outputs(
     write_folder(folder, writers, when_written=when_written)
 
 
-def _tex(solution: Solution, target: str, constants: str) -> str:
-    law = solution.law
-    columns = "".join(f"%   {latex_name(name)}: {latex_escape(name)}\n" for name in law.names)
+def _tex(solution: Solution, table: Table, constants: str) -> str:
+    law, target = solution.law, table.target
+    units = {name: f", in {latex_escape(unit)}" for name, unit in table.units.items()}
+    columns = "".join(f"%   {latex_name(name)}: {latex_escape(name)}{units.get(name, '')}\n" for name in law.names)
     remark = f"% {constants[0].upper()}{constants[1:]}\n" if constants else ""
     return (
         "% A law found in data by emlinit; needs \\usepackage{amsmath}. Columns:\n"
         f"{columns}{remark}\\begin{{equation}}\n  {latex_name(target)} = {law.latex()}\n\\end{{equation}}\n"
     )
+
+
+def _units_of_law(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The columns that the law may read, and its target, with their units as far as they are known."""
+    names = (record["target"], *record["features"])
+    return [(name, record["units"][name]) for name in names if name in record["units"]]
 
 
 def _columns(solution: Solution, table: Table) -> np.ndarray:
@@ -141,6 +151,10 @@ def _finite(value: float) -> float | None:
 
 def describe(table: Table) -> str:
     """One line on what was read."""
-    shown = ", ".join(table.features[:_MOST_NAMES]) + (", ..." if len(table.features) > _MOST_NAMES else "")
+    target, *features = (
+        f"{name} ({table.units[name]})" if name in table.units else name
+        for name in (table.target, *table.features[:_MOST_NAMES])
+    )
+    shown = ", ".join(features) + (", ..." if len(table.features) > _MOST_NAMES else "")
     under = "" if table.header_line is None else f" under the header in line {table.header_line}"
-    return f"read {len(table.y)} rows{under}: {table.target} as a function of {shown}"
+    return f"read {len(table.y)} rows{under}: {target} as a function of {shown}"

@@ -109,3 +109,18 @@ def test_parameters_of_any_type_are_refused_in_one_line(parameter: str, value: A
 def test_sources_of_randomness_that_are_taken(random_state: Any) -> None:
     model = EMLRegressor(seconds=np.float32(2), random_state=random_state).fit(np.arange(6.0)[:, None], np.ones(6))
     assert model.law_.formula == "1"
+
+
+def test_a_frame_of_booleans_is_fitted_and_what_is_none_of_numbers_is_refused_in_one_line() -> None:
+    x = np.arange(8.0)
+    frame = pd.DataFrame({"a": x, "on": x % 2 == 0, "same": 5.0})
+    model = EMLRegressor(seconds=3, grammar="weighted", random_state=0).fit(frame, 2 * x)
+    np.testing.assert_allclose(model.predict(frame), 2 * x, atol=1e-9)
+    assert "the same in every row, and so no variables: same is 5" in model.solution_.notes
+    with pytest.raises(UserError, match=r"^no feature varies"):
+        model.fit(frame[["same"]], 2 * x)
+    dated = pd.DataFrame({"t": pd.date_range("2024-01-01", periods=8)})
+    with pytest.raises(UserError, match=r"^column 't' of X holds dates"):
+        model.fit(dated, 2 * x)  # it would be counted in nanoseconds
+    with pytest.raises(UserError, match=r"^column 'on' of X holds text"):
+        model.predict(frame.assign(on="yes"))

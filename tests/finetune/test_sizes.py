@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emlinit.finetune.sizes import LARGEST_SIZE, SMALLEST_SIZE, odd_size
+from emlinit.finetune.sizes import LARGEST_SIZE, SMALLEST_SIZE, constant_columns, odd_size
 from emlinit.finetune.solver import solve
 from emlinit.generator.errors import UserError
 
@@ -31,3 +31,23 @@ def test_solve_names_the_row(value: float) -> None:
         solve(x, y, seconds=1)
     with pytest.raises(UserError, match=r"column 0 of x holds .* in row 5"):
         solve(y[:, None], x[:, 0], seconds=1)
+
+
+def test_columns_that_are_the_same_in_every_row_are_found() -> None:
+    x = np.array([[1.0, 5.0, 2.0, -0.0], [2.0, 5.0, 2.0, 0.0]])
+    assert constant_columns(x, "abcd") == [1, 2, 3]
+    with pytest.raises(
+        UserError, match=r"no feature varies \('b' is 5.0, 'c' is 2.0 in every row\): give a column that does"
+    ):
+        constant_columns(x[:, 1:3], "bc")
+
+
+def test_solve_leaves_constant_columns_out_and_says_so() -> None:
+    x = np.column_stack([np.full(20, 5.0), np.linspace(1, 3, 20)])
+    solution = solve(x, 3 * x[:, 1], seconds=3, grammar="weighted", names=["same", "t"])
+    assert solution.law.names == ("t",)
+    assert "the same in every row, and so no variables: same is 5" in solution.notes
+    assert not any(note.startswith("variables read") for note in solution.notes)
+    with pytest.raises(UserError, match="no feature varies"):
+        solve(x[:, :1], x[:, 1], seconds=3)
+    assert solve(x[:, :1], x[:, 0], seconds=3).law.formula == "5"

@@ -5,10 +5,13 @@ random numbers and of a table; it returns the bytes of a file and what should co
 """
 
 import codecs
+import gzip
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
 Rows = list[list[str]]
 
@@ -183,6 +186,126 @@ def _tiny_among_others(plain: Plain) -> OddTable:
     return plain.read("tiny among others", text([list(plain.names), *rows]), values=values)
 
 
+def _blanks(plain: Plain) -> OddTable:
+    def line(row: list[str], gaps: list[str]) -> str:
+        between = [str(plain.rng.choice(gaps)) for _ in row[1:]]
+        end = str(plain.rng.choice(["", "  "]))
+        return "  " + "".join(cell.strip() + gap for cell, gap in zip(row, [*between, end], strict=True))
+
+    kind = int(plain.rng.integers(3))  # a header, one in a comment, or none
+    header = [[*plain.names], ["#", *plain.names], []][kind]
+    *rows, last = [header, *plain.cells()] if header else plain.cells()
+    lines = [*(line(row, [" ", "   ", "\t", " \t "]) for row in rows), line(last, [" "])]  # tabs never cut all evenly
+    data = "\n".join(lines).encode() + b"\n"
+    names = plain.names if kind < 2 else (*(f"x{i + 1}" for i in range(len(plain.names) - 1)), "y")
+    said = (None, "line 1 is read as the header, although it begins with #", "no header: line 1 is read as a row")[kind]
+    return plain.read("blanks between cells", data, said, names=names)
+
+
+def _titles(plain: Plain) -> OddTable:
+    n, separator = int(plain.rng.integers(1, 4)), str(plain.rng.choice([",", ";", "\t"]))
+    above = b"".join(b"Experiment %d on bench A\n" % i + b"\n" * int(plain.rng.integers(2)) for i in range(n))
+    said = (
+        "line 1 ('Experiment 0 on bench A')"
+        if n == 1
+        else f"{n} lines above the table ('Experiment 0 on bench A' first)"
+    )
+    return plain.read("titles above", above + text(_table(plain), separator), said)
+
+
+def _units_row(plain: Plain) -> OddTable:
+    units = [str(plain.rng.choice(["[s]", "(m)", "kg/m^3", "-", "°C", "", "m/s", "{a unit}"])) for _ in plain.names]
+    units[0] = "[V]"
+    data = text([list(plain.names), units, *plain.cells()])
+    return plain.read("a row of units", data, f"line 2 is read as units: {plain.names[0]} in V")
+
+
+def _column(
+    kind: str, spell: Callable[[Plain, int], tuple[str, float]], said: str, separators: str = ",;\t"
+) -> Callable[[Plain], OddTable]:
+    """The first column replaced by other cells, each with its number."""
+
+    def make(plain: Plain) -> OddTable:
+        rows, values = plain.cells(), plain.values.copy()
+        for place, row in enumerate(rows):
+            row[0], values[place, 0] = spell(plain, place)
+        data = text([list(plain.names), *rows], str(plain.rng.choice(list(separators))))
+        return plain.read(kind, data, said.format(name=plain.names[0]), values=values)
+
+    return make
+
+
+def _thousands_point_comma(plain: Plain, place: int) -> tuple[str, float]:
+    number = int(plain.rng.integers(10**6, 10**9)) if place == 0 else int(plain.rng.integers(0, 10**6))
+    return f"{number:,}".replace(",", ".") + ",25", number + 0.25
+
+
+def _thousands_comma_point(plain: Plain, place: int) -> tuple[str, float]:
+    number = int(plain.rng.integers(1000, 10**6)) + 1_000_000 * (place == 0)
+    return f'"{number:,}"', float(number)
+
+
+def _thousands_blank(plain: Plain, place: int) -> tuple[str, float]:
+    number = int(plain.rng.integers(1000, 10**9))
+    return f"{number:,}".replace(",", str(plain.rng.choice(["\u00a0", "\u202f"]))) + ",5", number + 0.5
+
+
+def _fortran(plain: Plain, place: int) -> tuple[str, float]:
+    number = float(plain.values[place, 0])
+    return f"{number:.16e}".replace("e", str(plain.rng.choice(["D", "d"]))), number
+
+
+def _percent(plain: Plain, place: int) -> tuple[str, float]:
+    number = int(plain.rng.integers(1000)) + place
+    return f"{number}%", number / 100
+
+
+def _truth(plain: Plain, place: int) -> tuple[str, float]:
+    value = bool(plain.rng.integers(2)) if place > 1 else place == 0
+    return str(value), float(value)
+
+
+def _days(plain: Plain, place: int) -> tuple[str, float]:
+    day = np.datetime64("1999-12-25") + 3 * place
+    return str(day), 3.0 * place
+
+
+def _german_days(plain: Plain, place: int) -> tuple[str, float]:
+    day = str(np.datetime64("2024-01-30") + place)
+    return f"{day[8:]}.{day[5:7]}.{day[:4]} 06:30", float(place)
+
+
+def _american_minutes(plain: Plain, place: int) -> tuple[str, float]:
+    return f"12/31/2024 1:{45 + place}:00 PM", 60.0 * place
+
+
+def _index(plain: Plain) -> OddTable:
+    start, name = int(plain.rng.integers(2)), str(plain.rng.choice(["", "Unnamed: 0"]))
+    rows = [[name, *plain.names], *([str(start + i), *row] for i, row in enumerate(plain.cells()))]
+    return plain.read("an index column", text(rows), "counts the rows: it is no variable")
+
+
+def _sentinel(plain: Plain) -> OddTable:
+    rows, values = plain.cells(), plain.values.copy()
+    mark, column = str(plain.rng.choice(["-99999", "99999", "-99999.0"])), int(plain.rng.integers(len(plain.names)))
+    for row in (1, 3):
+        rows[row][column], values[row, column] = mark, float(mark)
+    said = (
+        f"column '{plain.names[column]}' holds {float(mark):.0f} 2 times, first in line 3, far from its other numbers"
+    )
+    return plain.read("a mark that repeats", text([list(plain.names), *rows]), said, values=values)
+
+
+def _packed(plain: Plain) -> OddTable:
+    return plain.read("packed by gzip", gzip.compress(text(_table(plain))))
+
+
+def _parquet(plain: Plain) -> OddTable:
+    data = io.BytesIO()
+    pd.DataFrame(plain.values, columns=list(plain.names)).to_parquet(data)
+    return plain.read("a Parquet file", data.getvalue())
+
+
 # ---- what is refused ----
 
 
@@ -240,6 +363,32 @@ def _thousands(plain: Plain) -> OddTable:
     return OddTable("thousands", text([list(plain.names), *rows], ";"), "thousands or a decimal point")
 
 
+def _constant_features(plain: Plain) -> OddTable:
+    rows = [["5"] * (len(row) - 1) + row[-1:] for row in plain.cells()]
+    return OddTable("constant features", text([list(plain.names), *rows]), "no feature varies (")
+
+
+def _first_column(
+    kind: str, cells: Callable[[int], str], refused: str, separator: str = ","
+) -> Callable[[Plain], OddTable]:
+    def make(plain: Plain) -> OddTable:
+        rows = [
+            [cells(place), *(str(round(float(cell))) for cell in row[1:])] for place, row in enumerate(plain.cells())
+        ]
+        return OddTable(kind, text([list(plain.names), *rows], separator), refused)
+
+    return make
+
+
+def _damaged(kind: str, change: Callable[[bytes], bytes], refused: str) -> Callable[[Plain], OddTable]:
+    return lambda plain: OddTable(kind, change(text(_table(plain))), refused)
+
+
+def _damaged_parquet(plain: Plain) -> OddTable:
+    data = _parquet(plain).data
+    return OddTable("a damaged Parquet file", data[: int(plain.rng.integers(4, len(data) - 1))], "damaged Parquet file")
+
+
 def _cut_off(plain: Plain) -> OddTable:
     data = text([[cell.strip() for cell in row] for row in _table(plain)])
     last = data.rstrip(b"\n").rfind(b"\n")
@@ -251,6 +400,33 @@ KINDS: tuple[Callable[[Plain], OddTable], ...] = (
     *(_spelling, _blank_lines, _comments, _commented_header, _no_header, _numbers_in_the_header, _missing_cell),
     *(_closing_separators, _decimal_commas, _unprintable_name, _line_break_in_a_name, _long_name, _far_out, _wide),
     *(_tiny_among_others, _double_name, _tiny_column, _too_few_rows, _thousands, _cut_off),
+    *(_blanks, _titles, _units_row, _index, _sentinel, _packed, _parquet, _damaged_parquet, _constant_features),
+    _column("points between thousands", _thousands_point_comma, "points group thousands", ";\t"),
+    _column("commas between thousands", _thousands_comma_point, "commas group thousands"),
+    _column("blanks between thousands", _thousands_blank, "blanks group thousands", ";\t"),
+    _column("exponents of Fortran", _fortran, "'{name}': D begins an exponent"),
+    _column("percentages", _percent, "'{name}' holds percentages: 12% is read as 0.12"),
+    _column("truth values", _truth, "'{name}': True is read as 1, False as 0"),
+    _column("days", _days, "'{name}': dates are read as days since 1999-12-25"),
+    _column("days with dots", _german_days, "'{name}': dates are read as days since 2024-01-30 06:30:00"),
+    _column("times with slashes", _american_minutes, "(month first) are read as seconds since 2024-12-31 13:45:00"),
+    _first_column(
+        "days or months first", lambda i: f"{i % 9 + 1}/{i % 9 + 2}/2024", "day or month first, it cannot be told"
+    ),
+    _first_column("thousands or decimals", lambda i: f'"12{i % 9 + 1},500"', "thousands or a decimal comma"),
+    _first_column(
+        "dates and numbers", lambda i: "2024-01-01" if i < 2 else "5", "where a date of the same form is needed"
+    ),
+    _first_column("percentages and shares", lambda i: "5" + "%" * (i < 2), "where a percentage is needed"),
+    _first_column(
+        "truth values and numbers", lambda i: "True" if i < 2 else "1", "where True or False, or yes or no, is"
+    ),
+    _first_column("money", lambda i: f"${i}", "write amounts of money as numbers alone"),
+    _first_column("short years", lambda i: f"{i + 1}.12.24", "write dates as year-month-day"),
+    _damaged("a damaged gzip file", lambda data: gzip.compress(data)[:-6], "is a damaged gzip file"),
+    _damaged("a gzip file twice", lambda data: gzip.compress(gzip.compress(data)), "unpack it first"),
+    _damaged("a number above the table", lambda data: b"125\n" + data, "like the lines below it, but 1"),
+    _damaged("no archive", lambda data: b"PK\x03\x04" + data, "is a damaged archive"),
     _with_cell("text", "two", "holds text where a number is needed ('two'"),
     _with_cell("code", _CODE, "holds text where a number is needed"),
     _with_cell("an id with a hash", "#3", "holds text where a number is needed ('#3'"),

@@ -138,3 +138,42 @@ def test_more_columns_than_the_model_reads_are_chosen_from_and_named(tmp_path: P
     assert len(record["features"]) <= 5
     assert {"c1", "c6"} <= set(record["features"])
     assert "c6" in done.stderr
+
+
+def test_what_is_brought_is_read_and_said(tmp_path: Path) -> None:
+    """Titles, units, an index, dates, percentages, a mark that begins with a minus: all in one table, through a pipe."""
+    rows = [f"{i},2024-05-{1 + i:02d},{10 * i}%,7,{-999 if i == 4 else 3 * i + 2}" for i in range(20)]
+    text = "\n".join(["Experiment 12", "", ",day,share,same,level", ",,,m,[cm]", *rows]) + "\n"
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "solve.py"),
+        "-",
+        "--missing",
+        "-999,-99",
+        "--json",
+        "--seconds",
+        "10",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, input=text, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert (record["rows_used"], record["rows_dropped"]) == (19, 1)
+    assert record["units"] == {"day": "days since 2024-05-01", "level": "cm", "same": "m"}
+    assert record["formula"] in ("3*day + 2", "30*share + 2", "2 + 3*day", "2 + 30*share"), record["formula"]
+    for said in (
+        "line 1 ('Experiment 12')",
+        "counts the rows: it is no variable",
+        "line 4 is read as units: same in m, level in cm",
+        "'day': dates are read as days since 2024-05-01",
+        "'share' holds percentages",
+        "'level': 1 cell marked as missing",
+        "no variables: same is 7",
+    ):
+        assert said in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--missing", "-9,-99.5"], ["--missing=-9,-99.5"], ["--missing", "-9, -99.5"]])
+def test_marks_may_begin_with_a_minus(arguments: list[str]) -> None:
+    from emlinit.scripts.solve import parse
+
+    assert parse(["data.csv", *arguments]).missing.replace(" ", "") == "-9,-99.5"

@@ -121,8 +121,8 @@ def test_cells_are_never_evaluated(tmp_path: Path) -> None:
         ("a,b\nnan,1\ninf,2\n1,\n", "no row in which every used column is a finite number"),
         ("a,b,a\n1,2,3\n", "more than one column named 'a'"),
         ("a,b\n1,2\n3\n4,5\n", "line 3 of .* does not have 2 cells like the first one, but 1"),
-        ("once upon a time\nthere was a file\n", "no comma, semicolon or tab"),
-        ("a\n1\n2\n3\n", "no comma, semicolon or tab"),
+        ("once upon a time\nthere was a file\n", "no comma, semicolon, tab or blank"),
+        ("a\n1\n2\n3\n", "no comma, semicolon, tab or blank"),
         ('a,b\n1,"2\n3,4\n', "is not a CSV table"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", "is not a text file"),
         ("a\tb\n1,234\t5\n2,345\t6\n3,456\t7\n", "column 'a' holds '1,234'"),
@@ -236,12 +236,12 @@ def test_a_column_of_nothing_but_tiny_numbers_is_refused_and_single_ones_are_not
     with pytest.raises(UserError, match="column 'a' holds nothing larger than 3e-310 in line 4"):
         read_table(write(tmp_path, "a,b\n1e-310,1\n-2e-310,3\n3e-310,2\n"))
     assert len(read_table(write(tmp_path, "a,b\n1e-310,1\n0,3\n3,2\n")).y) == 3
-    assert len(read_table(write(tmp_path, "a,b\n0,1\n0,3\n0,2\n")).y) == 3
+    assert len(read_table(write(tmp_path, "a,b\n1,0\n3,0\n2,0\n")).y) == 3
 
 
 def test_a_number_far_out_is_pointed_out(tmp_path: Path) -> None:
     table = read_table(write(tmp_path, "a,b\n1,2\n2,9.96921e+36\n3,6\n4,9.96921e+36\n"))
-    assert any("column 'b' holds 9.96921e+36 in line 3, more than 1,000,000 times" in n for n in table.notes)
+    assert any("column 'b' holds 9.96921e+36 2 times, first in line 3, far from" in n for n in table.notes)
 
 
 def test_names_are_printable_and_on_one_line(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from emlinit.finetune.files.figures import save_fit
 from emlinit.finetune.files.output_folder import RESULT_FILES, check_output_folder
 from emlinit.finetune.files.read_table import Table
-from emlinit.finetune.files.report import front_table, result_record, to_json, write_outputs
+from emlinit.finetune.files.report import describe, front_table, result_record, to_json, write_outputs
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.solver import Solution
@@ -34,7 +34,7 @@ KEYS = [
         "validation",
         "front",
     ),
-    *("rows_used", "rows_dropped", "seconds", "seed", "checkpoint", "target", "features"),
+    *("rows_used", "rows_dropped", "seconds", "seed", "checkpoint", "target", "features", "units"),
 ]
 
 
@@ -81,6 +81,16 @@ def test_the_table_marks_the_chosen_law_and_gives_it_in_full(solved: tuple[Solut
     assert "0.123457" in lines[2]
     assert lines[4] == "energy = 1.5*mass_kg - 2e-07*v + 0.123456789012345"
     assert lines[5] == "    mass_kg stands for the column '$mass (kg)'"
+
+
+def test_units_stand_beside_the_law_and_in_the_record(solved: tuple[Solution, Table]) -> None:
+    solution, table = solved
+    assert result_record(solution, table, 0)["units"] == {}
+    dated = replace(table, units={"v": "days since 2024-05-01", "energy": "J"})
+    record = result_record(solution, dated, 0)
+    assert record["units"] == dated.units
+    assert "    units: energy in J, v in days since 2024-05-01" in front_table(solution, record).splitlines()
+    assert describe(dated) == "read 12 rows: energy (J) as a function of $mass (kg), v (days since 2024-05-01)"
 
 
 def test_all_files_are_written(solved: tuple[Solution, Table], tmp_path: Path) -> None:

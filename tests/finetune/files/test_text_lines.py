@@ -1,9 +1,6 @@
-"""Lines of a file: of any encoding, from pipes as well, and never without end."""
+"""Lines of a text: of any encoding, and never without end."""
 
 import codecs
-import os
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +14,7 @@ TEXT = "".join(line for _, line in LINES)
 
 
 def read(path: Path) -> list[tuple[int, str]]:
-    with text_lines(path) as lines:
+    with path.open("rb") as data, text_lines(data, path) as lines:
         return list(lines)
 
 
@@ -47,56 +44,9 @@ def test_what_is_no_text_is_named(data: bytes, tmp_path: Path) -> None:
         read(path)
 
 
-def test_folders_devices_long_names_and_missing_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is a folder"):
-        read(tmp_path)
-    with pytest.raises(UserError, match="does not exist"):
-        read(tmp_path / "no")
-    with pytest.raises(UserError, match=r"cannot be read \(File name too long\)"):
-        read(tmp_path / ("n" * 300))
-    with pytest.raises(UserError, match="cannot be read"):
-        read(tmp_path / "a\0b")
-    (tmp_path / "file").write_text("1")
-    with pytest.raises(UserError, match=r"cannot be read \(Not a directory\)"):
-        read(tmp_path / "file" / "table")
-    for device in ("/dev/zero", "/dev/null", "/dev/urandom"):
-        if Path(device).exists():
-            with pytest.raises(UserError, match="is a device"):
-                read(Path(device))
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
-def test_a_pipe_is_read_to_its_end_and_not_waited_for_without_a_writer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    monkeypatch.setattr(module, "SECONDS_FOR_A_WRITER", 0.1)
-    begin = time.monotonic()
-    with pytest.raises(UserError, match="pipe that nobody writes to"):
-        read(path)
-    assert time.monotonic() - begin < 2
-
-    def write_slowly() -> None:
-        with path.open("wb") as pipe:
-            for piece in TEXT.encode().splitlines(keepends=True):
-                pipe.write(piece)
-                pipe.flush()
-                time.sleep(0.15)
-
-    monkeypatch.setattr(module, "SECONDS_FOR_A_WRITER", 5.0)
-    writer = threading.Thread(target=write_slowly)
-    writer.start()
-    assert read(path) == LINES
-    writer.join()
-
-
-def test_files_and_lines_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "table"
     path.write_text("a,b\n" + "1" * 100 + "\n")
     monkeypatch.setattr(module, "LONGEST_LINE", 50)
     with pytest.raises(UserError, match=r"line 2 of .* has more than 50 characters"):
-        read(path)
-    monkeypatch.setattr(module, "MOST_BYTES", 100)
-    with pytest.raises(UserError, match="give a sample of its rows"):
         read(path)
