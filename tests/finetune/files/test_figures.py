@@ -81,7 +81,7 @@ def test_the_front_has_whole_numbers_and_formulas_that_do_not_lie_on_one_another
     tmp_path: Path, drawn: list[Figure]
 ) -> None:
     complexity = [1, 3, 4, 6, 7, 9, 11, 13, 17, 18, 21, 25]
-    rmse = [10, 9.8, 9.7, 5, 4.9, 1, 0.9, 0.89, 0.1, 0.09, 0.088, 0.0]
+    rmse = [10.0, 9.8, 9.7, 5.0, 4.9, 1.0, 0.9, 0.89, 0.1, 0.09, 0.088, 0.0]
     formulas = ["1.23", "$x$", *["0.123456*x*exp(-1.23*t) + 3.4567*sin(2.3*x + 1)"] * 10]
     save_front(tmp_path / "front.png", complexity, rmse, 8, formulas)
     (axes,) = drawn[0].axes
