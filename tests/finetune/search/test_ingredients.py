@@ -40,7 +40,9 @@ def test_a_batch_is_a_loop_and_the_programs_without_are_picked() -> None:
     assert tuple(batch) == INGREDIENTS
     for row in range(len(programs)):
         single = holds(programs[row])
-        assert {name: bool(has[row]) for name, has in batch.items()} == {name: bool(has) for name, has in single.items()}
+        assert {name: bool(has[row]) for name, has in batch.items()} == {
+            name: bool(has) for name, has in single.items()
+        }
     none_of = holds_none_of(programs, {"wave", "exp"})
     assert torch.equal(none_of, ~(batch["wave"] | batch["exp"]))
     assert holds_none_of(programs, frozenset()).all()
