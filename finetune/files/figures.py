@@ -50,7 +50,7 @@ def save_fit(path: Path, law: Law, x: np.ndarray, y: np.ndarray, target: str) ->
     height = 5.2 + 0.2 * (title.count("\n") + 1)
     figure = Figure(figsize=(4.2 * n_panels + 0.6, height), layout="constrained")
     axes = figure.subplots(2, n_panels, squeeze=False, sharex="col", height_ratios=(2.6, 1))
-    vertical = Scale.of(y)
+    vertical = Scale.of_target(y)
     for panel, name in enumerate(law.names):
         above, below = axes[0][panel], axes[1][panel]
         column = x[:, panel]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_LEAST_RATIO = 100.0  # of largest to smallest positive number, from which they may span decades
 _CROWDED = 0.1  # of the largest: half of the different numbers lie below
 _SURE_RATIO, _SURELY_CROWDED = 1e4, 0.3  # the same for a ratio that leaves no doubt
 _FAR_BELOW = 1e-3  # of the next larger number: so much smaller ones, if they are few, are not drawn to scale
@@ -28,8 +27,18 @@ class Scale:
     """Where a logarithmic axis begins; below it, down to 0, it is linear. 0 if there is nothing below."""
 
     @classmethod
-    def of(cls, numbers: np.ndarray) -> "Scale":
-        """The scale on which finite numbers can be told apart."""
+    def of_target(cls, numbers: np.ndarray) -> "Scale":
+        """The same for a target, whose curve is looked at for its shape: only what cannot be seen otherwise is stretched."""
+        return cls.of(numbers, least_ratio=_SURE_RATIO)
+
+    @classmethod
+    def of(cls, numbers: np.ndarray, *, least_ratio: float = 100.0) -> "Scale":
+        """The scale on which finite numbers can be told apart.
+
+        Args:
+            numbers: those to draw.
+            least_ratio: of largest to smallest positive number, from which they may span decades.
+        """
         different = np.unique(numbers)
         positive = different[different > 0]
         if len(positive) < 3 or different[0] < 0:
@@ -40,7 +49,7 @@ class Scale:
         bulk = positive[below[-1] + 1 :] if len(below) else positive
         ratio, middle = bulk[-1] / bulk[0], np.median(bulk) / bulk[-1]
         crowded = _SURELY_CROWDED if ratio >= _SURE_RATIO else _CROWDED
-        if ratio < _LEAST_RATIO or middle > crowded:
+        if ratio < least_ratio or middle > crowded:
             return cls()
         return cls(True, 0.0 if len(bulk) == len(different) else float(bulk[0]))
 

@@ -43,3 +43,10 @@ def test_places_are_decades_but_for_the_linear_part() -> None:
     scale = Scale(True, 0.1)
     np.testing.assert_allclose(scale.place(np.array([0.0, 0.05, 0.1, 1.0, 100.0])), [-0.5, -0.25, 0.0, 1.0, 3.0])
     assert np.isnan(scale.place(np.array([-1.0])))
+
+
+def test_a_target_is_stretched_only_if_it_cannot_be_seen_otherwise() -> None:
+    periods = np.array([88, 225, 365, 687, 4333, 10759, 30685, 60189.0])
+    assert Scale.of(periods) == Scale(True)
+    assert Scale.of_target(periods) == Scale()
+    assert Scale.of_target(10 ** np.random.default_rng(0).uniform(-6, 6, 500)) == Scale(True)
