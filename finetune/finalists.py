@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from emlinit.finetune.fitting.levenberg_marquardt import FitConfig, fit_constants
-from emlinit.finetune.fitting.prices import description_nats
+from emlinit.finetune.fitting.prices import description_cost, description_nats
 from emlinit.finetune.fitting.snapping import SnapConfig, likely_savings, snap
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.language import Language
@@ -33,6 +33,7 @@ _COST_OF_A_NODE = (2.2, 1.1)  # of a printed formula: at most, and mostly
 _EXACT_READ = 3  # exact laws after which no more are read: the shortest come first
 _LEAST_READ = 10  # laws that are read when the time is up already,
 _GRACE, _LEAST_GRACE = 0.05, 0.3  # unless so much more of it, as a share and in seconds, has gone by
+_LAST = 1e9  # nats added to what is read last
 _BEST_FIRST = 2  # laws that are read before the simplest
 _FIT_SHARE = 0.5  # of the time left goes into fitting the finalists, the rest into reading them
 _EQUAL_ERRORS = 1e-9  # relative difference
@@ -108,6 +109,7 @@ def weighted_finalists(
     for start in (0, len(found)):  # the simplest, as fitted and snapped, are read in any case: it takes no time
         nats[start : start + _SIMPLEST] = -torch.inf
     best = order[:_BEST_FIRST]
+    nats[description_cost(fitted.programs) > surely] += _LAST  # if time is short, it goes to what is not too long
     others = nats.argsort(stable=True)
     order = torch.cat([best, others[~torch.isin(others, best)]])
     # Written in another way a law may be shorter to print.

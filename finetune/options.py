@@ -96,7 +96,9 @@ def checked_operators(value: Any, name: str) -> frozenset[str] | None:
         raise UserError(f"{name} must name at least one of {' '.join(OPERATORS)}")
     for each in asked:
         if each not in OPERATORS and each not in _SYNONYMS:
-            close = difflib.get_close_matches(each, [*OPERATORS, *_SYNONYMS], n=1)
+            known = [*OPERATORS, *_SYNONYMS]
+            begins = [name for name in sorted(known, key=len) if len(name) > 1 and each.startswith(name)][-1:]
+            close = begins or difflib.get_close_matches(each, known, n=1)  # cosine is nearer to sin than to cos
             hint = f"did you mean '{close[0]}'?" if close else f"there are {' '.join(OPERATORS)}"
             raise UserError(f"unknown operator {in_one_line(each)}: {hint}")
     return frozenset(_SYNONYMS.get(each, each) for each in asked)

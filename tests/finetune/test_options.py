@@ -143,6 +143,8 @@ def test_operators_are_known_by_several_names(value: Any, names: set[str] | None
     ("value", "message"),
     [
         ("+,sine", r"unknown operator 'sine': did you mean 'sin'\?"),
+        ("cosine", r"unknown operator 'cosine': did you mean 'cos'\?"),
+        ("sqr", r"unknown operator 'sqr': did you mean 'sqrt'\?"),
         ("arcsine", r"unknown operator 'arcsine': did you mean 'arcsin'\?"),
         ("qqq", r"unknown operator 'qqq': there are \+ \* / \^ sqrt"),
         ("", r"operators must name at least one of \+"),
