@@ -32,7 +32,7 @@ EXACT_SHARE = 0.3
 EXACT_LOSS = 1e-15
 """Loss up to which `auto` takes a tree without constants for a candidate."""
 _FINISH_SHARE, _FINISH_LEAST = 0.25, 1.0  # of the time, and in seconds: for reading candidates as formulas
-_FINISH_STOPPED = 2.0  # seconds for that, once the search was stopped
+_FINISH_STOPPED = 4.0  # seconds for that, once the search was stopped
 _BETTER = 2.0  # nats by which a description is shorter before it is told of
 _PATIENCE = 0.1  # seconds for simplifying what is told of
 _SECONDS_PER_ROUND = 5.0  # more than a round takes: on a free machine few rounds, not the clock, should end the search
@@ -197,8 +197,10 @@ class Search:
         self.language, self.on_better = language or Language(), on_better
         self.too_long: list[Finding] = []
         """Laws that are in the language but for their length."""
+        self.told: Finding | None = None
+        """The law that was told of last."""
         self.shortest = math.inf
-        """Nats of the description that was told of last."""
+        """Nats of its description."""
         self.problems = {"exact": data.problem, "weighted": in_known_units(data.problem)}
         # Each its own: how far the clock lets one search go must not change what the next one draws.
         self.generators = {name: torch.Generator().manual_seed(seed) for name in self.problems}
@@ -237,6 +239,8 @@ class Search:
         found = read_laws(
             programs, self.data.names, x, y, end, grammar=visit.grammar, asked_network=asked, language=language
         )
+        if clock.is_stopped and self.told is not None:  # what was seen is kept, however little was read
+            found.append(replace(self.told, asked_network=asked))
         self.too_long += [finding for finding in found if finding.complexity > language.max_complexity]
         return [finding for finding in found if finding.complexity <= language.max_complexity]
 
@@ -255,4 +259,5 @@ class Search:
         law = law_in(program, self.data.names, self.data.x, _PATIENCE, self.language)
         if law is not None and law.complexity <= self.language.max_complexity:
             self.shortest = float(pool.nats[best])
+            self.told = Finding.of(law, self.data.x, self.data.y, grammar=grammar)
             self.on_better(law, float(pool.loss[best]) ** 0.5)

@@ -4,7 +4,6 @@ import math
 import re
 import subprocess
 import sys
-import time
 from typing import Any
 
 import numpy as np
@@ -208,14 +207,14 @@ def _wave() -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_law_is_written_in_the_operators_that_are_asked_for(initialisers: dict[str, EMLInitialiser]) -> None:
     x, y = _wave()
-    options = WeightedSearchConfig(patience=1)
+    options = WeightedSearchConfig(patience=0)
     cases: list[tuple[dict[str, Any], set[str]]] = [
         ({"operators": "+,*,sin"}, {"sin"}),
         ({"operators": ["+", "*", "cos"]}, {"cos"}),
         ({"forbid": "sin,cos"}, set()),
     ]
     for asked, waves in cases:
-        solution = solve(x, y, grammar="weighted", seconds=8, initialisers=initialisers, weighted=options, **asked)
+        solution = solve(x, y, grammar="weighted", seconds=60, initialisers=initialisers, weighted=options, **asked)
         functions = {
             type(part).__name__ for entry in solution.front for part in entry.law.sympy().atoms(sympy.Function)
         }
@@ -227,8 +226,15 @@ def test_a_law_is_written_in_the_operators_that_are_asked_for(initialisers: dict
 def test_powers_are_whole_if_that_is_asked_for(initialisers: dict[str, EMLInitialiser]) -> None:
     x = _points(100, 1)
     y = 1.5 * x[:, 0] ** 1.7
+    options = WeightedSearchConfig(patience=0)
     solution = solve(
-        x, y, grammar="weighted", seconds=8, initialisers=initialisers, integer_exponents=True, max_complexity=14
+        *(x, y),
+        grammar="weighted",
+        seconds=60,
+        initialisers=initialisers,
+        integer_exponents=True,
+        max_complexity=14,
+        weighted=options,
     )
     for entry in solution.front:
         powers = entry.law.sympy().atoms(sympy.Pow)
@@ -258,25 +264,31 @@ def test_where_nothing_may_be_written_the_constant_is_given(initialisers: dict[s
     assert "of the laws that may be written none is better than a constant" in solution.notes
 
 
-@pytest.mark.parametrize("grammar", ["auto", "exact", "weighted"])
+@pytest.mark.parametrize("grammar", ["auto", "weighted"])
 def test_a_search_that_is_stopped_gives_the_best_law_so_far(
     grammar: str, initialisers: dict[str, EMLInitialiser]
 ) -> None:
     x, y = _wave()
-    began = time.monotonic()
+    told: list[float] = []
     solution = solve(
-        x, y, grammar=grammar, seconds=600, initialisers=initialisers, stop=lambda: time.monotonic() > began + 4
+        *(x, y),
+        grammar=grammar,
+        seconds=600,
+        initialisers=initialisers,
+        stop=lambda: bool(told) and told[-1] < 0.1,
+        on_better=lambda law, error: told.append(error),
     )
-    assert solution.seconds < 60
+    assert solution.seconds < 100
     assert "stopped early: the best law so far" in solution.notes
-    assert len(solution.front) >= 1
-    if grammar == "weighted":
-        assert solution.validation["r2"] > 0.9
+    assert solution.validation["r2"] > 0.98
 
 
-def test_a_search_that_is_stopped_at_once_still_has_a_law(initialisers: dict[str, EMLInitialiser]) -> None:
+@pytest.mark.parametrize("grammar", ["auto", "exact", "weighted"])
+def test_a_search_that_is_stopped_at_once_still_has_a_law(
+    grammar: str, initialisers: dict[str, EMLInitialiser]
+) -> None:
     x, y = _wave()
-    solution = solve(x, y, seconds=600, initialisers=initialisers, stop=lambda: True)
+    solution = solve(x, y, grammar=grammar, seconds=600, initialisers=initialisers, stop=lambda: True)
     assert solution.seconds < 60
     assert math.isfinite(solution.train["rmse"])
 
@@ -288,7 +300,7 @@ def test_better_laws_are_told_of_in_the_data_s_units_as_they_are_found(initialis
         1000 * x,
         y,
         grammar="weighted",
-        seconds=8,
+        seconds=60,
         initialisers=initialisers,
         weighted=WeightedSearchConfig(patience=0),
         on_better=lambda law, error: told.append((law, error)),

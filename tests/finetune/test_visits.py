@@ -65,6 +65,6 @@ def test_a_clock_that_is_stopped_leaves_little_time_to_read() -> None:
     assert clock.is_stopped
     assert time.monotonic() >= clock.deadline
     assert time.monotonic() >= share
-    assert 0 < clock.end - time.monotonic() < 5
+    assert 0 < clock.end - time.monotonic() < 10
     assert not Clock(began, 100.0, None).is_stopped
     assert type(Clock(began, 100.0, None).deadline) is float
