@@ -172,9 +172,9 @@ def refitted(finding: Finding, x: np.ndarray, y: np.ndarray, language: Language 
 
     The validation figures stay those of the law that had not seen these rows.
     """
-    law = finding.law
-    fit = fit_constants(law.program, torch.from_numpy(x), torch.from_numpy(y), config=_REFIT)
-    law = law_in(fit.programs, law.names, x, 1.0, language)
+    program, names = finding.law.program, finding.law.names
+    fit = fit_constants(program, torch.from_numpy(x), torch.from_numpy(y), config=_REFIT)
+    law = law_in(fit.programs, names, x, 1.0, language)
     if law is None:
         return finding
     again = Finding.of(law, x, y, grammar=finding.grammar, asked_network=finding.asked_network)

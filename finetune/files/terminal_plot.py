@@ -39,7 +39,8 @@ def terminal_plot(
         drawn = law.predict(line[:, None])
     else:
         name, across, horizontal = f"{target} by the law", law.predict(x), vertical
-        known = np.concatenate([y, across[np.isfinite(across)]])
+        known = np.concatenate([y, across])
+        known = known[np.isfinite(vertical.place(known))]  # a law may be below zero where no y is
         line = drawn = vertical.spread(known.min(), known.max(), _CURVE_POINTS)
     to_column = _Places(horizontal, line, canvas_width)
     to_row = _Places(vertical, y if x.shape[1] == 1 else line, height)
@@ -74,7 +75,7 @@ class _Places:
         self.unit = (end - self.begin or 1.0) / (n_cells - 1e-6)
 
     def __call__(self, numbers: np.ndarray) -> np.ndarray:
-        return (self.scale.place(numbers) - self.begin) / self.unit
+        return np.asarray((self.scale.place(numbers) - self.begin) / self.unit)
 
 
 def _draw(cells: list[list[str]], column: np.ndarray, row: np.ndarray, plain: bool) -> None:

@@ -64,3 +64,11 @@ def test_where_the_law_is_undefined_nothing_is_drawn() -> None:
     assert terminal_plot(law, x, y, "y").count("o data") == 1
     constant = _law("c:2.5", "x")
     assert "o" in terminal_plot(constant, x, np.full(13, 2.5), "y")
+
+
+def test_what_a_logarithmic_axis_has_no_place_for_is_not_drawn() -> None:
+    rng = np.random.default_rng(0)
+    x = 10 ** rng.uniform(-4, 4, (40, 2))
+    text = terminal_plot(_law("+ c:-1.0 + x1 x2", "a", "b"), x, x.sum(1), "y")
+    assert "y (logarithmic)" in text
+    assert text.count("o") > 10
