@@ -246,8 +246,9 @@ def test_powers_are_whole_if_that_is_asked_for(initialisers: dict[str, EMLInitia
 def test_what_is_left_out_for_its_length_is_told_of(initialisers: dict[str, EMLInitialiser]) -> None:
     x = _points(100, 1)
     y = 2 * np.sin(3 * x[:, 0] + 0.5) + 1
+    options = WeightedSearchConfig(patience=0)
     solution = solve(
-        x, y, seconds=10, initialisers=initialisers, max_complexity=9, weighted=WeightedSearchConfig(patience=0)
+        *(x, y), grammar="weighted", seconds=60, initialisers=initialisers, max_complexity=9, weighted=options
     )
     assert max(entry.complexity for entry in solution.front) <= 9
     assert not solution.exact
