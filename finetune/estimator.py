@@ -18,7 +18,7 @@ from emlinit.finetune.frames import checked_features, checked_target
 from emlinit.finetune.initialisers import load_initialisers, resolve_device
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.standard_errors import law_constants
-from emlinit.finetune.options import MIN_ROWS, checked_seconds, checked_seed, in_one_line
+from emlinit.finetune.options import MAX_COMPLEXITY, MIN_ROWS, checked_seconds, checked_seed, in_one_line
 from emlinit.finetune.solver import solve
 from emlinit.generator.errors import UserError
 
@@ -39,6 +39,15 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Where the network runs.
     random_state : int, RandomState instance or None, default=None
         Source of all randomness of `fit`; an int makes it repeatable.
+    operators : str, list of str or None, default=None
+        What the formula may be written in, such as "+,*,/,exp" or a list of such names (see `finetune.options.OPERATORS`);
+        None means everything. "+" stands for "-", too, and x**2 is x*x.
+    forbid : str, list of str or None, default=None
+        What it may not be written in, given likewise.
+    max_complexity : int, default=30
+        Most nodes of its expression tree: operators, functions, variables and constants.
+    integer_exponents : bool, default=False
+        Whether powers of what varies must have whole exponents.
 
     Attributes
     ----------
@@ -63,12 +72,20 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         checkpoint: Any = None,
         device: Any = "auto",
         random_state: Any = None,
+        operators: Any = None,
+        forbid: Any = None,
+        max_complexity: Any = MAX_COMPLEXITY,
+        integer_exponents: Any = False,
     ) -> None:
         self.seconds = seconds
         self.grammar = grammar
         self.checkpoint = checkpoint
         self.device = device
         self.random_state = random_state
+        self.operators = operators
+        self.forbid = forbid
+        self.max_complexity = max_complexity
+        self.integer_exponents = integer_exponents
 
     def fit(self, X: Any, y: Any) -> "EMLRegressor":
         """Search for the law; `X` has shape (samples, features), `y` (samples,), both finite numbers or booleans.
@@ -89,6 +106,10 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             initialisers=initialisers,
             seed=seed,
             names=self._names(),
+            operators=self.operators,
+            forbid=self.forbid,
+            max_complexity=self.max_complexity,
+            integer_exponents=self.integer_exponents,
         )
         self.law_: Law = self.solution_.law
         columns = [self._names().index(name) for name in self.law_.names]

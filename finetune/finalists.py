@@ -16,9 +16,10 @@ import numpy as np
 import torch
 
 from emlinit.finetune.fitting.levenberg_marquardt import FitConfig, fit_constants
-from emlinit.finetune.fitting.prices import description_nats
+from emlinit.finetune.fitting.prices import description_cost, description_nats
 from emlinit.finetune.fitting.snapping import SnapConfig, likely_savings, snap
 from emlinit.finetune.law.finding import Finding, count_distinct
+from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.preparation import Problem, restore_units
 from emlinit.finetune.search.candidates import CandidatePool
@@ -28,9 +29,11 @@ from emlinit.generator.program import Programs
 # Candidates that are read as formulas: the shortest descriptions of the data, and from either end of the front.
 _SHORTEST, _CHEAPEST, _MOST_ACCURATE = 7, 3, 1
 _SHORTEST_SNAPPED, _SHORT = 7, 48  # and those that are likely to be the shortest once snapped, among so many
+_COST_OF_A_NODE = (2.2, 1.1)  # of a printed formula: at most, and mostly
 _EXACT_READ = 3  # exact laws after which no more are read: the shortest come first
 _LEAST_READ = 10  # laws that are read when the time is up already,
 _GRACE, _LEAST_GRACE = 0.05, 0.3  # unless so much more of it, as a share and in seconds, has gone by
+_LAST = 1e9  # nats added to what is read last
 _BEST_FIRST = 2  # laws that are read before the simplest
 _FIT_SHARE = 0.5  # of the time left goes into fitting the finalists, the rest into reading them
 _EQUAL_ERRORS = 1e-9  # relative difference
@@ -45,6 +48,7 @@ _FIT_ROWS = 4000
 _ALL_ROWS_FIT = FitConfig(steps=3)  # to all of them, if there are more: from there the steps converge quadratically
 _READ_OF_MANY = 16  # first finalists for which that is done
 _REFIT = FitConfig(steps=10)  # of the chosen law, to the held-out rows as well
+_ANY_LANGUAGE = Language()
 
 
 def exact_finalists(pool: CandidatePool, problem: Problem) -> Programs | None:
@@ -56,7 +60,13 @@ def exact_finalists(pool: CandidatePool, problem: Problem) -> Programs | None:
 
 
 def weighted_finalists(
-    pool: CandidatePool, problem: Problem, x: np.ndarray, y: np.ndarray, until: float
+    pool: CandidatePool,
+    problem: Problem,
+    x: np.ndarray,
+    y: np.ndarray,
+    until: float,
+    *,
+    max_complexity: int = _ANY_LANGUAGE.max_complexity,
 ) -> Programs | None:
     """The candidates worth reading, as they are and snapped, fitted to all training rows, the shortest descriptions first.
 
@@ -66,6 +76,7 @@ def weighted_finalists(
         x: all points in the data's units, float64 of shape (p, v).
         y: all targets in the data's units, of shape (p,).
         until: when they should have been read, on the clock of `time.monotonic`.
+        max_complexity: most nodes that a law may have.
 
     Returns:
         Programs in the data's units; None if nothing was found.
@@ -74,12 +85,16 @@ def weighted_finalists(
         return None
     now = time.monotonic()
     fits_until = now + _FIT_SHARE * max(0.0, until - now)
-    found = pool.programs[_worth_reading(pool, pool.shortest(_SHORTEST), _short_once_snapped(pool, problem))]
+    # What costs more than the first is longer than a law may be, what costs less than the second is not.
+    likely, surely = (int(factor * max_complexity) for factor in _COST_OF_A_NODE)
+    shortest = [pool.shortest(_SHORTEST, cost) for cost in (likely, surely)]
+    found = pool.programs[_worth_reading(pool, *shortest, _short_once_snapped(pool, problem, likely))]
     # The simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed.
     simple = fit_constants(
         simple_laws(found.n_variables), problem.x[problem.search], problem.y[problem.search], config=_SIMPLE_FIT
     )
-    found = Programs.cat([simple.programs[simple.mse.argsort(stable=True)[:_SIMPLEST]], found])
+    order = pool.judged(simple.programs, simple.mse).argsort(stable=True)
+    found = Programs.cat([simple.programs[order[:_SIMPLEST]], found])
     programs = restore_units(found, problem)
     points, targets = torch.from_numpy(x)[problem.train], torch.from_numpy(y)[problem.train]
     some = slice(0, None, max(1, math.ceil(len(targets) / _SNAP_ROWS)))
@@ -94,6 +109,7 @@ def weighted_finalists(
     for start in (0, len(found)):  # the simplest, as fitted and snapped, are read in any case: it takes no time
         nats[start : start + _SIMPLEST] = -torch.inf
     best = order[:_BEST_FIRST]
+    nats[description_cost(fitted.programs) > surely] += _LAST  # if time is short, it goes to what is not too long
     others = nats.argsort(stable=True)
     order = torch.cat([best, others[~torch.isin(others, best)]])
     # Written in another way a law may be shorter to print.
@@ -114,9 +130,11 @@ def read_laws(
     *,
     grammar: str,
     asked_network: bool,
+    language: Language = _ANY_LANGUAGE,
 ) -> list[Finding]:
     """Programs as laws beside the data, one after the other until some are exact or the time is up; how long simplifying
-    takes depends on what is left of it.
+    takes depends on what is left of it. Laws that the language has no words for are left out; those that are only too long
+    for it are among the others, so that they can be told of.
 
     Args:
         programs: the best first, in the data's units.
@@ -126,6 +144,7 @@ def read_laws(
         until: on the clock of `time.monotonic`.
         grammar: where they were found.
         asked_network: whether the initialiser had been asked by then.
+        language: what a law may be written in.
     """
     findings: list[Finding] = []
     if programs is None:
@@ -133,29 +152,33 @@ def read_laws(
     n_exact, n_distinct = 0, count_distinct(x)
     grace = max(_LEAST_GRACE, _GRACE * (until - time.monotonic()))  # a law takes 20 ms on a free machine
     for number in range(len(programs)):
-        left = until - time.monotonic()
-        enough = len(findings) >= _LEAST_READ or (left < -grace and any(math.isfinite(f.rmse) for f in findings))
-        if (left < 0 and enough) or n_exact >= _EXACT_READ:
+        now = time.monotonic()
+        is_late = now >= until  # also because the search was stopped
+        left = min(0.0, until - now) if is_late else until - now
+        enough = number >= _LEAST_READ or (left < -grace and any(math.isfinite(f.rmse) for f in findings))
+        if (is_late and enough) or n_exact >= _EXACT_READ:
             break
         patience = min(_MOST_PATIENCE, max(_LEAST_PATIENCE, left / (len(programs) - number)))
-        try:
-            law = Law.from_program(programs[number], names, x, simplify_seconds=patience)
-        except ValueError:  # a constant of this candidate overflows in the data's units
+        law = law_in(programs[number], names, x, patience, language)
+        if law is None:
             continue
         findings.append(Finding.of(law, x, y, grammar=grammar, asked_network=asked_network, n_distinct=n_distinct))
-        n_exact += findings[-1].is_exact
+        n_exact += findings[-1].is_exact and law.complexity <= language.max_complexity
     return findings
 
 
-def refitted(finding: Finding, x: np.ndarray, y: np.ndarray) -> Finding:
+def refitted(finding: Finding, x: np.ndarray, y: np.ndarray, language: Language = _ANY_LANGUAGE) -> Finding:
     """The law with its constants fitted to all rows, the held-out ones too: what is reported uses all that is known.
 
     The validation figures stay those of the law that had not seen these rows.
     """
-    law = finding.law
-    fit = fit_constants(law.program, torch.from_numpy(x), torch.from_numpy(y), config=_REFIT)
+    program, names = finding.law.program, finding.law.names
+    fit = fit_constants(program, torch.from_numpy(x), torch.from_numpy(y), config=_REFIT)
+    law = law_in(fit.programs, names, x, 1.0, language)
+    if law is None:
+        return finding
     again = Finding.of(
-        Law.from_program(fit.programs, law.names, x, simplify_seconds=1.0),
+        law,
         x,
         y,
         grammar=finding.grammar,
@@ -163,6 +186,25 @@ def refitted(finding: Finding, x: np.ndarray, y: np.ndarray) -> Finding:
         n_distinct=finding.n_distinct,
     )
     return again if again.rmse < finding.rmse and again.complexity == finding.complexity else finding
+
+
+def law_in(program: Programs, names: Sequence[str], x: np.ndarray, patience: float, language: Language) -> Law | None:
+    """A program as a law in the words of a language, whatever its length; None if there are no such words, or a constant
+    overflows in the data's units.
+
+    Args:
+        program: a batch of one, in the data's units.
+        names: of the columns of x.
+        x: points, float64 of shape (p, v).
+        patience: seconds for simplifying.
+        language: what a law may be written in.
+    """
+    try:
+        law = Law.from_program(program, names, x, simplify_seconds=patience)
+    except ValueError:
+        return None
+    form = language.form(law.expression)
+    return None if form is None else law if form is law.expression else replace(law, expression=form)
 
 
 def _worth_reading(pool: CandidatePool, *chosen: torch.Tensor) -> torch.Tensor:
@@ -175,10 +217,10 @@ def _worth_reading(pool: CandidatePool, *chosen: torch.Tensor) -> torch.Tensor:
     return rows[_first_few_of_each(pool.loss[rows], 1)]
 
 
-def _short_once_snapped(pool: CandidatePool, problem: Problem) -> torch.Tensor:
+def _short_once_snapped(pool: CandidatePool, problem: Problem, most_cost: int) -> torch.Tensor:
     """Rows of the pool that are likely to be the shortest descriptions once their constants are snapped."""
     assert pool.programs is not None
-    short = pool.shortest(_SHORT)
+    short = pool.shortest(_SHORT, most_cost)
     short = short[pool.programs.n_free()[short] <= _SNAP_CONSTANTS]
     if not len(short):
         return short

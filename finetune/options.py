@@ -3,7 +3,8 @@
 The checks are for what a caller in Python hands over, of whatever type; the command line has argparse for that.
 """
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -21,6 +22,17 @@ MOST_SECONDS = 1e9
 """Longest search, some thirty years."""
 LARGEST_SEED = 2**63 - 1
 """What fits all sources of randomness."""
+
+OPERATORS = (
+    *("+", "*", "/", "^", "sqrt", "abs", "exp", "ln", "sin", "cos", "tan", "cot", "sec", "csc"),
+    *("asin", "acos", "atan", "acot", "sinh", "cosh", "tanh", "coth", "sech", "csch", "asinh", "acosh", "atanh"),
+)
+"""What a law may be asked to be written in."""
+MAX_COMPLEXITY = 30
+"""Most nodes of a law, if nothing else is asked for."""
+_SYNONYMS = {"-": "+", "**": "^", "pow": "^", "log": "ln"} | {
+    f"arc{name[1:]}": name for name in OPERATORS if name.startswith("a") and name != "abs"
+}
 
 
 def checked_seconds(value: Any) -> float:
@@ -63,6 +75,56 @@ def checked_choice(value: Any, name: str, choices: Sequence[str]) -> str:
         given = f"'{value}'" if isinstance(value, str) else in_one_line(value)
         raise UserError(f"unknown {name} {given}: use one of {', '.join(choices)}")
     return value
+
+
+def checked_operators(value: Any, name: str) -> frozenset[str] | None:
+    """Operators by the names of `OPERATORS`, given as a text with commas or as several texts; None stays None.
+
+    `name` is what the caller knows them by.
+
+    Raises:
+        UserError: one is not known, or there are none.
+    """
+    if value is None:
+        return None
+    parts = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
+    wrong = next((part for part in parts if not isinstance(part, str)), None)
+    if wrong is not None:
+        raise UserError(f"{name} must be names such as +,*,exp: got {in_one_line(wrong)}")
+    asked = [part.strip().lower() for part in parts if part.strip()]
+    if not asked:
+        raise UserError(f"{name} must name at least one of {' '.join(OPERATORS)}")
+    for each in asked:
+        if each not in OPERATORS and each not in _SYNONYMS:
+            known = [*OPERATORS, *_SYNONYMS]
+            begins = [name for name in sorted(known, key=len) if len(name) > 1 and each.startswith(name)][-1:]
+            close = begins or difflib.get_close_matches(each, known, n=1)  # cosine is nearer to sin than to cos
+            hint = f"did you mean '{close[0]}'?" if close else f"there are {' '.join(OPERATORS)}"
+            raise UserError(f"unknown operator {in_one_line(each)}: {hint}")
+    return frozenset(_SYNONYMS.get(each, each) for each in asked)
+
+
+def checked_complexity(value: Any) -> int:
+    """Most nodes of a law as an int.
+
+    Raises:
+        UserError: it is no whole number from 1 on.
+    """
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_whole or value < 1:
+        raise UserError(f"max_complexity must be a whole number from 1 on, got {in_one_line(value)}")
+    return int(value)
+
+
+def checked_flag(value: Any, name: str) -> bool:
+    """Yes or no; `name` says to what.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if isinstance(value, bool) or type(value).__name__ == "bool":  # NumPy's, too
+        return bool(value)
+    raise UserError(f"{name} must be True or False, got {in_one_line(value)}")
 
 
 def checked_names(value: Any, n_columns: int) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ Legend: p point, v input variable.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,17 @@ from emlinit.finetune.finalists import refitted
 from emlinit.finetune.initialisers import load_initialisers, searched_grammars
 from emlinit.finetune.law.choice import choose
 from emlinit.finetune.law.finding import Finding
+from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.options import (
     GRAMMAR_CHOICES,
+    MAX_COMPLEXITY,
     MIN_ROWS,
     checked_choice,
+    checked_complexity,
+    checked_flag,
     checked_names,
+    checked_operators,
     checked_seconds,
     checked_seed,
     in_one_line,
@@ -90,6 +95,12 @@ def solve(
     names: Sequence[str] | None = None,
     progress: Callable[[float, str], None] | None = None,
     weighted: WeightedSearchConfig | None = None,
+    operators: str | Iterable[str] | None = None,
+    forbid: str | Iterable[str] | None = None,
+    max_complexity: int = MAX_COMPLEXITY,
+    integer_exponents: bool = False,
+    stop: Callable[[], bool] | None = None,
+    on_better: Callable[[Law, float], object] | None = None,
 ) -> Solution:
     """Search for the law behind data.
 
@@ -103,12 +114,25 @@ def solve(
         names: column names, one a column of `x`; x1, x2, ... by default.
         progress: takes the share of the time used (0..1) and a remark.
         weighted: how the weighted grammar is searched.
+        operators: what a law may be written in, such as "+,*,/,exp" or a list of these names; None for everything.
+        forbid: what it may not be written in, given likewise.
+        max_complexity: most nodes of its formula's expression tree.
+        integer_exponents: whether powers of what varies must have whole exponents.
+        stop: asked again and again; once it says True the search ends with the best law so far.
+        on_better: takes each law that is better than those before while the search goes on, unsnapped, and its error
+            relative to the standard deviation of y.
 
     Raises:
         UserError: fewer than 3 rows, shapes that do not belong together, values that are not finite numbers, an option out
             of its range, no column of x that varies where y does, or no initialiser for the grammar.
     """
-    clock = Clock(time.monotonic(), checked_seconds(seconds), progress)
+    clock = Clock(time.monotonic(), checked_seconds(seconds), progress, stop)
+    language = Language(
+        checked_operators(operators, "operators"),
+        checked_operators(forbid, "forbid") or frozenset(),
+        checked_complexity(max_complexity),
+        checked_flag(integer_exponents, "integer_exponents"),
+    )
     seed, grammar = checked_seed(seed), checked_choice(grammar, "grammar", GRAMMAR_CHOICES)
     x, y = _numbers(x, "x"), _numbers(y, "y")
     _check(x, y)
@@ -120,41 +144,45 @@ def solve(
 
     n_rows, rng = len(y), np.random.default_rng(seed)
     x, y = sample_of(x, y, rng)
-    problem = prepare(x, y, rng, clock.began + _PREPARATION_SHARE * clock.seconds)
+    problem = prepare(x, y, rng, clock.at(clock.began + _PREPARATION_SHARE * clock.seconds))
     data = Data(x[:, problem.columns], y, [names[i] for i in problem.columns], problem)
     clock.report("reading the table of small functions (built the first time)")
-    search = Search(data, samplers, load_search_table(data.x.shape[1]), seed, clock)
+    search = Search(data, samplers, load_search_table(data.x.shape[1]), seed, clock, language, on_better)
 
     findings: list[Finding] = []
-    for visit in visits(grammar, weighted or WeightedSearchConfig(), clock.seconds):
+    weighted = weighted or WeightedSearchConfig()
+    weighted = replace(weighted, sparse_config=replace(weighted.sparse_config, without=language.without))
+    planned = visits(grammar, weighted, clock.seconds)
+    for visit in planned:
+        if clock.is_stopped and visit is not planned[-1]:  # the last one reads what was found, whatever it is worth
+            continue
         found = search.run(visit)
         findings += found
         if any(finding.is_exact for finding in found):
             break
 
-    return _solution(findings, data, samplers, clock, names, n_rows, constant)
+    return _solution(findings, search, names, n_rows, constant)
 
 
 def _solution(
     findings: Sequence[Finding],
-    data: Data,
-    samplers: Mapping[str, NamedSampler],
-    clock: Clock,
+    search: Search,
     names: tuple[str, ...],
     n_rows: int,
     constant: Sequence[tuple[str, float]],
 ) -> Solution:
     """Choose one of the laws found, and fit it to all rows if it is not exact."""
-    if not any(math.isfinite(finding.rmse) for finding in findings):  # each is undefined somewhere
+    data = search.data
+    if not any(math.isfinite(finding.rmse) for finding in findings):  # each is undefined somewhere, or not admitted
         findings = [_mean(data.x, data.y, tuple(data.names))]
     train, validation = data.problem.train.numpy(), data.problem.validation.numpy()
     front, chosen = choose(findings, train, validation)
     figures = [chosen.errors(rows) for rows in (train, validation)]
     best = chosen
     if not chosen.is_exact and len(train) < len(data.y):
-        best = refitted(chosen, data.x, data.y)
+        best = refitted(chosen, data.x, data.y, search.language)
         front = [best if finding is chosen else finding for finding in front]
-    asked = samplers[best.grammar] if best.asked_network else None
+    asked = search.samplers[best.grammar] if best.asked_network else None
     return Solution(
         law=best.law,
         front=front,
@@ -162,9 +190,9 @@ def _solution(
         grammar=best.grammar,
         train={"r2": figures[0].r2, "rmse": figures[0].rmse},
         validation={"r2": figures[1].r2, "rmse": figures[1].rmse},
-        seconds=clock.used(),
+        seconds=search.clock.used(),
         checkpoint=asked.source if asked else None,
-        notes=_notes(data, names, n_rows, constant),
+        notes=(*_notes(data, names, n_rows, constant), *_limits(search, chosen)),
         revision=asked.revision if asked else None,
     )
 
@@ -223,6 +251,20 @@ def _mean(x: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> Finding:
     tokens, constants = from_text(f"c:{mean!r}")
     law = Law.from_program(programs_from_tokens(tokens[None], constants[None], len(names)), names)
     return Finding.of(law, x, y, grammar="weighted")
+
+
+def _limits(search: Search, chosen: Finding) -> Iterator[str]:
+    """What may have kept the search from the best law."""
+    if search.language != Language() and not chosen.law.expression.free_symbols:
+        yield "of the laws that may be written none is better than a constant"
+    if search.clock.is_stopped:
+        yield "stopped early: the best law so far"
+    exact = [finding.complexity for finding in search.too_long if finding.is_exact]
+    if exact and not chosen.is_exact:
+        yield (
+            f"an exact law of {min(exact)} nodes was found and left out: it is longer than the "
+            f"{search.language.max_complexity} that a law may have"
+        )
 
 
 def _notes(data: Data, names: Sequence[str], n_rows: int, constant: Sequence[tuple[str, float]]) -> tuple[str, ...]:

@@ -16,9 +16,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from emlinit.finetune.finalists import exact_finalists, read_laws, weighted_finalists
+from emlinit.finetune.finalists import exact_finalists, law_in, read_laws, weighted_finalists
 from emlinit.finetune.law.finding import Finding
-from emlinit.finetune.preparation import Problem, in_known_units
+from emlinit.finetune.law.language import Language
+from emlinit.finetune.law.law import Law
+from emlinit.finetune.preparation import Problem, in_known_units, restore_units
 from emlinit.finetune.search.candidates import CandidatePool
 from emlinit.finetune.search.exact import ExactTrees
 from emlinit.finetune.search.stages import Sampler, Stage, Task, run_stages
@@ -30,6 +32,9 @@ EXACT_SHARE = 0.3
 EXACT_LOSS = 1e-15
 """Loss up to which `auto` takes a tree without constants for a candidate."""
 _FINISH_SHARE, _FINISH_LEAST = 0.25, 1.0  # of the time, and in seconds: for reading candidates as formulas
+_FINISH_STOPPED = 4.0  # seconds for that, once the search was stopped
+_BETTER = 2.0  # nats by which a description is shorter before it is told of
+_PATIENCE = 0.1  # seconds for simplifying what is told of
 _SECONDS_PER_ROUND = 5.0  # more than a round takes: on a free machine few rounds, not the clock, should end the search
 
 
@@ -43,9 +48,38 @@ class NamedSampler(Sampler, Protocol):
     """Commit hash of what comes from the Hub."""
 
 
+class Deadline(float):
+    """A time on the clock of `time.monotonic` that has passed as soon as somebody says so.
+
+    What is compared with it, `time.monotonic() >= deadline`, asks each time; so a search is stopped wherever it looks at
+    the clock. A sum or a difference is a plain number.
+    """
+
+    stopped: Callable[[], bool]
+
+    def __new__(cls, when: float, stopped: Callable[[], bool]) -> "Deadline":
+        """The time `when`, unless `stopped` says True before."""
+        deadline = super().__new__(cls, when)
+        deadline.stopped = stopped
+        return deadline
+
+    # Python asks the right operand first where its class is made from that of the left one.
+    def __lt__(self, now: float) -> bool:
+        return self.stopped() or float(self) < now
+
+    def __le__(self, now: float) -> bool:
+        return self.stopped() or float(self) <= now
+
+    def __gt__(self, now: float) -> bool:
+        return not self.stopped() and float(self) > now
+
+    def __ge__(self, now: float) -> bool:
+        return not self.stopped() and float(self) >= now
+
+
 @dataclass(frozen=True)
 class Clock:
-    """When the search began and how long it may take."""
+    """When the search began, how long it may take, and who may end it before."""
 
     began: float
     """On the clock of `time.monotonic`."""
@@ -53,16 +87,28 @@ class Clock:
     """Time for everything."""
     progress: Callable[[float, str], None] | None
     """Takes the share of the time used (0..1) and a remark."""
+    stop: Callable[[], bool] | None = None
+    """Whether the search has been stopped."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody has stopped the search."""
+        return self.stop is not None and self.stop()
+
+    def at(self, when: float) -> float:
+        """A time on the clock of `time.monotonic`, which has passed once the search is stopped."""
+        return when if self.stop is None else Deadline(when, self.stop)
 
     @property
     def deadline(self) -> float:
         """When searching ends (on the clock of `time.monotonic`), so that time is left to read what was found."""
-        return self.began + self.seconds - max(_FINISH_LEAST, _FINISH_SHARE * self.seconds)
+        return self.at(self.began + self.seconds - max(_FINISH_LEAST, _FINISH_SHARE * self.seconds))
 
     @property
     def end(self) -> float:
-        """When reading ends, too."""
-        return self.began + self.seconds
+        """When reading ends, too; asked for after the search was stopped, soon."""
+        end = self.began + self.seconds
+        return min(end, time.monotonic() + _FINISH_STOPPED) if self.is_stopped else self.at(end)
 
     def used(self) -> float:
         """Seconds since the beginning."""
@@ -133,15 +179,37 @@ class Search:
         table: FunctionTable,
         seed: int,
         clock: Clock,
+        language: Language | None = None,
+        on_better: Callable[[Law, float], object] | None = None,
     ) -> None:
+        """Begin with nothing found.
+
+        Args:
+            data: the data.
+            samplers: the initialiser of each grammar.
+            table: all small functions.
+            seed: source of all randomness.
+            clock: how long it may take.
+            language: what a law may be written in; all by default.
+            on_better: takes each law that is better than those before, and its error relative to the deviation of y.
+        """
         self.data, self.samplers, self.table, self.clock = data, samplers, table, clock
+        self.language, self.on_better = language or Language(), on_better
+        self.too_long: list[Finding] = []
+        """Laws that are in the language but for their length."""
+        self.told: Finding | None = None
+        """The law that was told of last."""
+        self.shortest = math.inf
+        """Nats of its description."""
         self.problems = {"exact": data.problem, "weighted": in_known_units(data.problem)}
         # Each its own: how far the clock lets one search go must not change what the next one draws.
         self.generators = {name: torch.Generator().manual_seed(seed) for name in self.problems}
         # Of as many points as losses are taken over: with more, what fits these few by chance would pay.
         seen = data.problem.x[data.problem.search]
         n_distinct = len(torch.unique(seen, dim=0))
-        self.pools = {name: CandidatePool(len(seen), n_distinct) for name in self.problems}
+        # A tree without constants is found by its values; what it is made of is seen when it is simplified.
+        without = {"exact": frozenset[str](), "weighted": self.language.without}
+        self.pools = {name: CandidatePool(len(seen), n_distinct, without[name]) for name in self.problems}
 
     def run(self, visit: Visit) -> list[Finding]:
         """Search, and read the best candidates as formulas."""
@@ -151,20 +219,47 @@ class Search:
             problem.x[problem.search],
             problem.y[problem.search],
             pool,
-            deadline=clock.deadline if visit.share is None else now + visit.share * (clock.deadline - now),
+            deadline=clock.deadline if visit.share is None else clock.at(now + visit.share * (clock.deadline - now)),
             generator=self.generators[visit.grammar],
             sampler=self.samplers[visit.grammar] if visit.network else None,
             table=self.table,
             max_rounds=visit.max_rounds,
             progress=clock.report,
+            found=lambda: self._tell(visit.grammar),
         )
         asked = any(run.asked_network for run in run_stages(visit.stages, task))
         if pool.best_loss > visit.worth_reading and not pool.holds_law:
             return []
         clock.report("reading the candidates as formulas")
-        x, y = self.data.x, self.data.y
+        x, y, end = self.data.x, self.data.y, clock.end
         if visit.grammar == "exact":
             programs = exact_finalists(pool, problem)
         else:
-            programs = weighted_finalists(pool, problem, x, y, clock.end)
-        return read_laws(programs, self.data.names, x, y, clock.end, grammar=visit.grammar, asked_network=asked)
+            most = self.language.max_complexity
+            programs = weighted_finalists(pool, problem, x, y, end, max_complexity=most)
+        language = self.language
+        found = read_laws(
+            programs, self.data.names, x, y, end, grammar=visit.grammar, asked_network=asked, language=language
+        )
+        if clock.is_stopped and self.told is not None:  # what was seen is kept, however little was read
+            found.append(replace(self.told, asked_network=asked))
+        self.too_long += [finding for finding in found if finding.complexity > language.max_complexity]
+        return [finding for finding in found if finding.complexity <= language.max_complexity]
+
+    def _tell(self, grammar: str) -> None:
+        """Tell whoever watches of the shortest description, if it is a better one and can be said."""
+        problem, pool = self.problems[grammar], self.pools[grammar]
+        if self.on_better is None or pool.programs is None:
+            return
+        rows = pool.shortest(
+            1, self.language.max_complexity
+        )  # what costs more than a law may have nodes is mostly too long
+        if not len(rows) or float(pool.nats[rows]) > self.shortest - _BETTER:
+            return
+        best = int(rows)
+        program = restore_units(pool.programs[best], problem)
+        law = law_in(program, self.data.names, self.data.x, _PATIENCE, self.language)
+        if law is not None and law.complexity <= self.language.max_complexity:
+            self.shortest = float(pool.nats[best])
+            self.told = Finding.of(law, self.data.x, self.data.y, grammar=grammar)
+            self.on_better(law, float(pool.loss[best]) ** 0.5)

@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from emlinit.finetune.options import checked_operators
+from emlinit.generator.errors import UserError
 from emlinit.scripts.running import EXIT_USER_ERROR, print_error
 
 if TYPE_CHECKING:
@@ -90,3 +92,11 @@ def count_argument(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 19 and int(text) > 0):
         raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
     return int(text)
+
+
+def operators_argument(text: str) -> tuple[str, ...]:
+    """Operators and functions with commas between them, by the names that the solver knows."""
+    try:
+        return tuple(sorted(checked_operators(text, "the list") or ()))
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

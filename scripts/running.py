@@ -93,6 +93,31 @@ def print_stopped(stop: KeyboardInterrupt, rest: str) -> int:
     return 128 + number
 
 
+@contextmanager
+def first_interrupt_as_wish(said: str) -> Iterator[Callable[[], bool]]:
+    """Within, the first Ctrl-C raises nothing: it is a wish to come to an end, which the function yielded tells of.
+
+    A second one interrupts as ever. `said` is a line for whoever waits at a terminal.
+    """
+    wished = threading.Event()
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, as under nohup
+        yield wished.is_set
+        return
+
+    def wish(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        wished.set()
+        if sys.stderr is not None and sys.stderr.isatty():
+            print_remark(f"\n{said}")
+
+    signal.signal(signal.SIGINT, wish)
+    try:
+        yield wished.is_set
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def note_written(place: object) -> None:
     """Remember that something was written: whoever stops the command from now on is told so."""
     _written.append(str(place))

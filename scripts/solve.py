@@ -2,6 +2,7 @@
 
     python scripts/solve.py examples/kepler.csv
     python scripts/solve.py DATA.csv --target y --features a,b --grammar weighted --seconds 60 --out RESULTS
+    python scripts/solve.py DATA.csv --operators "+,*,/,exp" --max-complexity 15 --plot
     python scripts/solve.py DATA.csv --json > law.json
 
 The Pareto front and the chosen law go to standard output, progress and remarks to standard error.
@@ -11,12 +12,26 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING
 
 # Torch and sympy take seconds to import: they are loaded in `_solve`, after the input has been found to be in order.
 # NumPy is loaded there, too: until `run` is reached, Ctrl-C shows a traceback.
-from emlinit.finetune.options import DEVICES, GRAMMAR_CHOICES, HEADER_CHOICES
-from emlinit.scripts.arguments import Parser, checkpoint_argument, path_argument, seconds_argument, seed_argument
-from emlinit.scripts.running import Remarks, note_written, printable, run
+from emlinit.finetune.options import DEVICES, GRAMMAR_CHOICES, HEADER_CHOICES, MAX_COMPLEXITY
+from emlinit.scripts.arguments import (
+    Parser,
+    checkpoint_argument,
+    count_argument,
+    operators_argument,
+    path_argument,
+    seconds_argument,
+    seed_argument,
+)
+from emlinit.scripts.running import Remarks, first_interrupt_as_wish, note_written, printable, run
+
+if TYPE_CHECKING:
+    from emlinit.finetune.files.read_table import Table
+    from emlinit.finetune.law.law import Law
 
 _EPILOG = """\
 examples:
@@ -24,6 +39,8 @@ examples:
   %(prog)s data.csv --target T --features a,m          choose the columns (the target is the last one otherwise)
   %(prog)s data.csv --grammar exact                    identities: no free constants, fitted to machine precision
   %(prog)s data.csv --seconds 120 --out results        search longer; write law.py, law.tex, result.json, two figures
+  %(prog)s data.csv --operators "+,*,/,exp"            laws of your field: no roots, no logarithms, no sines
+  %(prog)s data.csv --forbid sin,cos --integer-exponents --max-complexity 15 --plot
 
 The table may be separated by commas, semicolons, tabs or blanks, with or without a header (columns are then x1, x2, ..., y);
 it may be a .gz, an Excel sheet (.xlsx) or a Parquet file, and - is standard input.
@@ -33,6 +50,9 @@ Rows with missing, NaN or infinite cells are dropped and counted; numbers that m
 --missing makes them so. What is changed is said, what may be read in two ways is refused (docs/tables.md).
 The search stops early when a law is exact. The same seed on the same machine gives the same law, as long as --seconds do not
 cut the search short. Fitted constants come with their standard errors, unless the law is exact.
+
+At a terminal each better law is shown while the search goes on. Ctrl-C ends the search with the best law so far; a
+second Ctrl-C gives it up.
 Exit code: 0 solved, 2 the input has to be mended (one line says how)."""
 
 
@@ -58,6 +78,25 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="VALUE,...",
         help="numbers or words that mark a missing value, such as -9999 (empty, NaN, NA and the like are known)",
     )
+    law = parser.add_argument_group("the law")
+    law.add_argument(
+        "--operators",
+        metavar="LIST",
+        type=operators_argument,
+        help="what it may be written in, of + * / ^ sqrt abs exp ln sin cos tan asin acos atan sinh cosh tanh and "
+        "their likes; + stands for -, too, x^2 is x*x (default: everything)",
+    )
+    law.add_argument("--forbid", metavar="LIST", type=operators_argument, help="what it may not be written in")
+    law.add_argument(
+        "--max-complexity",
+        metavar="N",
+        type=count_argument,
+        default=MAX_COMPLEXITY,
+        help="most operators, functions, variables and constants of its formula, all counted",
+    )
+    law.add_argument(
+        "--integer-exponents", action="store_true", help="no roots, and no powers such as x^1.7 of what varies"
+    )
     search = parser.add_argument_group("search")
     search.add_argument(
         "--grammar",
@@ -82,7 +121,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         type=path_argument,
         help="also write result.json, law.tex, law.py (a NumPy function), fit.png and front.png there",
     )
-    output.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    shown = output.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    shown.add_argument("--plot", action="store_true", help="draw data and law below the table, in characters")
     return parser.parse_args(_with_values_that_begin_with_minus(sys.argv[1:] if argv is None else argv))
 
 
@@ -122,7 +163,10 @@ def _solve(arguments: argparse.Namespace) -> int:
     remarks = Remarks()
     for remark in (report.describe(table), *table.notes, f"seed {arguments.seed}"):
         remarks.add(remark)
-    with _progress_bar(arguments.seconds) as progress:
+    with (
+        first_interrupt_as_wish("stopping with the best law so far; Ctrl-C again gives it up") as stop,
+        _progress_bar(arguments.seconds) as (progress, write),
+    ):
         solution = solve(
             table.x,
             table.y,
@@ -132,6 +176,12 @@ def _solve(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             progress=progress,
             names=list(table.features),
+            operators=arguments.operators,
+            forbid=arguments.forbid,
+            max_complexity=arguments.max_complexity,
+            integer_exponents=arguments.integer_exponents,
+            stop=stop,
+            on_better=None if write is None else lambda law, error: write(_better_line(table.target, law, error)),
         )
     for remark in solution.notes:
         remarks.add(remark)
@@ -139,14 +189,34 @@ def _solve(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         report.write_outputs(arguments.out, solution, table, record, when_written=lambda: note_written(arguments.out))
         remarks.add(f"wrote {arguments.out}")
-    print(report.to_json(record) if arguments.json else printable(report.front_table(solution, record)), flush=True)
+    print(report.to_json(record) if arguments.json else printable(report.front_table(solution, record)))
+    if arguments.plot:
+        print(f"\n{printable(_plot(solution.law, table))}")
+    sys.stdout.flush()
     remarks.say()
     return 0
 
 
+def _plot(law: "Law", table: "Table") -> str:
+    """Data and law in characters, for the terminal's width and alphabet."""
+    from emlinit.finetune.files.terminal_plot import terminal_plot
+
+    x = table.x[:, [table.features.index(name) for name in law.names]]
+    plain = not (sys.stdout.encoding or "").lower().startswith("utf")
+    return terminal_plot(law, x, table.y, table.target, width=get_terminal_size().columns, plain=plain)
+
+
+def _better_line(target: str, law: "Law", error: float) -> str:
+    """A law that was found on the way, before its constants are rounded and fitted to all rows."""
+    return f"{law.complexity:>3} nodes, error {100 * error:.2g} % of the spread of {target}: {target} = {law.short_formula}"
+
+
 @contextmanager
-def _progress_bar(seconds: float) -> Iterator[Callable[[float, str], None]]:
-    """A bar on standard error if that is a terminal; the function yielded takes the share done (0..1) and a remark."""
+def _progress_bar(
+    seconds: float,
+) -> Iterator[tuple[Callable[[float, str], None], Callable[[str], None] | None]]:
+    """A bar on standard error if that is a terminal; yields what takes the share done (0..1) and a remark, and what writes a
+    line above the bar (None if there is none)."""
     from tqdm import tqdm
 
     layout = "{desc} {percentage:3.0f}%|{bar:30}| {elapsed}"
@@ -157,7 +227,10 @@ def _progress_bar(seconds: float) -> Iterator[Callable[[float, str], None]]:
             bar.set_description_str(remark, refresh=False)
             bar.refresh()
 
-        yield progress
+        def write(line: str) -> None:
+            bar.write(printable(line), file=sys.stderr)
+
+        yield progress, None if bar.disable else write
 
 
 if __name__ == "__main__":

@@ -70,6 +70,12 @@ def test_the_parameters_of_solve() -> None:
         "*names=None",
         "*progress=None",
         "*weighted=None",
+        "*operators=None",
+        "*forbid=None",
+        "*max_complexity=30",
+        "*integer_exponents=False",
+        "*stop=None",
+        "*on_better=None",
     ]
 
 
@@ -81,6 +87,10 @@ def test_the_parameters_of_the_estimator() -> None:
         "*checkpoint=None",
         "*device='auto'",
         "*random_state=None",
+        "*operators=None",
+        "*forbid=None",
+        "*max_complexity=30",
+        "*integer_exponents=False",
     ]
     assert _parameters(estimator.fit) == ["X", "y"]
     assert _parameters(estimator.predict) == ["X"]
@@ -154,6 +164,10 @@ def test_the_options_of_the_command(capsys: pytest.CaptureFixture[str], monkeypa
         "features": None,
         "header": "auto",
         "missing": None,
+        "operators": None,
+        "forbid": None,
+        "max_complexity": 30,
+        "integer_exponents": False,
         "grammar": "auto",
         "seconds": 20.0,
         "checkpoint": None,
@@ -161,20 +175,26 @@ def test_the_options_of_the_command(capsys: pytest.CaptureFixture[str], monkeypa
         "seed": 0,
         "out": None,
         "json": False,
+        "plot": False,
     }
     with pytest.raises(SystemExit):
         solve.parse(["--help"])
     shown = re.findall(r"^  (-.*?)(?:  |$)", capsys.readouterr().out, re.MULTILINE)
-    assert sorted(option for line in shown for option in re.findall(r"--\w+", line)) == [
+    assert sorted(option for line in shown for option in re.findall(r"--[\w-]+", line)) == [
         "--checkpoint",
         "--device",
         "--features",
+        "--forbid",
         "--grammar",
         "--header",
         "--help",
+        "--integer-exponents",
         "--json",
+        "--max-complexity",
         "--missing",
+        "--operators",
         "--out",
+        "--plot",
         "--seconds",
         "--seed",
         "--target",

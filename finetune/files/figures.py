@@ -1,22 +1,32 @@
 """Two pictures of a solution: the data against the law with residuals, and the Pareto front."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from emlinit.finetune.files.scales import DECADES_BELOW, Scale
 from emlinit.finetune.law.law import Law
 
 _DATA, _LAW, _MUTED = "#4c566a", "#c8553d", "#9aa3b2"
 _CURVE_POINTS = 400
 _MOST_POINTS = 5000
 """Rows that are drawn, taken at random: more only cover one another."""
-_LOG_RANGE = 1e4
-"""Ratio of largest to smallest from which positive numbers are drawn on a logarithmic axis."""
 _SMALLEST_RMSE = 1e-17
 """Where an rmse of 0 is drawn on the logarithmic axis."""
+_TITLE_CHARACTERS = 58
+"""In one line of the title, for each panel."""
+_TITLE_LINES = 4
+"""Most lines of a title."""
+_FORMULA_CHARACTERS = 40
+"""Of a formula beside a point of the front."""
+_LINE_POINTS = 11.0
+"""From one formula on the front to the next, in points (1/72 inch)."""
 
 
 def save_fit(path: Path, law: Law, x: np.ndarray, y: np.ndarray, target: str) -> None:
@@ -36,47 +46,109 @@ def save_fit(path: Path, law: Law, x: np.ndarray, y: np.ndarray, target: str) ->
         data = f"{_MOST_POINTS} of {n_rows} rows"
     predicted = law.predict(x)
     n_panels = max(x.shape[1], 1)
-    figure = Figure(figsize=(4.2 * n_panels + 0.6, 5.4), layout="constrained")
+    title = _wrapped(f"{target} = {law.short_formula}", _TITLE_CHARACTERS * n_panels)
+    height = 5.2 + 0.2 * (title.count("\n") + 1)
+    figure = Figure(figsize=(4.2 * n_panels + 0.6, height), layout="constrained")
     axes = figure.subplots(2, n_panels, squeeze=False, sharex="col", height_ratios=(2.6, 1))
+    vertical = Scale.of_target(y)
     for panel, name in enumerate(law.names):
         above, below = axes[0][panel], axes[1][panel]
         column = x[:, panel]
+        horizontal = Scale.of(column)
         above.plot(column, y, "o", color=_DATA, markersize=4, alpha=0.8, label=data)
         if x.shape[1] == 1:
-            space = np.geomspace if _is_wide(column) else np.linspace
-            curve = space(column.min(), column.max(), _CURVE_POINTS)
+            curve = horizontal.spread(column.min(), column.max(), _CURVE_POINTS)
             above.plot(curve, law.predict(curve[:, None]), "-", color=_LAW, linewidth=1.5, label="law")
         else:
             above.plot(column, predicted, "x", color=_LAW, markersize=4, label="law")
-        if _is_wide(column):
-            below.set_xscale("log")
-        if _is_wide(y):
-            above.set_yscale("log")
         below.axhline(0.0, color=_MUTED, linewidth=0.8)
         below.plot(column, y - predicted, "o", color=_DATA, markersize=3, alpha=0.8)
-        _label(below, name, "residual" if panel == 0 else "")
-        _label(above, "", target if panel == 0 else "")
+        _label(below, _said(name, horizontal), "residual" if panel == 0 else "")
+        _label(above, "", _said(target, vertical) if panel == 0 else "")
+        _scale(below, "x", horizontal, column)
+        _scale(above, "y", vertical, y)
     axes[0][0].legend(frameon=False)
+    figure.suptitle(title, fontsize=9, parse_math=False)
     figure.savefig(path, dpi=130)
 
 
-def save_front(path: Path, complexity: Sequence[int], rmse: Sequence[float], chosen: int) -> None:
-    """Root mean square error against complexity, the chosen law marked; an rmse of 0 is drawn at 1e-17."""
+def save_front(
+    path: Path, complexity: Sequence[int], rmse: Sequence[float], chosen: int, formulas: Sequence[str]
+) -> None:
+    """Root mean square error against complexity, each law's formula beside its point, the chosen law marked; an rmse of 0 is
+    drawn at 1e-17."""
     shown = np.maximum(np.asarray(rmse, dtype=np.float64), _SMALLEST_RMSE)
-    figure = Figure(figsize=(5.6, 3.8), layout="constrained")
+    height = max(4.2, 1.6 + len(formulas) * 1.4 * _LINE_POINTS / 72)
+    figure = Figure(figsize=(8.0, height), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.step(complexity, shown, where="post", color=_MUTED, linewidth=1.0)
     axes.plot(complexity, shown, "o", color=_DATA, markersize=5)
     if 0 <= chosen < len(complexity):
         axes.plot(complexity[chosen], shown[chosen], "o", color=_LAW, markersize=9, label="chosen")
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="lower left")
     axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    least, most = min(complexity), max(complexity)
+    room = max(most - least, 1)
+    axes.set_xlim(least - 0.05 * room - 0.5, most + 0.75 * room + 0.5)  # the last formula has to fit in
+    axes.margins(y=0.12)
     _label(axes, "complexity (nodes of the formula)", "rmse")
+    canvas.draw()  # only now is it known where the points are
+    _beside_points(axes, complexity, shown, formulas, chosen)
     figure.savefig(path, dpi=130)
 
 
-def _is_wide(numbers: np.ndarray) -> bool:
-    return bool(numbers.min() > 0 and numbers.max() >= _LOG_RANGE * numbers.min())
+def _beside_points(
+    axes: Axes, complexity: Sequence[int], rmse: np.ndarray, formulas: Sequence[str], chosen: int
+) -> None:
+    """Formulas to the upper right of their points, where the front leaves room; one that would lie on the next is lifted."""
+    points = axes.transData.transform(np.column_stack([complexity, rmse])) * 72 / axes.figure.dpi
+    lowest = -np.inf
+    for place in reversed(range(len(formulas))):  # from below: the most accurate law stands lowest
+        up = points[place, 1]
+        own = max(up + 4.0, lowest)
+        lowest = own + _LINE_POINTS
+        moved = own - up - 4.0
+        axes.annotate(
+            _cut(formulas[place], _FORMULA_CHARACTERS),
+            (complexity[place], rmse[place]),
+            xytext=(7.0, own - up),
+            textcoords="offset points",
+            fontsize=7.5,
+            color=_LAW if place == chosen else _DATA,
+            parse_math=False,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": _MUTED, "linewidth": 0.5, "relpos": (0, 0.4)}
+            if moved > 6
+            else None,
+        )
+
+
+def _scale(axes: Axes, name: str, scale: Scale, numbers: np.ndarray) -> None:
+    """Give one axis the scale of its numbers."""
+    if not scale.logarithmic:
+        return
+    set_scale, set_limits = (axes.set_xscale, axes.set_xlim) if name == "x" else (axes.set_yscale, axes.set_ylim)
+    if not scale.linear_below:
+        set_scale("log")
+        return
+    set_scale("symlog", linthresh=scale.linear_below, linscale=DECADES_BELOW)
+    set_limits(-0.15 * scale.linear_below, float(numbers.max()) * 1.4)
+
+
+def _said(name: str, scale: Scale) -> str:
+    """The name of an axis that is linear in part says so."""
+    return f"{name} (linear below {scale.linear_below:g})" if scale.linear_below else name
+
+
+def _wrapped(text: str, width: int) -> str:
+    lines = textwrap.wrap(text, width, break_on_hyphens=False, max_lines=_TITLE_LINES, placeholder=" ...")
+    return "\n".join(lines)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def _label(axes: Axes, horizontal: str, vertical: str) -> None:

@@ -108,6 +108,7 @@ def write_outputs(
             [entry.complexity for entry in solution.front],
             [entry.rmse for entry in solution.front],
             chosen[0] if chosen else -1,
+            [entry.law.short_formula for entry in solution.front],
         ),
     }
     assert tuple(writers) == RESULT_FILES  # those whose places were checked before the search

@@ -9,6 +9,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from emlinit.finetune.fitting.prices import description_cost, description_nats
+from emlinit.finetune.search.ingredients import holds_none_of
 from emlinit.generator.program import Programs
 
 _SAME_LOSS = 1e-12  # relative difference: candidates that cost as much and agree so far are one found twice
@@ -23,17 +24,22 @@ CAPACITY_SHORTEST = 64
 
 class CandidatePool:
     """Grows by `add`; forgets what is neither among the best, nor among the shortest descriptions of `n_points` targets, nor
-    on the front of loss against cost."""
+    on the front of loss against cost.
 
-    def __init__(self, n_points: int, n_distinct: int | None = None) -> None:
+    It takes no program that has an ingredient of `without` (see `ingredients`).
+    """
+
+    def __init__(self, n_points: int, n_distinct: int | None = None, without: frozenset[str] = frozenset()) -> None:
         """Begin empty.
 
         Args:
             n_points: targets that losses are means over.
             n_distinct: how many of their points differ; all of them by default.
+            without: ingredients that no program may have.
         """
         self.n_points = n_points
         self.n_distinct = n_points if n_distinct is None else n_distinct
+        self.without = without
         self.programs: Programs | None = None
         self.loss: Float64[Tensor, " b"] = torch.zeros(0, dtype=torch.float64)
         self.cost: Int64[Tensor, " b"] = torch.zeros(0, dtype=torch.int64)
@@ -60,7 +66,7 @@ class CandidatePool:
 
     def add(self, programs: Programs, loss: Float64[Tensor, " b"]) -> None:
         """Take in candidates with finite losses. Of those that agree in cost and loss to twelve digits one is kept."""
-        rows = torch.nonzero(torch.isfinite(loss))[:, 0]
+        rows = torch.nonzero(torch.isfinite(self.judged(programs, loss)))[:, 0]
         if not len(rows):
             return
         programs, loss = programs[rows], loss[rows]
@@ -79,6 +85,10 @@ class CandidatePool:
         keep[description_nats(programs, loss, self.n_points).argsort(stable=True)[:CAPACITY_SHORTEST]] = True
         self.programs, self.loss, self.cost = programs[keep], loss[keep], cost[keep]
 
+    def judged(self, programs: Programs, loss: Float64[Tensor, " b"]) -> Float64[Tensor, " b"]:
+        """The losses, infinite for programs that the pool does not take."""
+        return torch.where(holds_none_of(programs, self.without), loss, torch.inf) if self.without else loss
+
     def front(self) -> Int64[Tensor, " f"]:
         """Rows on the front, cheapest first: each has a smaller loss than everything that costs no more."""
         return _front(self.loss)
@@ -89,9 +99,10 @@ class CandidatePool:
         assert self.programs is not None
         return description_nats(self.programs, self.loss, self.n_points)
 
-    def shortest(self, n: int) -> Int64[Tensor, " n"]:
-        """Rows that describe the targets in the fewest nats."""
-        return self.nats.argsort(stable=True)[:n]
+    def shortest(self, n: int, most_cost: int | None = None) -> Int64[Tensor, " n"]:
+        """Rows that describe the targets in the fewest nats, of those that cost no more than so much."""
+        order: Tensor = self.nats.argsort(stable=True)
+        return (order if most_cost is None else order[self.cost[order] <= most_cost])[:n]
 
     def best(self, n: int) -> Int64[Tensor, " n"]:
         """Rows with the smallest losses."""

@@ -59,6 +59,10 @@ def _say_nothing(_: str) -> None:
     """The progress of a task that nobody watches."""
 
 
+def _find_nothing() -> None:
+    """What happens when candidates are found in a task that nobody watches."""
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """One search in one grammar: the data, what may be asked, the budget, and where candidates go."""
@@ -82,6 +86,8 @@ class Task:
     same seed give the same law."""
     progress: Callable[[str], None] = _say_nothing
     """Takes a remark after each step."""
+    found: Callable[[], object] = _find_nothing
+    """Called after candidates were put into the pool."""
 
     @cached_property
     def shuffled(self) -> Tensor:
@@ -155,6 +161,7 @@ def run_stages(stages: Sequence[Stage], task: Task) -> list[StageRun]:
         with closing(stage.run(task)) as found:
             for candidates in found:
                 task.pool.add(candidates.programs, candidates.loss)
+                task.found()
                 steps += 1
         runs.append(StageRun(stage.name, time.monotonic() - began, steps, "network" in stage.needs and steps > 0))
     return runs

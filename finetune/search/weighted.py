@@ -101,7 +101,8 @@ class _WeightedStage:
         rows = task.shuffled[:n_rows]
         config = replace(config, until=task.deadline)
         fit = fit_constants(programs, task.x[rows] - shift, task.y[rows], config=config, generator=generator)
-        return Candidates(fit.programs, self._relative_loss(fit, float(task.y.var(correction=0))))
+        loss = self._relative_loss(fit, float(task.y.var(correction=0)))
+        return Candidates(fit.programs, task.pool.judged(fit.programs, loss))
 
     def _relative_loss(self, fit: Fit, variance: float) -> Tensor:
         return torch.where(fit.valid_share >= self.config.min_valid_share, fit.mse / variance, torch.inf)

@@ -21,6 +21,7 @@ from emlinit.finetune.sparse.dictionary import Dictionary, make_dictionary
 from emlinit.finetune.sparse.goals import Goal, goals_for
 from emlinit.finetune.sparse.polynomials import polynomial_terms, polynomials_of_few_terms
 from emlinit.finetune.sparse.pursuit import PursuitConfig, pursue
+from emlinit.finetune.sparse.restrictions import atoms_without, goals_without
 from emlinit.finetune.sparse.sums import SparseSums, SumSolver, joined, partners
 from emlinit.generator.builder import Builder
 from emlinit.generator.formulas.compile_weighted import program_from_slot
@@ -43,6 +44,8 @@ class SparseConfig:
     """Most rows at which sums are pursued."""
     candidates: int = 5
     """Candidates of each number of terms and stage."""
+    without: frozenset[str] = frozenset()
+    """Ingredients that no law may have (see `restrictions`)."""
     pruned: int = 4
     """States of each goal and round from which one atom after the other is taken away."""
     monomials: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=3, beam=12, tried=32, algebra_terms=7))
@@ -78,8 +81,10 @@ def propose_sparse(
     x, y = x[: config.points], y[: config.points]
     if bool((y == y[0]).all()):
         return  # of the rows drawn, none is one of the few at which the target differs
-    goals = goals_for(y)
+    goals = goals_without(goals_for(y), config.without)
     dictionary = make_dictionary(x)
+    if config.without:
+        dictionary = dictionary.part(atoms_without(dictionary.atoms, config.without))
     n_distinct = len(torch.unique(x, dim=0))  # repeated points tell nothing of the form
     # A table of repeated combinations of levels is a polynomial in them.
     factorial = bool(dictionary.few_levels.all()) and len(y) >= 2 * n_distinct

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from emlinit.finetune.finalists import exact_finalists, read_laws, refitted, weighted_finalists
+from emlinit.finetune.finalists import exact_finalists, law_in, read_laws, refitted, weighted_finalists
 from emlinit.finetune.law.finding import Finding
+from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.preparation import Problem, in_known_units, prepare
 from emlinit.finetune.search.candidates import CandidatePool
@@ -85,3 +86,39 @@ def test_refitting_takes_all_rows_and_keeps_the_form() -> None:
     assert float(after.law.expression.coeff(after.law.symbols[0])) == pytest.approx(X[:, 0] @ y / (X[:, 0] @ X[:, 0]))
     assert (after.complexity, after.grammar, after.asked_network) == (before.complexity, "weighted", True)
     assert refitted(after, X, y) is after  # nothing left to gain
+
+
+def test_only_what_the_language_has_words_for_is_read() -> None:
+    programs = _programs("w:2.0 eml w:1.5 x1 1", "w:3.0 x1", "w:2.0 eml w:-1.5 eml 1 x1 1")
+    late = time.monotonic() + 60
+
+    def formulas(language: Language) -> list[str]:
+        x = np.linspace(0.5, 3.0, 40)[:, None]
+        found = read_laws(programs, ["x"], x, x[:, 0], late, grammar="weighted", asked_network=False, language=language)
+        return [finding.law.short_formula for finding in found]
+
+    assert len(formulas(Language())) == 3
+    assert formulas(Language(frozenset({"*"}))) == ["3*x"]
+    assert len(formulas(Language(forbidden=frozenset({"exp"})))) == 2
+    assert len(formulas(Language(integer_exponents=True))) == 2
+    assert len(formulas(Language(max_complexity=3))) == 3  # what is too long is told of
+
+
+def test_a_law_is_said_in_the_words_that_there_are() -> None:
+    x = np.linspace(0.5, 3.0, 40)[:, None]
+    wave = _programs("w:2.0 eml j:3.0 x1 1")  # 2 cos 3x
+    law = law_in(wave, ["x"], x, 0.5, Language(frozenset({"*", "+", "sin"})))
+    assert law is not None
+    assert "sin(" in law.formula
+    assert "cos(" not in law.formula
+    np.testing.assert_allclose(law.predict(x), 2 * np.cos(3 * x[:, 0]), atol=1e-14)
+    assert law_in(wave, ["x"], x, 0.5, Language(forbidden=frozenset({"sin", "cos"}))) is None
+
+
+def test_of_a_search_for_short_laws_the_cheap_candidates_are_read() -> None:
+    problem = in_known_units(prepare(X, Y, np.random.default_rng(0)))
+    long = [" ".join(f"+ w:{i}.5 eml w:-0.{i}{n} x1 1" for i in range(1, 9)) + f" c:{n}.5" for n in range(1, 9)]
+    pool = _pool(problem, "w:0.5 eml w:-0.7 x1 1", *long, losses=[0.5, *(1e-9 * n for n in range(1, 9))])
+    short = weighted_finalists(pool, problem, X, Y, time.monotonic() + 60, max_complexity=8)
+    assert short is not None
+    assert any(int(short.n_nodes[i]) == 1 for i in range(len(short)))

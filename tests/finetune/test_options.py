@@ -11,8 +11,12 @@ import pytest
 
 from emlinit.finetune.options import (
     GRAMMAR_CHOICES,
+    OPERATORS,
     checked_choice,
+    checked_complexity,
+    checked_flag,
     checked_names,
+    checked_operators,
     checked_seconds,
     checked_seed,
     in_one_line,
@@ -119,3 +123,46 @@ def test_what_is_shown_is_one_short_line() -> None:
     assert in_one_line("a\nb") == r"'a\nb'"
     assert len(in_one_line("x" * 1000)) == 60
     assert "\n" not in in_one_line(np.ones((20, 20)))
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("+,*,exp", {"+", "*", "exp"}),
+        (" + , Sin,", {"+", "sin"}),
+        (["-", "**", "pow", "log", "arctan"], {"+", "^", "ln", "atan"}),
+        (OPERATORS, set(OPERATORS)),
+        (None, None),
+    ],
+)
+def test_operators_are_known_by_several_names(value: Any, names: set[str] | None) -> None:
+    assert checked_operators(value, "operators") == names
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("+,sine", r"unknown operator 'sine': did you mean 'sin'\?"),
+        ("cosine", r"unknown operator 'cosine': did you mean 'cos'\?"),
+        ("sqr", r"unknown operator 'sqr': did you mean 'sqrt'\?"),
+        ("arcsine", r"unknown operator 'arcsine': did you mean 'arcsin'\?"),
+        ("qqq", r"unknown operator 'qqq': there are \+ \* / \^ sqrt"),
+        ("", r"operators must name at least one of \+"),
+        ([], r"operators must name at least one of \+"),
+        (3, r"operators must be names such as \+,\*,exp: got 3"),
+        (["+", 3], r"operators must be names such as \+,\*,exp: got 3"),
+    ],
+)
+def test_operators_that_are_not_known_are_refused(value: Any, message: str) -> None:
+    with pytest.raises(UserError, match=f"^{message}"):
+        checked_operators(value, "operators")
+
+
+def test_a_length_is_a_whole_number_and_a_flag_yes_or_no() -> None:
+    assert checked_complexity(np.int64(7)) == 7
+    for wrong in (0, -1, 3.0, "7", True, None):
+        with pytest.raises(UserError, match=r"^max_complexity must be a whole number from 1 on, got "):
+            checked_complexity(wrong)
+    assert checked_flag(np.bool_(True), "integer_exponents") is True
+    with pytest.raises(UserError, match=r"^integer_exponents must be True or False, got 1$"):
+        checked_flag(1, "integer_exponents")

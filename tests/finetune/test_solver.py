@@ -1,14 +1,17 @@
 """The whole chain with the shipped checkpoints: laws are read off data, the same ones for the same seed."""
 
 import math
+import re
 import subprocess
 import sys
 from typing import Any
 
 import numpy as np
 import pytest
+import sympy
 import torch
 
+from emlinit.finetune.law.law import Law
 from emlinit.finetune.search.weighted import WeightedSearchConfig
 from emlinit.finetune.solver import Solution, solve
 from emlinit.generator.errors import UserError
@@ -149,7 +152,8 @@ x, y, nothing = np.linspace(1, 2, 20).reshape(10, 2), np.arange(10.0), [0.0] * 3
 for arguments in (
     dict(seconds=math.nan), dict(seconds="5"), dict(seconds=None), dict(seconds=math.inf), dict(seconds=0),
     dict(seed=-1), dict(seed=2**64), dict(seed=1.5), dict(seed="x"), dict(seed=None),
-    dict(grammar="nonsense"), dict(grammar=None), dict(grammar=["exact"]), dict(grammar=3),
+    dict(operators="sine"), dict(operators=3), dict(forbid=[1]), dict(max_complexity=0), dict(max_complexity="9"),
+    dict(integer_exponents="no"), dict(grammar="nonsense"), dict(grammar=None), dict(grammar=["exact"]), dict(grammar=3),
     dict(names=["a"]), dict(names=["a", "a"]), dict(names=[1, 2]), dict(names="ab"), dict(names=5),
     dict(x=None), dict(x=1.0), dict(x=[[1.0], [2.0, 3.0], [4.0]]), dict(x=[["a"], ["b"]]), dict(x={}), dict(y="text"),
     dict(y=None), dict(y=y[:, None]), dict(y=y * 1j), dict(x=x * 1j), dict(x=x.astype("timedelta64[s]")),
@@ -180,6 +184,8 @@ def test_arguments_of_any_type_are_taken_or_refused_in_one_line() -> None:
         ({"seconds": math.nan}, "seconds must be positive, got nan"),
         ({"seed": -1}, r"seed must be from 0 to 2\^63 - 1, got -1"),
         ({"grammar": "nonsense"}, "unknown grammar 'nonsense': use one of auto, exact, weighted"),
+        ({"operators": "+,sine"}, r"unknown operator 'sine': did you mean 'sin'\?"),
+        ({"max_complexity": 0}, "max_complexity must be a whole number from 1 on, got 0"),
         ({"names": ["a"]}, "names must be a list of 2 texts"),
         ({"names": ["a", "a"]}, "names must be all different"),
     ],
@@ -192,3 +198,116 @@ def test_options_are_checked_before_any_work(options: dict[str, Any], message: s
 def test_a_missing_initialiser_is_named() -> None:
     with pytest.raises(UserError, match="no initialiser for the exact grammar"):
         solve(_points(10, 1), np.arange(10.0), grammar="exact", initialisers={})
+
+
+def _wave() -> tuple[np.ndarray, np.ndarray]:
+    x = _points(120, 1)
+    return x, 2 * np.sin(3 * x[:, 0] + 0.5) + 1 + 0.01 * np.random.default_rng(1).normal(size=120)
+
+
+def test_a_law_is_written_in_the_operators_that_are_asked_for(initialisers: dict[str, EMLInitialiser]) -> None:
+    x, y = _wave()
+    options = WeightedSearchConfig(patience=0)
+    cases: list[tuple[dict[str, Any], set[str]]] = [
+        ({"operators": "+,*,sin"}, {"sin"}),
+        ({"operators": ["+", "*", "cos"]}, {"cos"}),
+        ({"forbid": "sin,cos"}, set()),
+    ]
+    for asked, waves in cases:
+        solution = solve(x, y, grammar="weighted", seconds=60, initialisers=initialisers, weighted=options, **asked)
+        functions = {
+            type(part).__name__ for entry in solution.front for part in entry.law.sympy().atoms(sympy.Function)
+        }
+        assert functions & {"sin", "cos"} == waves
+        assert not waves or solution.validation["r2"] > 0.999
+        assert len(solution.front) > 1
+
+
+def test_powers_are_whole_if_that_is_asked_for(initialisers: dict[str, EMLInitialiser]) -> None:
+    x = _points(100, 1)
+    y = 1.5 * x[:, 0] ** 1.7
+    options = WeightedSearchConfig(patience=0)
+    solution = solve(
+        *(x, y),
+        grammar="weighted",
+        seconds=60,
+        initialisers=initialisers,
+        integer_exponents=True,
+        max_complexity=14,
+        weighted=options,
+    )
+    for entry in solution.front:
+        powers = entry.law.sympy().atoms(sympy.Pow)
+        assert all(power.exp.is_Integer or not power.base.free_symbols for power in powers), entry.law.formula
+        assert entry.complexity <= 14
+    assert solution.validation["r2"] > 0.99
+
+
+def test_what_is_left_out_for_its_length_is_told_of(initialisers: dict[str, EMLInitialiser]) -> None:
+    x = _points(100, 1)
+    y = 2 * np.sin(3 * x[:, 0] + 0.5) + 1
+    options = WeightedSearchConfig(patience=0)
+    solution = solve(
+        *(x, y), grammar="weighted", seconds=60, initialisers=initialisers, max_complexity=9, weighted=options
+    )
+    assert max(entry.complexity for entry in solution.front) <= 9
+    assert not solution.exact
+    assert any(re.match(r"an exact law of \d+ nodes was found and left out", note) for note in solution.notes)
+
+
+def test_where_nothing_may_be_written_the_constant_is_given(initialisers: dict[str, EMLInitialiser]) -> None:
+    x = _points(60, 1)
+    options = WeightedSearchConfig(patience=0)
+    solution = solve(
+        x, x[:, 0] + 1.0, grammar="weighted", seconds=3, initialisers=initialisers, operators="tan", weighted=options
+    )
+    assert not solution.law.sympy().free_symbols
+    assert "of the laws that may be written none is better than a constant" in solution.notes
+
+
+@pytest.mark.parametrize("grammar", ["auto", "weighted"])
+def test_a_search_that_is_stopped_gives_the_best_law_so_far(
+    grammar: str, initialisers: dict[str, EMLInitialiser]
+) -> None:
+    x, y = _wave()
+    told: list[float] = []
+    solution = solve(
+        *(x, y),
+        grammar=grammar,
+        seconds=600,
+        initialisers=initialisers,
+        stop=lambda: bool(told) and told[-1] < 0.1,
+        on_better=lambda law, error: told.append(error),
+    )
+    assert solution.seconds < 100
+    assert "stopped early: the best law so far" in solution.notes
+    assert solution.validation["r2"] > 0.98
+
+
+@pytest.mark.parametrize("grammar", ["auto", "exact", "weighted"])
+def test_a_search_that_is_stopped_at_once_still_has_a_law(
+    grammar: str, initialisers: dict[str, EMLInitialiser]
+) -> None:
+    x, y = _wave()
+    solution = solve(x, y, grammar=grammar, seconds=600, initialisers=initialisers, stop=lambda: True)
+    assert solution.seconds < 60
+    assert math.isfinite(solution.train["rmse"])
+
+
+def test_better_laws_are_told_of_in_the_data_s_units_as_they_are_found(initialisers: dict[str, EMLInitialiser]) -> None:
+    x, y = _wave()
+    told: list[tuple[Law, float]] = []
+    solve(
+        1000 * x,
+        y,
+        grammar="weighted",
+        seconds=60,
+        initialisers=initialisers,
+        weighted=WeightedSearchConfig(patience=0),
+        on_better=lambda law, error: told.append((law, error)),
+    )
+    assert len(told) >= 2
+    assert told[-1][1] < told[0][1]
+    for law, error in told:
+        rmse = float(np.sqrt(np.mean((law.predict(1000 * x) - y) ** 2)))
+        assert rmse / float(np.std(y)) == pytest.approx(error, rel=0.3)

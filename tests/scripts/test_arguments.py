@@ -10,6 +10,7 @@ from emlinit.scripts.arguments import (
     Parser,
     checkpoint_argument,
     count_argument,
+    operators_argument,
     path_argument,
     seconds_argument,
     seed_argument,
@@ -23,6 +24,7 @@ from emlinit.scripts.arguments import (
         (seed_argument, ["-1", "1e3", "9" * 20, "9" * 5_000, "", "1.0", "٣", str(2**63)]),
         (count_argument, ["0", "-1", "1e3", "9" * 5_000, "", "٣"]),
         (path_argument, ["", "a\0b"]),
+        (operators_argument, ["", ",", "sine", "+;*", "\0"]),
         (
             checkpoint_argument,
             ["local-dir:gone", "local-dir:~nobody-here/x", f"local-dir:{'n' * 300}", "local-dir:a\0b"],
@@ -37,6 +39,7 @@ def test_what_is_none_is_refused(kind: Callable[[str], object], texts: list[str]
 
 def test_what_is_one_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (seconds_argument("0.5"), seed_argument("007"), seed_argument(str(2**63 - 1))) == (0.5, 7, 2**63 - 1)
+    assert operators_argument("exp, +,-,log") == ("+", "exp", "ln")
     assert (count_argument("12"), path_argument("a b")) == (12, Path("a b"))
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "weights").mkdir()

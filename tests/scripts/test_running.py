@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from emlinit.generator.errors import UserError
-from emlinit.scripts.running import Remarks, note_written, print_error, printable, run
+from emlinit.scripts.running import Remarks, first_interrupt_as_wish, note_written, print_error, printable, run
 
 ROOT = Path(__file__).resolve().parents[2]
 SIGNALS = [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143), (signal.SIGHUP, "hung up", 129)]
@@ -218,3 +218,27 @@ def test_scripts_load_nothing_slow_before_they_run() -> None:
     code += "print([name for name in ('numpy', 'torch', 'sympy', 'tqdm', 'tyro', 'pandas') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_the_first_interrupt_is_a_wish_and_the_second_one_interrupts() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with first_interrupt_as_wish("ending") as wished:
+        assert not wished()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert wished()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupt_that_is_ignored_or_taken_stays_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with first_interrupt_as_wish("ending") as wished:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not wished()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

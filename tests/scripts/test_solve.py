@@ -3,9 +3,12 @@
 import importlib.util
 import json
 import os
+import pty
 import re
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +180,97 @@ def test_marks_may_begin_with_a_minus(arguments: list[str]) -> None:
     from emlinit.scripts.solve import parse
 
     assert parse(["data.csv", *arguments]).missing.replace(" ", "") == "-9,-99.5"
+
+
+def noisy_table(folder: Path) -> Path:
+    """Data of which no law is exact: a search goes on until its time is up."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.5, 3.0, (80, 2))
+    y = 3.0 * x[:, 0] ** 1.5 + x[:, 1] + 0.1 * rng.normal(size=80)
+    np.savetxt(folder / "data.csv", np.column_stack([x, y]), delimiter=",", header="a,b,c", comments="")
+    return folder / "data.csv"
+
+
+def at_a_terminal(table: Path, n_interrupts: int) -> tuple[int, str, str]:
+    """Search with standard error at a terminal, interrupted once a law was shown: exit code, output and what was said."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / "solve.py"), str(table), "--seconds", "200", "--plot"],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "70"},
+    )
+    os.close(theirs)
+    said, sent = "", 0
+    with suppress(OSError):  # the terminal is gone
+        while piece := os.read(ours, 1024).decode(errors="replace"):
+            said += piece
+            if sent < n_interrupts and ("nodes, error" in said if sent == 0 else "stopping with the best law" in said):
+                process.send_signal(signal.SIGINT)
+                sent += 1
+    os.close(ours)
+    out, _ = process.communicate(timeout=120)
+    return process.returncode, out, said
+
+
+def test_ctrl_c_ends_a_search_with_the_best_law_so_far(tmp_path: Path) -> None:
+    code, out, said = at_a_terminal(noisy_table(tmp_path), 1)
+    assert code == 0, said
+    assert re.search(r"^c = .*a", out, re.MULTILINE)
+    assert "o data" in out
+    assert re.search(r"\d nodes, error [\d.e+]+ % of the spread of c: c = .*a", said)
+    assert "stopping with the best law so far; Ctrl-C again gives it up" in said
+    assert "stopped early: the best law so far" in said
+    assert "error:" not in said
+
+
+def test_a_second_ctrl_c_gives_the_search_up(tmp_path: Path) -> None:
+    code, out, said = at_a_terminal(noisy_table(tmp_path), 2)
+    assert (code, out) == (130, "")
+    assert "error: interrupted, nothing was written" in said
+
+
+def test_the_fit_is_drawn_below_the_table_in_the_alphabet_of_the_output(tmp_path: Path) -> None:
+    arguments = (EXAMPLES / "boyle.csv", "--grammar", "weighted", "--seconds", "3", "--plot")
+    out = solve(*arguments, cwd=tmp_path).stdout
+    table, plot = out.split("pressure_in_hg   (o data, ")
+    assert "complexity" in table.splitlines()[0]
+    assert plot.count("o") > 10
+    assert "volume_quarter_inches" in plot.splitlines()[-1]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "solve.py"), *map(str, arguments)],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "latin-1"},
+    )
+    assert b"\\u28" not in done.stdout
+    assert b"(o data, . law)" in done.stdout
+
+
+def test_laws_are_written_in_what_is_asked_for(tmp_path: Path) -> None:
+    table = noisy_table(tmp_path)
+    asked = ("--operators", "+,*", "--max-complexity", "9", "--grammar", "weighted", "--seconds", "4")
+    record = solve_json(table, *asked, cwd=tmp_path)
+    for entry in record["front"]:
+        assert entry["complexity"] <= 9
+        assert not re.search(r"/|exp|log|sin|cos|sqrt|\*\*\d*\.", entry["formula"]), entry["formula"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--operators", "+,sine"], "error: argument --operators: unknown operator 'sine': did you mean 'sin'?"),
+        (["--forbid", "cosine"], "error: argument --forbid: unknown operator 'cosine': did you mean 'cos'?"),
+        (["--max-complexity", "0"], "error: argument --max-complexity: '0' is no whole number from 1 on"),
+        (["--plot", "--json"], "error: argument --json: not allowed with argument --plot"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from emlinit.scripts.solve import main
+
+    with pytest.raises(SystemExit, match="2"):
+        main(["data.csv", *arguments])
+    assert capsys.readouterr().err == f"{message}\n"

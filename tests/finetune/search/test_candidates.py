@@ -54,3 +54,21 @@ def test_a_short_description_stays_among_many_better_fits() -> None:
     assert row not in pool.front().tolist()
     assert row not in pool.best(CAPACITY).tolist()
     assert row in pool.shortest(2).tolist()
+
+
+def test_programs_with_an_ingredient_that_is_shut_out_are_not_taken() -> None:
+    pool = CandidatePool(100, without=frozenset({"exp"}))
+    programs, loss = _programs("x1", "eml x1 1", "eml 1 x1"), torch.tensor([1.0, 0.1, 0.5], dtype=torch.float64)
+    assert pool.judged(programs, loss).tolist() == [1.0, torch.inf, 0.5]
+    pool.add(programs, loss)
+    assert pool.best_loss == 0.5
+    assert len(pool) == 2
+    assert CandidatePool(100).judged(programs, loss) is loss
+
+
+def test_the_shortest_may_be_those_that_do_not_cost_too_much() -> None:
+    pool = CandidatePool(100)
+    pool.add(_programs("x1", "eml 1 x1", "eml x1 eml 1 x2"), torch.tensor([1.0, 0.5, 1e-9], dtype=torch.float64))
+    assert pool.cost[pool.shortest(3)].tolist()[0] == 7
+    assert max(pool.cost[pool.shortest(3, 4)].tolist()) == 4
+    assert len(pool.shortest(3, 0)) == 0

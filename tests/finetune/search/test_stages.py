@@ -125,3 +125,11 @@ def test_all_stages_keep_to_the_protocol_and_have_names_of_their_own() -> None:
     stages: list[Stage] = [*weighted_stages(WeightedSearchConfig()), ExactTrees()]
     assert all(isinstance(stage, Stage) for stage in stages)
     assert len({stage.name for stage in stages}) == len(stages)
+
+
+def test_who_watches_is_called_when_candidates_are_in_the_pool() -> None:
+    seen: list[float] = []
+    task = _task()
+    task = replace(task, found=lambda: seen.append(task.pool.best_loss))
+    run_stages([_Yields((0.5, 0.2, 0.3))], task)
+    assert seen == [0.5, 0.2, 0.2]

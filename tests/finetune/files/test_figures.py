@@ -1,0 +1,104 @@
+"""What the pictures show: their axes, the law, the formulas on the front."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from emlinit.finetune.files.figures import save_fit, save_front
+from emlinit.finetune.law.law import Law
+from emlinit.generator.grammar import from_text
+from emlinit.generator.program import programs_from_tokens
+
+DOSES = np.repeat([0.0, 0.1, 0.3, 1, 3, 10, 30, 100, 300], 3)[:, None]
+
+
+def _law(text: str, names: tuple[str, ...]) -> Law:
+    tokens, constants = from_text(text, len(names))
+    program = programs_from_tokens(tokens[None], constants[None], len(names))
+    return Law.from_program(program, names, simplify_seconds=0.0)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are saved."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(figure: Figure, *arguments: Any, **named: Any) -> None:
+        figures.append(figure)
+        save(figure, *arguments, **named)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures
+
+
+def test_doses_with_zeros_stand_apart_and_the_axis_says_how(tmp_path: Path, drawn: list[Figure]) -> None:
+    law = _law("+ c:0.5 w:2.0 eml w:-0.01 x1 1", ("dose",))
+    save_fit(tmp_path / "fit.png", law, DOSES, law.predict(DOSES), "response")
+    above, below = drawn[0].axes
+    assert (below.get_xscale(), above.get_yscale()) == ("symlog", "linear")
+    assert below.get_xlabel() == "dose (linear below 0.1)"
+    doses = np.unique(DOSES)
+    places = below.transAxes.inverted().transform(below.transData.transform(np.column_stack([doses, 0 * doses])))[:, 0]
+    assert places[0] > 0
+    assert places[-1] < 1
+    assert np.diff(places).min() > 0.05
+    curve = next(line for line in above.lines if line.get_label() == "law").get_xdata()
+    assert (min(curve), max(curve)) == pytest.approx((0.0, 300.0))
+    assert len(matplotlib.image.imread(tmp_path / "fit.png")) > 400
+
+
+def test_the_fit_names_the_law_with_its_signs_as_they_stand(tmp_path: Path, drawn: list[Figure]) -> None:
+    law = _law("+ c:0.123456789012 + w:1.512345678 x1 w:-2e-07 x1", ("$mass $",))
+    x = np.linspace(1, 2, 9)[:, None]
+    save_fit(tmp_path / "fit.png", law, x, law.predict(x), "$y")
+    title = drawn[0].get_suptitle()
+    assert title.startswith("$y = ")
+    assert law.short_formula in title.replace("\n", " ")
+
+
+def test_a_long_law_is_wrapped_and_fits_into_the_picture(tmp_path: Path, drawn: list[Figure]) -> None:
+    terms = " ".join(f"+ w:{i}.23456 eml w:-0.{i} x1 1" for i in range(1, 30))
+    law = _law(f"{terms} c:1.5", ("concentration",))
+    x = np.linspace(1, 2, 9)[:, None]
+    save_fit(tmp_path / "fit.png", law, x, law.predict(x), "response")
+    figure = drawn[0]
+    assert figure.get_suptitle().count("\n") == 3
+    assert figure.get_suptitle().endswith(" ...")
+    assert figure._suptitle is not None  # type: ignore[attr-defined]
+    box = figure._suptitle.get_window_extent()  # type: ignore[attr-defined]
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+    assert box.y0 > figure.axes[0].get_window_extent().y1
+
+
+def test_the_front_has_whole_numbers_and_formulas_that_do_not_lie_on_one_another(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    complexity = [1, 3, 4, 6, 7, 9, 11, 13, 17, 18, 21, 25]
+    rmse = [10.0, 9.8, 9.7, 5.0, 4.9, 1.0, 0.9, 0.89, 0.1, 0.09, 0.088, 0.0]
+    formulas = ["1.23", "$x$", *["0.123456*x*exp(-1.23*t) + 3.4567*sin(2.3*x + 1)"] * 10]
+    save_front(tmp_path / "front.png", complexity, rmse, 8, formulas)
+    (axes,) = drawn[0].axes
+    drawn[0].canvas.draw()  # at the resolution that extents are asked for in
+    texts = [text for text in axes.texts if text.get_text()]
+    assert len(texts) == 12
+    assert max(len(text.get_text()) for text in texts) == 40
+    assert "$x$" in [text.get_text() for text in texts]
+    boxes = [Text.get_window_extent(text) for text in texts]  # without the lines to the points
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.shrunk(0.95, 0.9).overlaps(other)
+    assert max(box.x1 for box in boxes) <= drawn[0].bbox.width
+    ticks = axes.get_xticks()
+    assert (ticks == ticks.round()).all()
+
+
+def test_a_front_of_one_law_is_drawn(tmp_path: Path, drawn: list[Figure]) -> None:
+    save_front(tmp_path / "front.png", [3], [0.0], 0, ["2*x"])
+    ticks = drawn[0].axes[0].get_xticks()
+    assert (ticks == ticks.round()).all()
