@@ -22,6 +22,7 @@ from emlinit.finetune.law.symbol_names import latex_escape, latex_name, symbols_
 from emlinit.finetune.law.text import formula_latex, short_text
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.formulas.decompile import NOT_OF_REALS, complexity, to_sympy
+from emlinit.generator.formulas.known_forms import known_forms
 from emlinit.generator.formulas.printing import formula_text
 from emlinit.generator.grammar import to_text
 from emlinit.generator.program import Programs, tokens_from_program
@@ -32,6 +33,8 @@ AGREEMENT = 1e-12
 _READING_POINTS, _MORE_POINTS = 200, 20_000
 """Points on which forms are compared while they are looked for; the one found is checked on all, and read once more on
 more of them if it does not hold there."""
+
+_LONGER, _MORE_NODES = 1.25, 5  # times the nodes of a formula, and so many: as long the form that people know may be
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +78,25 @@ class Law:
                 continue
             law = cls(program, names, expression)
             if x is None or (law.is_real and law.disagreement(x) <= AGREEMENT):
-                return law
+                return law._as_people_write_it(x)
             plain = law if plain is None or law.is_real or not plain.is_real else plain
         if plain is None:
             raise ValueError("the program cannot be written in double precision: a constant overflows")
         return plain
+
+    def _as_people_write_it(self, x: np.ndarray | None) -> "Law":
+        """The law in a form that people know, if it has one that is about as short and says the same."""
+        n_fitted, longest = len(self.expression.atoms(sympy.Float)), _LONGER * self.complexity + _MORE_NODES
+        for form in known_forms(self.expression):
+            if len(form.atoms(sympy.Float)) > n_fitted or complexity(form) > longest:
+                continue
+            law = Law(self.program, self.names, form)
+            try:
+                if x is None or law.disagreement(x) <= AGREEMENT:
+                    return law
+            except (ValueError, OverflowError):  # a number in it is beyond double precision
+                continue
+        return self
 
     @cached_property
     def symbols(self) -> tuple[sympy.Symbol, ...]:

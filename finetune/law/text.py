@@ -6,6 +6,7 @@ import sympy
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.precedence import PRECEDENCE
 
+from emlinit.generator.formulas.known_forms import replaced
 from emlinit.generator.formulas.printing import float_text, formula_text
 
 
@@ -24,7 +25,7 @@ class _FullLatex(LatexPrinter):  # type: ignore[misc]
 def short_text(expression: sympy.Expr, digits: int = 6) -> str:
     """The formula with its constants cut to a few digits, for tables; not for computing."""
     rounded = {number: sympy.Float(float(f"{float(number):.{digits}g}")) for number in expression.atoms(sympy.Float)}
-    return formula_text(expression.xreplace(rounded))
+    return formula_text(replaced(expression, rounded))
 
 
 def formula_latex(expression: sympy.Expr, symbol_names: Mapping[sympy.Symbol, str]) -> str:

@@ -24,7 +24,7 @@ from emlinit.generator.evaluate import evaluate
 from emlinit.generator.formulas.bounds import LARGEST_EXPONENT
 from emlinit.generator.formulas.expression import complexity, evaluate_expression
 from emlinit.generator.formulas.printing import float_text
-from emlinit.generator.formulas.simplify import join_roots, settle_signs, shorter_forms
+from emlinit.generator.formulas.simplify import join_numbers, join_roots, settle_signs, shorter_forms
 from emlinit.generator.formulas.transcribe import Transcriber, literal
 from emlinit.generator.program import Programs, tokens_from_program
 
@@ -71,6 +71,11 @@ def to_sympy(
     program = programs[index].to("cpu")
     check = _Check.at(program, _points(symbols) if points is None else points, strict=points is not None)
     known = [symbol.is_positive or (points is not None and check.positive(i)) for i, symbol in enumerate(symbols)]
+    exact = bool(program.is_exact()[0])
+
+    def tidied(expr: sympy.Expr) -> sympy.Expr:
+        return _tidied(expr if exact else join_numbers(expr))
+
     kinds = dict.fromkeys(((True,) * len(symbols), tuple(map(bool, known))))
     unreal: sympy.Expr | None = None
     for positive, by_sign in [*((kind, False) for kind in kinds), (tuple(map(bool, known)), True)]:
@@ -82,14 +87,14 @@ def to_sympy(
             transcription = Transcriber(program, own, sign).readout()
         except (ArithmeticError, TypeError, ValueError):
             continue
-        best = next((form for form in (_tidied(transcription), transcription) if check.agrees(form, own)), None)
+        best = next((form for form in (tidied(transcription), transcription) if check.agrees(form, own)), None)
         if best is None:
             continue
         settled = settle_signs(best, partial(check.sign, symbols=own))
         if settled != best and check.agrees(settled, own):
             best = min(best, settled, key=_length)
         for form in shorter_forms(best, until - time.monotonic()) if simplify_seconds > 0 else ():
-            form = _tidied(form)
+            form = tidied(form)
             if _length(form) < _length(best) and check.agrees(form, own):
                 best = form
         length = complexity(best)
@@ -102,7 +107,8 @@ def to_sympy(
             if not best.has(*NOT_OF_REALS) and check.real(best, symbols):
                 return best
             unreal = best if unreal is None else unreal
-    return literal(program, symbols) if unreal is None else unreal
+    unreal = literal(program, symbols) if unreal is None else unreal
+    return unreal if exact else join_numbers(unreal)
 
 
 def tidy_numbers(expr: sympy.Expr) -> sympy.Expr:

@@ -14,7 +14,7 @@ import sympy
 from sympy.functions.elementary.trigonometric import TrigonometricFunction
 
 from emlinit.generator.formulas.bounds import LARGEST_EXPONENT, is_manageable
-from emlinit.generator.formulas.expression import complexity
+from emlinit.generator.formulas.expression import complexity, number_value
 
 _LARGEST_EXACT = 2**53
 _SAME = 1e-14  # numbers that differ by less than this share are one number
@@ -81,6 +81,34 @@ def settle_signs(expr: sympy.Expr, sign: Callable[[sympy.Expr], int]) -> sympy.E
         return sympy.Pow(-1, node.exp) * turned**node.exp if root else sympy.log(turned)
 
     return settled(expr)
+
+
+def join_numbers(expr: sympy.Expr) -> sympy.Expr:
+    """Every part of a formula that is a number as one float: exp(-3 e) is 0.000287..., 3 e x is 8.15... x.
+
+    Whole numbers, fractions and their multiples of pi or of one square root stay as they are.
+    """
+    if expr.is_Number or expr.is_Symbol:
+        return expr
+    if not expr.free_symbols:
+        return expr if _is_simple_number(expr) else _as_float(expr)
+    args = [join_numbers(arg) for arg in expr.args]
+    if expr.is_Mul or expr.is_Add:
+        numbers = [arg for arg in args if not arg.free_symbols]
+        if len(numbers) > 1 and not _is_simple_number(expr.func(*numbers)):
+            args = [_as_float(expr.func(*numbers)), *(arg for arg in args if arg.free_symbols)]
+    return expr.func(*args)
+
+
+def _is_simple_number(number: sympy.Expr) -> bool:
+    rest = number.as_coeff_Mul()[1]
+    is_root = rest.is_Pow and rest.base.is_Integer and rest.exp == sympy.S.Half
+    return number.is_Number or (not number.has(sympy.Float) and (rest in (sympy.pi, sympy.I) or is_root))
+
+
+def _as_float(number: sympy.Expr) -> sympy.Expr:
+    value = number_value(number)
+    return sympy.Float(value.real) if value.imag == 0 and math.isfinite(value.real) else number
 
 
 def join_roots(expr: sympy.Expr) -> sympy.Expr:
