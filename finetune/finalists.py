@@ -15,11 +15,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from emlinit.finetune.fitting.dust import drop_dust
 from emlinit.finetune.fitting.levenberg_marquardt import FitConfig, fit_constants
 from emlinit.finetune.fitting.prices import description_nats
 from emlinit.finetune.fitting.snapping import SnapConfig, likely_savings, snap
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.law import Law
+from emlinit.finetune.options import MAX_COMPLEXITY
 from emlinit.finetune.preparation import Problem, restore_units
 from emlinit.finetune.search.candidates import CandidatePool
 from emlinit.finetune.search.weighted import simple_laws
@@ -27,6 +29,7 @@ from emlinit.generator.program import Programs
 
 # Candidates that are read as formulas: the shortest descriptions of the data, and from either end of the front.
 _SHORTEST, _CHEAPEST, _MOST_ACCURATE = 7, 3, 1
+_MOST_ACCURATE_SHORT = 2  # of the part of the front that can be offered
 _SHORTEST_SNAPPED, _SHORT = 7, 48  # and those that are likely to be the shortest once snapped, among so many
 _EXACT_READ = 3  # exact laws after which no more are read: the shortest come first
 _LEAST_READ = 10  # laws that are read when the time is up already,
@@ -43,6 +46,7 @@ _SIMPLE_FIT = FitConfig(steps=40)  # of the simplest laws, from no start at all
 _LAST_FIT = FitConfig(steps=20)  # of all finalists, to `_FIT_ROWS` of the training rows
 _FIT_ROWS = 4000
 _ALL_ROWS_FIT = FitConfig(steps=3)  # to all of them, if there are more: from there the steps converge quadratically
+_DUST_FIT = FitConfig(steps=3)  # of what is left without the terms that nobody could see
 _READ_OF_MANY = 16  # first finalists for which that is done
 _REFIT = FitConfig(steps=10)  # of the chosen law, to the held-out rows as well
 
@@ -56,7 +60,13 @@ def exact_finalists(pool: CandidatePool, problem: Problem) -> Programs | None:
 
 
 def weighted_finalists(
-    pool: CandidatePool, problem: Problem, x: np.ndarray, y: np.ndarray, until: float
+    pool: CandidatePool,
+    problem: Problem,
+    x: np.ndarray,
+    y: np.ndarray,
+    until: float,
+    *,
+    max_complexity: int = MAX_COMPLEXITY,
 ) -> Programs | None:
     """The candidates worth reading, as they are and snapped, fitted to all training rows, the shortest descriptions first.
 
@@ -66,6 +76,8 @@ def weighted_finalists(
         x: all points in the data's units, float64 of shape (p, v).
         y: all targets in the data's units, of shape (p,).
         until: when they should have been read, on the clock of `time.monotonic`.
+        max_complexity: nodes of the laws that will be offered; of the front, the most accurate that cost no more are among
+            the finalists.
 
     Returns:
         Programs in the data's units; None if nothing was found.
@@ -74,7 +86,7 @@ def weighted_finalists(
         return None
     now = time.monotonic()
     fits_until = now + _FIT_SHARE * max(0.0, until - now)
-    found = pool.programs[_worth_reading(pool, pool.shortest(_SHORTEST), _short_once_snapped(pool, problem))]
+    found = pool.programs[_worth_reading(pool, pool.shortest(_SHORTEST), _short_once_snapped(pool, problem), _short_enough(pool, max_complexity))]
     # The simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed.
     simple = fit_constants(
         simple_laws(found.n_variables), problem.x[problem.search], problem.y[problem.search], config=_SIMPLE_FIT
@@ -102,7 +114,7 @@ def weighted_finalists(
         config = replace(_ALL_ROWS_FIT, until=fits_until)
         head = fit_constants(programs[:_READ_OF_MANY], points, targets, config=config).programs
         programs = Programs.cat([head, programs[_READ_OF_MANY:]]) if len(programs) > _READ_OF_MANY else head
-    return programs
+    return drop_dust(programs, points[more], targets[more], config=replace(_DUST_FIT, until=fits_until))
 
 
 def read_laws(
@@ -114,9 +126,12 @@ def read_laws(
     *,
     grammar: str,
     asked_network: bool,
+    max_complexity: float = math.inf,
 ) -> list[Finding]:
     """Programs as laws beside the data, one after the other until some are exact or the time is up; how long simplifying
     takes depends on what is left of it.
+
+    Laws that are too long, or that no formula of real numbers says, are left out unless there are no others.
 
     Args:
         programs: the best first, in the data's units.
@@ -126,8 +141,10 @@ def read_laws(
         until: on the clock of `time.monotonic`.
         grammar: where they were found.
         asked_network: whether the initialiser had been asked by then.
+        max_complexity: nodes of a law.
     """
     findings: list[Finding] = []
+    others: list[Finding] = []
     if programs is None:
         return findings
     n_exact = 0
@@ -142,9 +159,11 @@ def read_laws(
             law = Law.from_program(programs[number], names, x, simplify_seconds=patience)
         except ValueError:  # a constant of this candidate overflows in the data's units
             continue
-        findings.append(Finding.of(law, x, y, grammar=grammar, asked_network=asked_network))
-        n_exact += findings[-1].is_exact
-    return findings
+        finding = Finding.of(law, x, y, grammar=grammar, asked_network=asked_network)
+        readable = law.is_real and law.complexity <= max_complexity
+        (findings if readable else others).append(finding)
+        n_exact += readable and finding.is_exact
+    return findings if any(math.isfinite(finding.rmse) for finding in findings) else findings + others
 
 
 def refitted(finding: Finding, x: np.ndarray, y: np.ndarray) -> Finding:
@@ -184,6 +203,12 @@ def _short_once_snapped(pool: CandidatePool, problem: Problem) -> torch.Tensor:
     sample = problem.search[:: max(1, math.ceil(len(problem.search) / _SNAP_ROWS))]
     savings = likely_savings(pool.programs[short], problem.x[sample], problem.y[sample])
     return short[(pool.nats[short] - savings).argsort(stable=True)[:_SHORTEST_SNAPPED]]
+
+
+def _short_enough(pool: CandidatePool, max_cost: int) -> torch.Tensor:
+    """The most accurate rows of the front among those that cost so much at most: a cost is about a formula's nodes."""
+    front = pool.front()
+    return front[pool.cost[front] <= max_cost][-_MOST_ACCURATE_SHORT:]
 
 
 def _first_few_of_each(mse: torch.Tensor, n: int) -> torch.Tensor:

@@ -19,6 +19,8 @@ HEADER_CHOICES = ("auto", "yes", "no")
 """Whether a table's first line holds the names; `auto` looks at it."""
 MOST_SECONDS = 1e9
 """Longest search, some thirty years."""
+MAX_COMPLEXITY = 30
+"""Most nodes of the expression tree of a law that is offered, unless there is nothing else."""
 LARGEST_SEED = 2**63 - 1
 """What fits all sources of randomness."""
 
@@ -50,6 +52,19 @@ def checked_seed(value: Any, name: str = "seed") -> int:
         raise UserError(f"{name} must be a whole number, got {in_one_line(value)}")
     if not 0 <= value <= LARGEST_SEED:
         raise UserError(f"{name} must be from 0 to 2^63 - 1, got {in_one_line(int(value))}")
+    return int(value)
+
+
+def checked_complexity(value: Any, name: str = "max_complexity") -> int:
+    """The most nodes of a law as an int; `name` is what the caller knows it by.
+
+    Raises:
+        UserError: it is no whole number above 0.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise UserError(f"{name} must be a whole number, got {in_one_line(value)}")
+    if value < 1:
+        raise UserError(f"{name} must be at least 1, got {in_one_line(int(value))}")
     return int(value)
 
 

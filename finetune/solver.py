@@ -20,8 +20,10 @@ from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.options import (
     GRAMMAR_CHOICES,
+    MAX_COMPLEXITY,
     MIN_ROWS,
     checked_choice,
+    checked_complexity,
     checked_names,
     checked_seconds,
     checked_seed,
@@ -37,6 +39,7 @@ from emlinit.generator.functions.cache import load_search_table
 from emlinit.generator.grammar import MAX_VARIABLES, from_text
 from emlinit.generator.program import programs_from_tokens
 
+_LEAST_EXPLAINED = 0.5  # of the variance of the rows held out: what explains less is no law
 _PREPARATION_SHARE = 0.2  # of the time: after it, choosing among many variables ends
 
 
@@ -89,6 +92,7 @@ def solve(
     names: Sequence[str] | None = None,
     progress: Callable[[float, str], None] | None = None,
     weighted: WeightedSearchConfig | None = None,
+    max_complexity: int = MAX_COMPLEXITY,
 ) -> Solution:
     """Search for the law behind data.
 
@@ -102,12 +106,15 @@ def solve(
         names: column names, one a column of `x`; x1, x2, ... by default.
         progress: takes the share of the time used (0..1) and a remark.
         weighted: how the weighted grammar is searched.
+        max_complexity: nodes of the expression tree of a law that is offered, at most; longer ones are if there is nothing
+            else.
 
     Raises:
         UserError: fewer than 3 rows, shapes that do not belong together, values that are not finite numbers, an option out
             of its range, or no initialiser for the grammar.
     """
     clock = Clock(time.monotonic(), checked_seconds(seconds), progress)
+    max_complexity = checked_complexity(max_complexity)
     seed, grammar = checked_seed(seed), checked_choice(grammar, "grammar", GRAMMAR_CHOICES)
     x, y = _numbers(x, "x"), _numbers(y, "y")
     _check(x, y)
@@ -121,16 +128,16 @@ def solve(
     problem = prepare(x, y, rng, clock.began + _PREPARATION_SHARE * clock.seconds)
     data = Data(x[:, problem.columns], y, [names[i] for i in problem.columns], problem)
     clock.report("reading the table of small functions (built the first time)")
-    search = Search(data, samplers, load_search_table(data.x.shape[1]), seed, clock)
+    search = Search(data, samplers, load_search_table(data.x.shape[1]), seed, clock, max_complexity)
 
     findings: list[Finding] = []
     for visit in visits(grammar, weighted or WeightedSearchConfig(), clock.seconds):
         found = search.run(visit)
         findings += found
-        if any(finding.is_exact for finding in found):
+        if any(finding.is_exact and finding.is_readable(max_complexity) for finding in found):
             break
 
-    return _solution(findings, data, samplers, clock, names, n_rows)
+    return _solution(findings, data, samplers, clock, names, n_rows, max_complexity)
 
 
 def _solution(
@@ -140,12 +147,13 @@ def _solution(
     clock: Clock,
     names: tuple[str, ...],
     n_rows: int,
+    max_complexity: int,
 ) -> Solution:
     """Choose one of the laws found, and fit it to all rows if it is not exact."""
     if not any(math.isfinite(finding.rmse) for finding in findings):  # each is undefined somewhere
         findings = [_mean(data.x, data.y, tuple(data.names))]
     train, validation = data.problem.train.numpy(), data.problem.validation.numpy()
-    front, chosen = choose(findings, train, validation)
+    front, chosen = choose(findings, train, validation, max_complexity=max_complexity)
     figures = [chosen.errors(rows) for rows in (train, validation)]
     best = chosen
     if not chosen.is_exact and len(train) < len(data.y):
@@ -161,7 +169,7 @@ def _solution(
         validation={"r2": figures[1].r2, "rmse": figures[1].rmse},
         seconds=clock.used(),
         checkpoint=asked.source if asked else None,
-        notes=_notes(data, names, n_rows),
+        notes=(*_notes(data, names, n_rows), *_how_good(chosen, validation, max_complexity)),
         revision=asked.revision if asked else None,
     )
 
@@ -220,6 +228,17 @@ def _mean(x: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> Finding:
     tokens, constants = from_text(f"c:{mean!r}")
     law = Law.from_program(programs_from_tokens(tokens[None], constants[None], len(names)), names)
     return Finding.of(law, x, y, grammar="weighted")
+
+
+def _how_good(chosen: Finding, rows: np.ndarray, max_complexity: int) -> Iterator[str]:
+    """What is said of a law that is not exact: its error on some rows, and whether it is a law at all."""
+    if chosen.is_exact:
+        return
+    errors = chosen.errors(rows)
+    found = "no exact law was found" if errors.r2 >= _LEAST_EXPLAINED else "no law was found"
+    size = "" if chosen.complexity > max_complexity else f" of up to {max_complexity} nodes"
+    error = f"{100 * errors.relative:.2g} %" if errors.relative < 10 else f"{errors.relative:.2g} times"
+    yield f"{found}: the best{size} has an error of {error} of y's spread"
 
 
 def _notes(data: Data, names: Sequence[str], n_rows: int) -> tuple[str, ...]:

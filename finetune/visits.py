@@ -18,6 +18,7 @@ import torch
 
 from emlinit.finetune.finalists import exact_finalists, read_laws, weighted_finalists
 from emlinit.finetune.law.finding import Finding
+from emlinit.finetune.options import MAX_COMPLEXITY
 from emlinit.finetune.preparation import Problem, in_known_units
 from emlinit.finetune.search.candidates import CandidatePool
 from emlinit.finetune.search.exact import ExactTrees
@@ -133,8 +134,10 @@ class Search:
         table: FunctionTable,
         seed: int,
         clock: Clock,
+        max_complexity: int = MAX_COMPLEXITY,
     ) -> None:
         self.data, self.samplers, self.table, self.clock = data, samplers, table, clock
+        self.max_complexity = max_complexity
         self.problems = {"exact": data.problem, "weighted": in_known_units(data.problem)}
         # Each its own: how far the clock lets one search go must not change what the next one draws.
         self.generators = {name: torch.Generator().manual_seed(seed) for name in self.problems}
@@ -164,5 +167,14 @@ class Search:
         if visit.grammar == "exact":
             programs = exact_finalists(pool, problem)
         else:
-            programs = weighted_finalists(pool, problem, x, y, clock.end)
-        return read_laws(programs, self.data.names, x, y, clock.end, grammar=visit.grammar, asked_network=asked)
+            programs = weighted_finalists(pool, problem, x, y, clock.end, max_complexity=self.max_complexity)
+        return read_laws(
+            programs,
+            self.data.names,
+            x,
+            y,
+            clock.end,
+            grammar=visit.grammar,
+            asked_network=asked,
+            max_complexity=self.max_complexity,
+        )

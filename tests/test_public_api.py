@@ -70,6 +70,7 @@ def test_the_parameters_of_solve() -> None:
         "*names=None",
         "*progress=None",
         "*weighted=None",
+        "*max_complexity=30",
     ]
 
 
