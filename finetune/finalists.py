@@ -17,7 +17,7 @@ import torch
 
 from emlinit.finetune.fitting.dust import drop_dust
 from emlinit.finetune.fitting.levenberg_marquardt import FitConfig, fit_constants
-from emlinit.finetune.fitting.prices import description_nats
+from emlinit.finetune.fitting.prices import description_cost, description_nats
 from emlinit.finetune.fitting.snapping import SnapConfig, likely_savings, snap
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.law import Law
@@ -29,7 +29,8 @@ from emlinit.generator.program import Programs
 
 # Candidates that are read as formulas: the shortest descriptions of the data, and from either end of the front.
 _SHORTEST, _CHEAPEST, _MOST_ACCURATE = 7, 3, 1
-_MOST_ACCURATE_SHORT = 2  # of the part of the front that can be offered
+_MOST_ACCURATE_SHORT = 2  # of the part of the front that can be offered, and that is read in any case
+_SURELY_SHORT, _SURELY_LONG = 0.8, 1.5  # of the most nodes of a formula: what costs less is shorter, what costs more longer
 _SHORTEST_SNAPPED, _SHORT = 7, 48  # and those that are likely to be the shortest once snapped, among so many
 _EXACT_READ = 3  # exact laws after which no more are read: the shortest come first
 _LEAST_READ = 10  # laws that are read when the time is up already,
@@ -105,6 +106,10 @@ def weighted_finalists(
     order = nats.argsort(stable=True)
     for start in (0, len(found)):  # the simplest, as fitted and snapped, are read in any case: it takes no time
         nats[start : start + _SIMPLEST] = -torch.inf
+    cost = description_cost(fitted.programs)
+    short = torch.where(cost <= _SURELY_SHORT * max_complexity, nats, torch.inf).argsort(stable=True)
+    nats[short[: 2 * _SIMPLEST + _MOST_ACCURATE_SHORT]] = -torch.inf
+    nats[cost > _SURELY_LONG * max_complexity] = torch.inf  # these are not offered
     best = order[:_BEST_FIRST]
     others = nats.argsort(stable=True)
     order = torch.cat([best, others[~torch.isin(others, best)]])
@@ -206,9 +211,10 @@ def _short_once_snapped(pool: CandidatePool, problem: Problem) -> torch.Tensor:
 
 
 def _short_enough(pool: CandidatePool, max_cost: int) -> torch.Tensor:
-    """The most accurate rows of the front among those that cost so much at most: a cost is about a formula's nodes."""
+    """The most accurate rows of the front among those that cost so much at most, or clearly less."""
     front = pool.front()
-    return front[pool.cost[front] <= max_cost][-_MOST_ACCURATE_SHORT:]
+    surely, perhaps = (front[pool.cost[front] <= share * max_cost] for share in (_SURELY_SHORT, 1.0))
+    return torch.cat([surely[-_MOST_ACCURATE_SHORT:], perhaps[-1:]])
 
 
 def _first_few_of_each(mse: torch.Tensor, n: int) -> torch.Tensor:
