@@ -50,7 +50,7 @@ def _forms(expr: sympy.Expr, until: float) -> Iterator[sympy.Expr]:
             except Exception:  # sympy fails in many ways on odd input; that costs only this form
                 continue
             for candidate in candidates:
-                if candidate not in seen:
+                if candidate not in seen and not candidate.has(sympy.Piecewise):
                     seen.add(candidate)
                     yield candidate
                     shortest = min(shortest, candidate, key=complexity)
