@@ -30,7 +30,10 @@ from emlinit.generator.program import Programs
 # Candidates that are read as formulas: the shortest descriptions of the data, and from either end of the front.
 _SHORTEST, _CHEAPEST, _MOST_ACCURATE = 7, 3, 1
 _MOST_ACCURATE_SHORT = 2  # of the part of the front that can be offered, and that is read in any case
-_SURELY_SHORT, _SURELY_LONG = 0.8, 1.5  # of the most nodes of a formula: what costs less is shorter, what costs more longer
+_SURELY_SHORT, _SURELY_LONG = (
+    0.8,
+    1.5,
+)  # of the most nodes of a formula: what costs less is shorter, what costs more longer
 _SHORTEST_SNAPPED, _SHORT = 7, 48  # and those that are likely to be the shortest once snapped, among so many
 _EXACT_READ = 3  # exact laws after which no more are read: the shortest come first
 _LEAST_READ = 10  # laws that are read when the time is up already,
@@ -87,7 +90,11 @@ def weighted_finalists(
         return None
     now = time.monotonic()
     fits_until = now + _FIT_SHARE * max(0.0, until - now)
-    found = pool.programs[_worth_reading(pool, pool.shortest(_SHORTEST), _short_once_snapped(pool, problem), _short_enough(pool, max_complexity))]
+    found = pool.programs[
+        _worth_reading(
+            pool, pool.shortest(_SHORTEST), _short_once_snapped(pool, problem), _short_enough(pool, max_complexity)
+        )
+    ]
     # The simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed.
     simple = fit_constants(
         simple_laws(found.n_variables), problem.x[problem.search], problem.y[problem.search], config=_SIMPLE_FIT
@@ -131,7 +138,7 @@ def read_laws(
     *,
     grammar: str,
     asked_network: bool,
-    max_complexity: float = math.inf,
+    max_complexity: float | int = math.inf,
 ) -> list[Finding]:
     """Programs as laws beside the data, one after the other until some are exact or the time is up; how long simplifying
     takes depends on what is left of it.

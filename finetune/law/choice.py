@@ -18,7 +18,7 @@ _FURTHER, _FURTHER_NODES = 2, 4
 
 
 def choose(
-    findings: Sequence[Finding], train: np.ndarray, validation: np.ndarray, *, max_complexity: float = math.inf
+    findings: Sequence[Finding], train: np.ndarray, validation: np.ndarray, *, max_complexity: float | int = math.inf
 ) -> tuple[list[Finding], Finding]:
     """The Pareto front of (complexity, rmse over all rows), simplest first, and the finding to report.
 

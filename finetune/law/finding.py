@@ -86,7 +86,7 @@ class Finding:
         """Nodes of the printed formula's expression tree."""
         return self.law.complexity
 
-    def is_readable(self, max_complexity: float) -> bool:
+    def is_readable(self, max_complexity: float | int) -> bool:
         """Whether it may be offered: a formula of real numbers, of so many nodes at most, defined on all rows."""
         return self.law.is_real and self.complexity <= max_complexity and math.isfinite(self.rmse)
 

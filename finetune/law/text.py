@@ -10,7 +10,6 @@ from sympy.printing.precedence import PRECEDENCE
 from emlinit.generator.formulas.known_forms import replaced
 from emlinit.generator.formulas.printing import float_text, formula_text
 
-
 _LEAST_DIGITS, _MOST_DIGITS = 6, 17
 
 

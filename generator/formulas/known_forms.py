@@ -271,9 +271,7 @@ def _saturation(node: sympy.Expr) -> sympy.Expr | None:
     return None
 
 
-def _hill(
-    rest: Sequence[sympy.Expr], x: sympy.Expr, n: sympy.Expr, b: sympy.Expr, c: sympy.Expr
-) -> sympy.Expr | None:
+def _hill(rest: Sequence[sympy.Expr], x: sympy.Expr, n: sympy.Expr, b: sympy.Expr, c: sympy.Expr) -> sympy.Expr | None:
     """rest x**n/(b + c x**n)."""
     if not _is_fitted(b, c):
         return None

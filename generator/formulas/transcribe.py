@@ -297,7 +297,7 @@ def literal(program: Programs, symbols: Sequence[sympy.Symbol]) -> sympy.Expr:
 
     def settled(value: sympy.Expr) -> sympy.Expr:
         """A number is one number, and sympy is not asked for its digits when it has too many."""
-        if value.free_symbols or exact and np.isfinite(double_of(value)):
+        if value.free_symbols or (exact and np.isfinite(double_of(value))):
             return value
         double = double_of(value)
         if not np.isfinite(double):

@@ -12,6 +12,7 @@ import pytest
 from emlinit.finetune.options import (
     GRAMMAR_CHOICES,
     checked_choice,
+    checked_complexity,
     checked_names,
     checked_seconds,
     checked_seed,
@@ -119,3 +120,18 @@ def test_what_is_shown_is_one_short_line() -> None:
     assert in_one_line("a\nb") == r"'a\nb'"
     assert len(in_one_line("x" * 1000)) == 60
     assert "\n" not in in_one_line(np.ones((20, 20)))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0, "max_complexity must be at least 1, got 0"),
+        (2.5, r"max_complexity must be a whole number, got 2\.5"),
+        ("30", "max_complexity must be a whole number, got '30'"),
+        (True, "max_complexity must be a whole number, got True"),
+    ],
+)
+def test_a_largest_complexity_is_a_whole_number_of_nodes(value: Any, message: str) -> None:
+    assert checked_complexity(np.int64(12)) == 12
+    with pytest.raises(UserError, match=message):
+        checked_complexity(value)

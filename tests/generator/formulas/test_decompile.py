@@ -221,7 +221,10 @@ def test_large_whole_numbers_are_symbols_while_forms_are_looked_for() -> None:
     x, y = SYMBOLS
     held, back = simplify._hold_floats(sympy.exp(-12500000 * x) + 16 * x**16 + 2500 * y + 3.25 * x**2)
     assert sorted(map(float, back.values())) == [16, 2500, 12500000]
-    assert tidy_numbers(held.xreplace(back)) == sympy.exp(-12500000 * x) + 16 * x**16 + 2500 * y + sympy.Rational(13, 4) * x**2
+    assert (
+        tidy_numbers(held.xreplace(back))
+        == sympy.exp(-12500000 * x) + 16 * x**16 + 2500 * y + sympy.Rational(13, 4) * x**2
+    )
 
 
 @pytest.mark.parametrize(
