@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from emlinit.finetune.fitting.dust import drop_dust
 from emlinit.finetune.fitting.levenberg_marquardt import FitConfig, fit_constants
 from emlinit.finetune.fitting.prices import description_cost, description_nats
 from emlinit.finetune.fitting.snapping import SnapConfig, likely_savings, snap
@@ -28,6 +29,11 @@ from emlinit.generator.program import Programs
 
 # Candidates that are read as formulas: the shortest descriptions of the data, and from either end of the front.
 _SHORTEST, _CHEAPEST, _MOST_ACCURATE = 7, 3, 1
+_MOST_ACCURATE_SHORT = 2  # of the part of the front that can be offered, and that is read in any case
+_SURELY_SHORT, _SURELY_LONG = (
+    0.8,
+    1.5,
+)  # of the most nodes of a formula: what costs less is shorter, what costs more longer
 _SHORTEST_SNAPPED, _SHORT = 7, 48  # and those that are likely to be the shortest once snapped, among so many
 _COST_OF_A_NODE = (2.2, 1.1)  # of a printed formula: at most, and mostly
 _EXACT_READ = 3  # exact laws after which no more are read: the shortest come first
@@ -46,6 +52,7 @@ _SIMPLE_FIT = FitConfig(steps=40)  # of the simplest laws, from no start at all
 _LAST_FIT = FitConfig(steps=20)  # of all finalists, to `_FIT_ROWS` of the training rows
 _FIT_ROWS = 4000
 _ALL_ROWS_FIT = FitConfig(steps=3)  # to all of them, if there are more: from there the steps converge quadratically
+_DUST_FIT = FitConfig(steps=3)  # of what is left without the terms that nobody could see
 _READ_OF_MANY = 16  # first finalists for which that is done
 _REFIT = FitConfig(steps=10)  # of the chosen law, to the held-out rows as well
 _ANY_LANGUAGE = Language()
@@ -76,7 +83,8 @@ def weighted_finalists(
         x: all points in the data's units, float64 of shape (p, v).
         y: all targets in the data's units, of shape (p,).
         until: when they should have been read, on the clock of `time.monotonic`.
-        max_complexity: most nodes that a law may have.
+        max_complexity: nodes of the laws that will be offered; of the front, the most accurate that cost no more are among
+            the finalists.
 
     Returns:
         Programs in the data's units; None if nothing was found.
@@ -88,7 +96,8 @@ def weighted_finalists(
     # What costs more than the first is longer than a law may be, what costs less than the second is not.
     likely, surely = (int(factor * max_complexity) for factor in _COST_OF_A_NODE)
     shortest = [pool.shortest(_SHORTEST, cost) for cost in (likely, surely)]
-    found = pool.programs[_worth_reading(pool, *shortest, _short_once_snapped(pool, problem, likely))]
+    snappable, short_enough = _short_once_snapped(pool, problem, likely), _short_enough(pool, max_complexity)
+    found = pool.programs[_worth_reading(pool, *shortest, snappable, short_enough)]
     # The simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed.
     simple = fit_constants(
         simple_laws(found.n_variables), problem.x[problem.search], problem.y[problem.search], config=_SIMPLE_FIT
@@ -108,6 +117,10 @@ def weighted_finalists(
     order = nats.argsort(stable=True)
     for start in (0, len(found)):  # the simplest, as fitted and snapped, are read in any case: it takes no time
         nats[start : start + _SIMPLEST] = -torch.inf
+    cost = description_cost(fitted.programs)
+    short = torch.where(cost <= _SURELY_SHORT * max_complexity, nats, torch.inf).argsort(stable=True)
+    nats[short[: 2 * _SIMPLEST + _MOST_ACCURATE_SHORT]] = -torch.inf
+    nats[cost > _SURELY_LONG * max_complexity] = torch.inf  # these are not offered
     best = order[:_BEST_FIRST]
     nats[description_cost(fitted.programs) > surely] += _LAST  # if time is short, it goes to what is not too long
     others = nats.argsort(stable=True)
@@ -118,7 +131,7 @@ def weighted_finalists(
         config = replace(_ALL_ROWS_FIT, until=fits_until)
         head = fit_constants(programs[:_READ_OF_MANY], points, targets, config=config).programs
         programs = Programs.cat([head, programs[_READ_OF_MANY:]]) if len(programs) > _READ_OF_MANY else head
-    return programs
+    return drop_dust(programs, points[more], targets[more], config=replace(_DUST_FIT, until=fits_until))
 
 
 def read_laws(
@@ -133,8 +146,8 @@ def read_laws(
     language: Language = _ANY_LANGUAGE,
 ) -> list[Finding]:
     """Programs as laws beside the data, one after the other until some are exact or the time is up; how long simplifying
-    takes depends on what is left of it. Laws that the language has no words for are left out; those that are only too long
-    for it are among the others, so that they can be told of.
+    takes depends on what is left of it. Laws that the language has no words for, or that no formula of real numbers says,
+    are left out; those that are only too long are among the others, so that they can be told of.
 
     Args:
         programs: the best first, in the data's units.
@@ -189,8 +202,8 @@ def refitted(finding: Finding, x: np.ndarray, y: np.ndarray, language: Language 
 
 
 def law_in(program: Programs, names: Sequence[str], x: np.ndarray, patience: float, language: Language) -> Law | None:
-    """A program as a law in the words of a language, whatever its length; None if there are no such words, or a constant
-    overflows in the data's units.
+    """A program as a law in the words of a language, whatever its length; None if there are no such words, no formula of
+    real numbers says it, or a constant overflows in the data's units.
 
     Args:
         program: a batch of one, in the data's units.
@@ -202,6 +215,8 @@ def law_in(program: Programs, names: Sequence[str], x: np.ndarray, patience: flo
     try:
         law = Law.from_program(program, names, x, simplify_seconds=patience)
     except ValueError:
+        return None
+    if not law.is_real:
         return None
     form = language.form(law.expression)
     return None if form is None else law if form is law.expression else replace(law, expression=form)
@@ -227,6 +242,13 @@ def _short_once_snapped(pool: CandidatePool, problem: Problem, most_cost: int) -
     sample = problem.search[:: max(1, math.ceil(len(problem.search) / _SNAP_ROWS))]
     savings = likely_savings(pool.programs[short], problem.x[sample], problem.y[sample])
     return short[(pool.nats[short] - savings).argsort(stable=True)[:_SHORTEST_SNAPPED]]
+
+
+def _short_enough(pool: CandidatePool, max_cost: int) -> torch.Tensor:
+    """The most accurate rows of the front among those that cost so much at most, or clearly less."""
+    front = pool.front()
+    surely, perhaps = (front[pool.cost[front] <= share * max_cost] for share in (_SURELY_SHORT, 1.0))
+    return torch.cat([surely[-_MOST_ACCURATE_SHORT:], perhaps[-1:]])
 
 
 def _first_few_of_each(mse: torch.Tensor, n: int) -> torch.Tensor:

@@ -20,6 +20,8 @@ HEADER_CHOICES = ("auto", "yes", "no")
 """Whether a table's first line holds the names; `auto` looks at it."""
 MOST_SECONDS = 1e9
 """Longest search, some thirty years."""
+MAX_COMPLEXITY = 30
+"""Most nodes of the expression tree of a law that is offered, unless there is nothing else."""
 LARGEST_SEED = 2**63 - 1
 """What fits all sources of randomness."""
 
@@ -28,8 +30,6 @@ OPERATORS = (
     *("asin", "acos", "atan", "acot", "sinh", "cosh", "tanh", "coth", "sech", "csch", "asinh", "acosh", "atanh"),
 )
 """What a law may be asked to be written in."""
-MAX_COMPLEXITY = 30
-"""Most nodes of a law, if nothing else is asked for."""
 _SYNONYMS = {"-": "+", "**": "^", "pow": "^", "log": "ln"} | {
     f"arc{name[1:]}": name for name in OPERATORS if name.startswith("a") and name != "abs"
 }

@@ -43,6 +43,7 @@ from emlinit.generator.grammar import MAX_VARIABLES, from_text
 from emlinit.generator.program import programs_from_tokens
 
 _MOST_NAMES = 20  # columns that are listed
+_LEAST_EXPLAINED = 0.5  # of the variance of the rows held out: what explains less is no law
 _PREPARATION_SHARE = 0.2  # of the time: after it, choosing among many variables ends
 
 
@@ -176,7 +177,7 @@ def _solution(
     if not any(math.isfinite(finding.rmse) for finding in findings):  # each is undefined somewhere, or not admitted
         findings = [_mean(data.x, data.y, tuple(data.names))]
     train, validation = data.problem.train.numpy(), data.problem.validation.numpy()
-    front, chosen = choose(findings, train, validation)
+    front, chosen = choose(findings, train, validation, max_complexity=search.language.max_complexity)
     figures = [chosen.errors(rows) for rows in (train, validation)]
     best = chosen
     if not chosen.is_exact and len(train) < len(data.y):
@@ -192,7 +193,11 @@ def _solution(
         validation={"r2": figures[1].r2, "rmse": figures[1].rmse},
         seconds=search.clock.used(),
         checkpoint=asked.source if asked else None,
-        notes=(*_notes(data, names, n_rows, constant), *_limits(search, chosen)),
+        notes=(
+            *_notes(data, names, n_rows, constant),
+            *_how_good(chosen, validation, search.language.max_complexity),
+            *_limits(search, chosen),
+        ),
         revision=asked.revision if asked else None,
     )
 
@@ -251,6 +256,17 @@ def _mean(x: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> Finding:
     tokens, constants = from_text(f"c:{mean!r}")
     law = Law.from_program(programs_from_tokens(tokens[None], constants[None], len(names)), names)
     return Finding.of(law, x, y, grammar="weighted")
+
+
+def _how_good(chosen: Finding, rows: np.ndarray, max_complexity: int) -> Iterator[str]:
+    """What is said of a law that is not exact: its error on some rows, and whether it is a law at all."""
+    if chosen.is_exact:
+        return
+    errors = chosen.errors(rows)
+    found = "no exact law was found" if errors.r2 >= _LEAST_EXPLAINED else "no law was found"
+    size = "" if chosen.complexity > max_complexity else f" of up to {max_complexity} nodes"
+    error = f"{100 * errors.relative:.2g} %" if errors.relative < 10 else f"{errors.relative:.2g} times"
+    yield f"{found}: the best{size} has an error of {error} of y's spread"
 
 
 def _limits(search: Search, chosen: Finding) -> Iterator[str]:

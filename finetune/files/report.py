@@ -13,6 +13,7 @@ from emlinit.finetune.files.output_folder import RESULT_FILES, write_folder
 from emlinit.finetune.files.read_table import Table
 from emlinit.finetune.law.standard_errors import LawConstant, constants_line, law_constants
 from emlinit.finetune.law.symbol_names import latex_escape, latex_name
+from emlinit.finetune.law.text import people_text
 from emlinit.finetune.solver import Solution
 
 _MOST_NAMES = 20  # columns that are listed
@@ -61,7 +62,10 @@ def to_json(record: Mapping[str, Any], *, indent: int | None = None) -> str:
 
 
 def front_table(solution: Solution, record: Mapping[str, Any]) -> str:
-    """The Pareto front, the chosen law marked by `*`; below it that law at full precision, and its constants with errors."""
+    """The Pareto front, the chosen law marked by `*`; below it that law to the digits that the data fix, and its constants with errors.
+
+    Full precision is in the record, and in the files of an output folder.
+    """
     rows = [("", "complexity", "rmse", "formula (constants to 6 digits)")]
     for entry in solution.front:
         mark = "*" if entry.law is solution.law else ""
@@ -71,7 +75,8 @@ def front_table(solution: Solution, record: Mapping[str, Any]) -> str:
         f"{mark:{widths[0]}} {complexity:>{widths[1]}}  {rmse:>{widths[2]}}  {formula}"
         for mark, complexity, rmse, formula in rows
     ]
-    lines += ["", f"{record['target']} = {solution.law.formula}"]
+    errors = {abs(constant["value"]): constant["standard_error"] for constant in record["constants"]}
+    lines += ["", f"{record['target']} = {people_text(solution.law.expression, errors)}"]
     constants = _constants(record)
     lines += [f"    {constants}"] if constants else []
     units = [f"{name} in {unit}" for name, unit in _units_of_law(record)]

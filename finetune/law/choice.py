@@ -3,6 +3,7 @@
 Legend: p point.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,9 @@ _FURTHER, _FURTHER_NODES = 2, 4
 """Entries of the front beyond the chosen law, and how many nodes they may have more than twice those of the law."""
 
 
-def choose(findings: Sequence[Finding], train: np.ndarray, validation: np.ndarray) -> tuple[list[Finding], Finding]:
+def choose(
+    findings: Sequence[Finding], train: np.ndarray, validation: np.ndarray, *, max_complexity: float | int = math.inf
+) -> tuple[list[Finding], Finding]:
     """The Pareto front of (complexity, rmse over all rows), simplest first, and the finding to report.
 
     An exact law ends the front: the simplest one is reported. Otherwise it is the shortest description of the data among
@@ -27,11 +30,12 @@ def choose(findings: Sequence[Finding], train: np.ndarray, validation: np.ndarra
         findings: laws beside the same data.
         train: rows that were fitted.
         validation: rows that were not; the same rows again where none were held out.
+        max_complexity: nodes of the laws that take part, unless there are no others.
 
     Raises:
         ValueError: no law is defined on all rows.
     """
-    front = _front(findings)
+    front = _front([finding for finding in findings if finding.is_readable(max_complexity)]) or _front(findings)
     if not front:
         raise ValueError("no candidate law is defined on all rows")
     exact = [rank for rank, finding in enumerate(front) if finding.is_exact]

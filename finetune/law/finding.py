@@ -104,6 +104,10 @@ class Finding:
         """Nodes of the printed formula's expression tree."""
         return self.law.complexity
 
+    def is_readable(self, max_complexity: float | int) -> bool:
+        """Whether it may be offered: a formula of real numbers, of so many nodes at most, defined on all rows."""
+        return self.law.is_real and self.complexity <= max_complexity and math.isfinite(self.rmse)
+
     @cached_property
     def n_fitted(self) -> int:
         """Constants of the printed formula that are no integers, fractions or multiples of pi; a and -a are one."""

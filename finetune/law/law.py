@@ -21,7 +21,8 @@ from emlinit.finetune.law.python_module import python_source
 from emlinit.finetune.law.symbol_names import latex_escape, latex_name, symbols_for
 from emlinit.finetune.law.text import formula_latex, short_text
 from emlinit.generator.evaluate import evaluate
-from emlinit.generator.formulas.decompile import complexity, to_sympy
+from emlinit.generator.formulas.decompile import NOT_OF_REALS, complexity, to_sympy
+from emlinit.generator.formulas.known_forms import known_forms
 from emlinit.generator.formulas.printing import formula_text
 from emlinit.generator.grammar import to_text
 from emlinit.generator.program import Programs, tokens_from_program
@@ -29,8 +30,11 @@ from emlinit.generator.program import Programs, tokens_from_program
 AGREEMENT = 1e-12
 """Largest difference between two views of a law, relative to the largest |y| on the data."""
 
-_READING_POINTS = 200
-"""Points on which forms are compared while they are looked for; the one found is checked on all."""
+_READING_POINTS, _MORE_POINTS = 200, 20_000
+"""Points on which forms are compared while they are looked for; the one found is checked on all, and read once more on
+more of them if it does not hold there."""
+
+_LONGER, _MORE_NODES = 1.25, 5  # times the nodes of a formula, and so many: as long the form that people know may be
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,16 +72,31 @@ class Law:
         program = program.to("cpu")
         names = tuple(names)
         plain: Law | None = None
-        for seconds in (simplify_seconds, 0.0) if simplify_seconds > 0 else (0.0,):
-            expression = _transcribe(program, names, x, seconds)
+        for seconds, most in ((simplify_seconds, _READING_POINTS), (0.0, _MORE_POINTS)):
+            expression = _transcribe(program, names, x, seconds, most)
             if expression is None:
                 continue
-            plain = cls(program, names, expression)
-            if x is None or plain.disagreement(x) <= AGREEMENT:
-                return plain
+            law = cls(program, names, expression)
+            if x is None or (law.is_real and law.disagreement(x) <= AGREEMENT):
+                return law._as_people_write_it(x)
+            plain = law if plain is None or law.is_real or not plain.is_real else plain
         if plain is None:
             raise ValueError("the program cannot be written in double precision: a constant overflows")
         return plain
+
+    def _as_people_write_it(self, x: np.ndarray | None) -> "Law":
+        """The law in a form that people know, if it has one that is about as short and says the same."""
+        n_fitted, longest = len(self.expression.atoms(sympy.Float)), _LONGER * self.complexity + _MORE_NODES
+        for form in known_forms(self.expression):
+            if len(form.atoms(sympy.Float)) > n_fitted or complexity(form) > longest:
+                continue
+            law = Law(self.program, self.names, form)
+            try:
+                if x is None or law.disagreement(x) <= AGREEMENT:
+                    return law
+            except (ValueError, OverflowError):  # a number in it is beyond double precision
+                continue
+        return self
 
     @cached_property
     def symbols(self) -> tuple[sympy.Symbol, ...]:
@@ -114,6 +133,11 @@ class Law:
             return float("inf")
         difference = np.abs(by_program - by_formula).max()
         return float(difference / max(np.abs(by_program).max(), np.finfo(np.float64).tiny))
+
+    @cached_property
+    def is_real(self) -> bool:
+        """Whether the formula is one of real numbers: it needs no `I` and no `re` to say what it means."""
+        return not self.expression.has(*NOT_OF_REALS)
 
     def sympy(self) -> sympy.Expr:
         """The formula as a sympy expression in `symbols`."""
@@ -159,19 +183,22 @@ class Law:
 
 
 def _transcribe(
-    program: Programs, names: tuple[str, ...], x: np.ndarray | None, simplify_seconds: float
+    program: Programs, names: tuple[str, ...], x: np.ndarray | None, simplify_seconds: float, most_points: int
 ) -> sympy.Expr | None:
     """The program as an expression in the plain symbols of `symbols_for`; None if a number in it overflows."""
     symbols = symbols_for(names)
     real = [sympy.Symbol(symbol.name, real=True) for symbol in symbols]
     # At most so many points, spread over the rows.
-    points = None if x is None else np.asarray(x, dtype=np.float64)[:: -(-len(x) // _READING_POINTS)]
-    expression = to_sympy(program, 0, real, points=points, simplify_seconds=simplify_seconds)
-    if x is not None and not _is_real(expression, real, x):
-        expression = sympy.re(expression)
-    doubles = {number: sympy.Float(float(number)) for number in expression.atoms(sympy.Float)}
-    expression = expression.xreplace({**doubles, **dict(zip(real, symbols, strict=True))})
+    points = None if x is None else np.asarray(x, dtype=np.float64)[:: -(-len(x) // most_points)]
     try:
+        expression = to_sympy(program, 0, real, points=points, simplify_seconds=simplify_seconds)
+        is_real = x is None or _is_real(expression, real, x)
+        doubles = {number: sympy.Float(float(number)) for number in expression.atoms(sympy.Float)}
+        while isinstance(expression, sympy.re):  # of symbols that may be complex sympy would write re and im throughout
+            expression, is_real = expression.args[0], False
+        expression = expression.xreplace({**doubles, **dict(zip(real, symbols, strict=True))})
+        if not is_real:
+            expression = sympy.re(expression, evaluate=False)
         lowering.lower(expression, symbols)
     except (ValueError, OverflowError):
         return None

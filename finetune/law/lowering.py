@@ -227,6 +227,8 @@ def _function(name: str, *args: Node) -> Node:
     """A call of one of sympy's functions."""
     if name == "acosh":  # of which NumPy has none for real arguments below 1
         args = (_binary("add", args[0], Node("number", value=0j, text="0j", is_complex=True)),)
+    if NUMPY_FUNCTIONS[name].of_reals:
+        args = tuple(_call("re", arg) if arg.is_complex else arg for arg in args)
     return _call(name, *args)
 
 

@@ -21,6 +21,7 @@ import sympy
 from emlinit.finetune.law import lowering
 from emlinit.finetune.law.finding import EXACT_ERROR, errors_of, residuals
 from emlinit.finetune.law.law import Law
+from emlinit.generator.formulas.known_forms import replaced
 from emlinit.generator.formulas.printing import float_text
 
 _DEPENDENT = 1e-10  # singular values below this share of the largest (of unit columns) say that constants trade off
@@ -147,7 +148,7 @@ class _Derivative:
         atom, parameter = sympy.Float(size), sympy.Dummy("c", real=True)
 
         def with_constant(number: sympy.Expr) -> sympy.Expr:
-            return law.expression.xreplace({atom: number, -atom: -number})
+            return replaced(law.expression, {atom: number, -atom: -number})
 
         derivative = with_constant(parameter).diff(parameter).xreplace({parameter: atom})
         try:

@@ -2,7 +2,9 @@
 
 The program is transcribed with all variables taken to be positive, which is what a formula with logarithms and powers
 mostly means, and compared with the program at points; if the two differ, it is transcribed again with those variables
-positive that are so at the points, and in the last resort word for word.
+positive that are so at the points. A formula that is not real there is transcribed once more with the sign that the argument
+of each logarithm has at the points: ln u is ln(-u) + i pi for u < 0, and ln |u| where u has either sign. In the last resort
+the program is written word for word.
 Then a better form is looked for under a time limit, and kept only if it still agrees: a shorter one, and before all one
 without `I`, `re` or `Abs`, as a formula of real numbers is written.
 """
@@ -19,9 +21,10 @@ import sympy
 import torch
 
 from emlinit.generator.evaluate import evaluate
+from emlinit.generator.formulas.bounds import LARGEST_EXPONENT
 from emlinit.generator.formulas.expression import complexity, evaluate_expression
 from emlinit.generator.formulas.printing import float_text
-from emlinit.generator.formulas.simplify import join_roots, settle_signs, shorter_forms
+from emlinit.generator.formulas.simplify import join_numbers, join_roots, settle_signs, shorter_forms
 from emlinit.generator.formulas.transcribe import Transcriber, literal
 from emlinit.generator.program import Programs, tokens_from_program
 
@@ -32,6 +35,8 @@ _DEFINED_SHARE = 0.3  # of points of our own choice: where a formula must at lea
 _SHORT = 30  # nodes up to which a real form is worth more than a complex one, whatever its length
 _CLUMSY = 2  # a real form this many times as long as the complex one is worth less
 _UNREAL = (sympy.re, sympy.im, sympy.Abs, sympy.arg, sympy.sign, sympy.conjugate, sympy.atan2)
+NOT_OF_REALS = (sympy.I, sympy.re, sympy.im, sympy.arg, sympy.conjugate)
+"""What stands in no formula of real numbers."""
 _ROUNDING = 1e-14  # of a number: so close to a simple one, it is that one
 _N_POINTS = 64
 
@@ -58,40 +63,60 @@ def to_sympy(
     Returns:
         The best form found whose real part agrees with the program, to 1e-12 of the largest |y|, wherever the program is
         valid. Where none does, the program word for word, with complex exponentials and logarithms.
+
+    Raises:
+        OverflowError: none does, and a number in the program is beyond double precision.
     """
     until = time.monotonic() + simplify_seconds
     program = programs[index].to("cpu")
     check = _Check.at(program, _points(symbols) if points is None else points, strict=points is not None)
     known = [symbol.is_positive or (points is not None and check.positive(i)) for i, symbol in enumerate(symbols)]
-    for positive in dict.fromkeys(((True,) * len(symbols), tuple(map(bool, known)))):
+    exact = bool(program.is_exact()[0])
+
+    def tidied(expr: sympy.Expr) -> sympy.Expr:
+        return _tidied(expr if exact else join_numbers(expr))
+
+    kinds = dict.fromkeys(((True,) * len(symbols), tuple(map(bool, known))))
+    unreal: sympy.Expr | None = None
+    for positive, by_sign in [*((kind, False) for kind in kinds), (tuple(map(bool, known)), True)]:
+        if by_sign and points is None:
+            continue
         own = [sympy.Symbol(f"v{i}", positive=sure or None, real=True) for i, sure in enumerate(positive)]
         try:
-            transcription = Transcriber(program, own).readout()
+            sign = partial(check.sign, symbols=own) if by_sign else None
+            transcription = Transcriber(program, own, sign).readout()
         except (ArithmeticError, TypeError, ValueError):
             continue
-        best = next((form for form in (_tidied(transcription), transcription) if check.agrees(form, own)), None)
+        best = next((form for form in (tidied(transcription), transcription) if check.agrees(form, own)), None)
         if best is None:
             continue
         settled = settle_signs(best, partial(check.sign, symbols=own))
         if settled != best and check.agrees(settled, own):
             best = min(best, settled, key=_length)
         for form in shorter_forms(best, until - time.monotonic()) if simplify_seconds > 0 else ():
-            form = _tidied(form)
+            form = tidied(form)
             if _length(form) < _length(best) and check.agrees(form, own):
                 best = form
         length = complexity(best)
         fits = length <= max(_SHORT, _CLUMSY * len(tokens_from_program(program)[0]))  # tokens: known at once, and fewer
-        if fits or length <= _CLUMSY * complexity(literal(program, symbols)):
+        if by_sign or fits or length <= _CLUMSY * complexity(literal(program, symbols)):
             best = best.xreplace(dict(zip(own, symbols, strict=True)))
             joined = join_roots(best)
-            return joined if complexity(joined) <= complexity(best) and check.agrees(joined, symbols) else best
-    return literal(program, symbols)
+            if complexity(joined) <= complexity(best) and check.agrees(joined, symbols):
+                best = joined
+            if not best.has(*NOT_OF_REALS) and check.real(best, symbols):
+                return best
+            unreal = best if unreal is None else unreal
+    unreal = literal(program, symbols) if unreal is None else unreal
+    return unreal if exact else join_numbers(unreal)
 
 
 def tidy_numbers(expr: sympy.Expr) -> sympy.Expr:
     """Write floats that are a short decimal, a simple fraction or a multiple of pi, up to rounding, as such."""
     tidy = {number: _tidy(float(number)) for number in expr.atoms(sympy.Float)}
-    return expr.xreplace(tidy)
+    # A large whole number as an exponent would be worked out: (2 x)**12500000 begins with a number of 3762875 digits.
+    powers = {n for power in expr.atoms(sympy.Pow) for n in power.exp.atoms(sympy.Float) if abs(n) > LARGEST_EXPONENT}
+    return expr.xreplace({number: value for number, value in tidy.items() if number not in powers})
 
 
 def _tidy(value: float) -> sympy.Expr:
@@ -153,6 +178,13 @@ class _Check:
         if not len(value) or not (value.imag == 0).all():
             return 0
         return int((value.real > 0).all()) - int((value.real < 0).all())
+
+    def real(self, expr: sympy.Expr, symbols: Sequence[sympy.Symbol]) -> bool:
+        """Whether a formula that agrees is real at the points, but for rounding; of points of our own nothing is asked."""
+        if not self.strict or not len(self.y):
+            return True
+        value = evaluate_expression(expr, symbols, self.x)
+        return bool(np.abs(value.imag).max() <= _AGREEMENT * np.abs(self.y).max())
 
     def agrees(self, expr: sympy.Expr, symbols: Sequence[sympy.Symbol]) -> bool:
         if not len(self.y):

@@ -46,7 +46,7 @@ def evaluate_expression(expr: sympy.Expr, symbols: Sequence[sympy.Symbol], x: np
         if node.is_Symbol:
             return columns[node]
         if not node.free_symbols:
-            return np.full(len(x), complex(node.evalf(17)))
+            return np.full(len(x), number_value(node))
         if node.is_Add:
             return np.asarray(np.sum([value(arg) for arg in node.args], axis=0))
         if node.is_Mul:
@@ -57,6 +57,38 @@ def evaluate_expression(expr: sympy.Expr, symbols: Sequence[sympy.Symbol], x: np
 
     with np.errstate(all="ignore"):
         return value(expr)
+
+
+def double_of(number: sympy.Expr) -> complex:
+    """A number's value in double precision; not finite as soon as anything on the way is beyond it.
+
+    `evalf` is right to the last digit and may take for ever, as for exp(exp(4930210)); this says whether it may be asked.
+    """
+    if number.is_Number or number in (sympy.pi, sympy.E):
+        try:
+            return complex(float(number))
+        except (OverflowError, TypeError):
+            return complex(np.inf)
+    if number is sympy.I:
+        return 1j
+    values = [np.complex128(double_of(arg)) for arg in number.args]
+    if not values or not np.isfinite(values).all():
+        return complex(np.inf)
+    with np.errstate(all="ignore"):
+        if number.is_Add:
+            return complex(np.sum(values))
+        if number.is_Mul:
+            return complex(np.prod(values))
+        if number.is_Pow:
+            return complex(values[0] ** values[1])
+        function = _FUNCTIONS.get(type(number))
+        return complex(np.inf) if function is None else complex(function(*values))
+
+
+def number_value(number: sympy.Expr) -> complex:
+    """A number's value to the last digit; not finite where it is beyond double precision."""
+    value = double_of(number)
+    return complex(number.evalf(17)) if np.isfinite(value) else value
 
 
 def _power(base: np.ndarray, exponent: sympy.Expr, value: Callable[[sympy.Basic], np.ndarray]) -> np.ndarray:

@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterator
 import sympy
 from sympy.functions.elementary.trigonometric import TrigonometricFunction
 
-from emlinit.generator.formulas.expression import complexity
+from emlinit.generator.formulas.bounds import LARGEST_EXPONENT, is_manageable
+from emlinit.generator.formulas.expression import complexity, number_value
 
+_LARGEST_EXACT = 2**53
 _SAME = 1e-14  # numbers that differ by less than this share are one number
+_LARGEST_HELD_OUT, _LARGEST_IN_EXPONENT = 100, 12  # numbers that rules may read; larger ones are symbols meanwhile
 _LARGEST_FOR_CHEAP, _LARGEST_FOR_COSTLY = 80, 28  # nodes of the formulas that are transformed
 
 
@@ -24,7 +27,7 @@ def shorter_forms(expr: sympy.Expr, seconds: float | int) -> list[sympy.Expr]:
     transformation is begun.
 
     Constants that are no small integers or fractions are held as symbols meanwhile, because sympy would otherwise carry
-    them about as rationals.
+    them about as rationals, or read exp(-12500000 t) as a power of that degree.
     """
     held, constants = _hold_floats(expr)
     return [form.xreplace(constants) for form in _forms(held, time.monotonic() + seconds)]
@@ -38,7 +41,7 @@ def _forms(expr: sympy.Expr, until: float) -> Iterator[sympy.Expr]:
     for number, transform in enumerate(_TRANSFORMS):
         largest = _LARGEST_FOR_CHEAP if number < _N_CHEAP else _LARGEST_FOR_COSTLY
         for start in dict.fromkeys((expr, shortest)):
-            if complexity(start) > largest or time.monotonic() > until:
+            if complexity(start) > largest or not is_manageable(start) or time.monotonic() > until:
                 continue
             try:
                 form = transform(start)
@@ -47,7 +50,7 @@ def _forms(expr: sympy.Expr, until: float) -> Iterator[sympy.Expr]:
             except Exception:  # sympy fails in many ways on odd input; that costs only this form
                 continue
             for candidate in candidates:
-                if candidate not in seen:
+                if candidate not in seen and not candidate.has(sympy.Piecewise):
                     seen.add(candidate)
                     yield candidate
                     shortest = min(shortest, candidate, key=complexity)
@@ -78,6 +81,34 @@ def settle_signs(expr: sympy.Expr, sign: Callable[[sympy.Expr], int]) -> sympy.E
         return sympy.Pow(-1, node.exp) * turned**node.exp if root else sympy.log(turned)
 
     return settled(expr)
+
+
+def join_numbers(expr: sympy.Expr) -> sympy.Expr:
+    """Every part of a formula that is a number as one float: exp(-3 e) is 0.000287..., 3 e x is 8.15... x.
+
+    Whole numbers, fractions and their multiples of pi or of one square root stay as they are.
+    """
+    if expr.is_Number or expr.is_Symbol:
+        return expr
+    if not expr.free_symbols:
+        return expr if _is_simple_number(expr) else _as_float(expr)
+    args = [join_numbers(arg) for arg in expr.args]
+    if expr.is_Mul or expr.is_Add:
+        numbers = [arg for arg in args if not arg.free_symbols]
+        if len(numbers) > 1 and not _is_simple_number(expr.func(*numbers)):
+            args = [_as_float(expr.func(*numbers)), *(arg for arg in args if arg.free_symbols)]
+    return expr.func(*args)
+
+
+def _is_simple_number(number: sympy.Expr) -> bool:
+    rest = number.as_coeff_Mul()[1]
+    is_root = rest.is_Pow and rest.base.is_Integer and rest.exp == sympy.S.Half
+    return number.is_Number or (not number.has(sympy.Float) and (rest in (sympy.pi, sympy.I) or is_root))
+
+
+def _as_float(number: sympy.Expr) -> sympy.Expr:
+    value = number_value(number)
+    return sympy.Float(value.real) if value.imag == 0 and math.isfinite(value.real) else number
 
 
 def join_roots(expr: sympy.Expr) -> sympy.Expr:
@@ -198,21 +229,32 @@ _N_CHEAP = 7
 
 
 def _hold_floats(expr: sympy.Expr) -> tuple[sympy.Expr, dict[sympy.Basic, sympy.Expr]]:
-    """Replace each float by a positive symbol, with its sign outside; numbers equal up to rounding by the same one.
+    """Replace each float and each large number by a positive symbol, with its sign outside; numbers equal up to rounding by
+    the same one.
 
-    Quarters become fractions and quarter turns fractions of pi, which rules of sympy can read.
+    Quarters become fractions and quarter turns fractions of pi, which rules of sympy can read; in an exponent only small
+    ones, because there they are degrees.
     """
     there: dict[sympy.Basic, sympy.Expr] = {}
     back: dict[sympy.Basic, sympy.Expr] = {}
-    for number in sorted(expr.atoms(sympy.Float), key=float):
+    exponents = {n for power in expr.atoms(sympy.Pow, sympy.exp) for n in _exponent(power).atoms(sympy.Number)}
+    for number in sorted(expr.atoms(sympy.Number), key=float):
         modulus = abs(float(number))
-        if (4 * modulus).is_integer() and modulus < 100:
+        largest = _LARGEST_IN_EXPONENT if number in exponents else _LARGEST_HELD_OUT
+        if number.is_Rational and max(abs(int(number.p)), int(number.q)) <= largest:
+            continue
+        if (4 * modulus).is_integer() and modulus < largest:
             held = sympy.Rational(int(4 * modulus), 4)
         elif abs(modulus - math.pi / 2) < _SAME * modulus:
             held = sympy.pi / 2
         else:
             close = (symbol for symbol, value in back.items() if abs(float(value) - modulus) < _SAME * modulus)
             held = next(close, None) or sympy.Dummy(f"c{len(back)}", positive=True)
-            back.setdefault(held, sympy.Float(modulus))
+            exact = number.is_Rational and modulus <= (LARGEST_EXPONENT if number in exponents else _LARGEST_EXACT)
+            back.setdefault(held, abs(number) if exact else sympy.Float(modulus))
         there[number] = held if number > 0 else -held
     return expr.xreplace(there), back
+
+
+def _exponent(power: sympy.Expr) -> sympy.Expr:
+    return power.args[0] if isinstance(power, sympy.exp) else power.exp

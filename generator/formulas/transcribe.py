@@ -12,17 +12,21 @@ meet and cancel.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+import numpy as np
 import sympy
 
-from emlinit.generator.formulas.expression import complexity
+from emlinit.generator.formulas.bounds import LARGEST_EXPONENT, is_manageable
+from emlinit.generator.formulas.expression import complexity, double_of
 from emlinit.generator.program import Programs
 
 _LONGEST = 200  # nodes of an expression tree
 _LONGEST_SQUARE = 60  # nodes of what is still multiplied out; trigonometry is simplified up to half of that
+_LARGEST_INTEGER = 100  # what is larger is a double: sympy would take it for a degree
+_LARGEST_FACTOR = 50.0  # exp of more stays in the exponent, where it does not overflow
 _CANCELLED = 1e-14  # a sum of numbers below this share of the largest is 0
 _ZERO, _ONE = sympy.S.Zero, sympy.S.One
 
@@ -40,18 +44,24 @@ class _Value:
 class Transcriber:
     """Reads one program in given symbols, which should be declared real or positive."""
 
-    def __init__(self, program: Programs, symbols: Sequence[sympy.Symbol]):
+    def __init__(
+        self, program: Programs, symbols: Sequence[sympy.Symbol], sign: Callable[[sympy.Expr], int] | None = None
+    ):
         """Prepare to read a program.
 
         Args:
             program: a batch of one.
             symbols: one a variable.
+            sign: 1 or -1 for an expression that has that sign wherever the formula must hold, 0 for one that has none;
+                then no logarithm of a negative number is written. Without it all logarithms are taken to be of positive
+                numbers.
 
         Raises:
             ValueError: the formula grows beyond all use, as it does where complex logarithms are nested.
             ArithmeticError, TypeError: a number on the way is not real.
         """
         self._exact = bool(program.is_exact()[0])
+        self._sign = sign
         self._source = program.source[0].tolist()
         self._weight = program.weight[0].tolist()
         self._bias = program.bias[0].tolist()
@@ -60,6 +70,9 @@ class Transcriber:
             value = self._node(self._slot(2 * node), self._slot(2 * node + 1))
             if complexity(value.re) + complexity(value.im) > _LONGEST:
                 raise ValueError(f"the formula has more than {_LONGEST} nodes")
+            for part in (value.re, value.im):  # sympy would work out all its digits to know the sign
+                if not part.free_symbols and not np.isfinite(double_of(part)):
+                    raise OverflowError("a number is beyond double precision")
             self._values.append(value)
 
     def readout(self) -> sympy.Expr:
@@ -69,12 +82,15 @@ class Transcriber:
     # ---- numbers
 
     def _number(self, value: float) -> sympy.Expr:
-        return sympy.Integer(int(value)) if float(value).is_integer() and abs(value) < 1e15 else sympy.Float(value)
+        small = float(value).is_integer() and abs(value) <= _LARGEST_INTEGER
+        return sympy.Integer(int(value)) if small else sympy.Float(value)
 
     def _evaluated(self, expr: sympy.Expr) -> sympy.Expr:
         """The expression, numbers turned into doubles unless the program is exact."""
         if self._exact or expr.is_Integer or expr.free_symbols:
             return expr
+        if not np.isfinite(double_of(expr)):
+            raise OverflowError("a number is beyond double precision")
         return sympy.Float(expr.evalf(17))
 
     def _sum(self, parts: Sequence[sympy.Expr]) -> sympy.Expr:
@@ -129,9 +145,14 @@ class Transcriber:
         if right.im == 0 and not right.logs:
             if right.re == 1:
                 return _Value(re, im, polar=polar)
-            if right.re.is_negative:
-                return _Value(self._sum([re, -self._log(-right.re)]), self._sum([im, self._evaluated(-sympy.pi)]))
-            return _Value(self._sum([re, -self._log(right.re)]), im)
+            u, sign = right.re, self._sign_of(right.re)
+            if sign < 0:
+                return _Value(self._sum([re, -self._log(-u)]), self._sum([im, self._evaluated(-sympy.pi)]))
+            if sign == 0:  # the angle is pi where u is negative
+                half_turn = self._evaluated(sympy.pi / 2)
+                angle = half_turn - half_turn * sympy.sign(u)
+                return _Value(self._sum([re, -self._log(sympy.Abs(u))]), self._sum([im, -angle]))
+            return _Value(self._sum([re, -self._log(u)]), im)
         if right.polar is not None:
             return _Value(self._sum([re, -right.polar[0]]), self._sum([im, -right.polar[1]]))
         plain = self._plain(right)
@@ -142,7 +163,8 @@ class Transcriber:
         re, im = [value.re], [value.im]
         for coefficient, a, b in value.logs:
             squared = _squared_modulus(a, b)
-            log_modulus, angle = self._log(squared) / 2, _angle(a, b, squared)
+            known = self._sign is not None and a.free_symbols and self._sign(a) > 0
+            log_modulus, angle = self._log(squared) / 2, sympy.atan(b / a) if known else _angle(a, b, squared)
             p, q = self._number(coefficient.real), self._number(coefficient.imag)
             re += [p * log_modulus, -q * angle]
             im += [p * angle, q * log_modulus]
@@ -159,7 +181,7 @@ class Transcriber:
         for term in sympy.Add.make_args(rest.re):
             if isinstance(term, sympy.log) or any(isinstance(factor, sympy.log) for factor in term.args):
                 factors.append(self._exp_term(term))
-            elif term.is_number and not self._exact:
+            elif term.is_number and not self._exact and abs(term) <= _LARGEST_FACTOR:
                 factors.append(self._evaluated(sympy.exp(term)))
             else:
                 exponents.append(term)
@@ -175,7 +197,9 @@ class Transcriber:
         return sympy.exp(term)
 
     def _simple_exponent(self, exponent: sympy.Expr) -> sympy.Expr:
-        if not exponent.is_Float:
+        if exponent.is_Rational and abs(exponent) > LARGEST_EXPONENT:
+            return sympy.Float(float(exponent))
+        if not exponent.is_Float or abs(exponent) > LARGEST_EXPONENT:
             return exponent
         fraction = Fraction(float(exponent)).limit_denominator(12)
         if abs(float(fraction) - float(exponent)) <= 4e-16 * abs(float(exponent)):
@@ -215,7 +239,10 @@ class Transcriber:
             return sympy.expand_log(sympy.log(u), force=True) if self._exact else self._evaluated(sympy.log(u))
         outside: list[sympy.Expr] = []
         inside: list[sympy.Expr] = []
-        for factor in sympy.Mul.make_args(_sign_inside(u)):
+        factors = sympy.Mul.make_args(_sign_inside(u))
+        if self._sign is not None:  # u is positive, its factors need not be
+            factors = sympy.Mul.make_args(sympy.Mul(*map(self._modulus, factors)))
+        for factor in factors:
             if factor.is_number and factor.is_positive:
                 outside.append(self._log(factor))
             elif isinstance(factor, sympy.exp):
@@ -234,21 +261,58 @@ class Transcriber:
             outside.append(sympy.log(sympy.Mul(*inside)))
         return self._sum(outside)
 
+    def _sign_of(self, u: sympy.Expr) -> int:
+        if self._sign is None or not u.free_symbols:
+            return -1 if u.is_negative else 1
+        return 1 if u.is_positive else self._sign(u)
+
+    def _modulus(self, factor: sympy.Expr) -> sympy.Expr:
+        """The modulus of a real factor, as a formula."""
+        if factor.is_Pow and factor.exp.is_Integer:
+            return self._modulus(factor.base) ** factor.exp
+        if factor.is_nonnegative or isinstance(factor, sympy.exp):
+            return factor
+        if not factor.free_symbols:
+            return -factor if factor.is_negative else factor
+        sign = self._sign_of(factor)
+        if sign == 0:
+            return sympy.Abs(factor)
+        return factor if sign > 0 else sympy.Add(*(-term for term in sympy.Add.make_args(factor)))
+
 
 def literal(program: Programs, symbols: Sequence[sympy.Symbol]) -> sympy.Expr:
-    """The program word for word, Re of complex exponentials and logarithms: right on every branch, and long."""
+    """The program word for word, Re of complex exponentials and logarithms: right on every branch, and long.
+
+    Raises:
+        OverflowError: a number in it is beyond double precision.
+    """
+    exact = bool(program.is_exact()[0])
 
     def number(pair: Sequence[float]) -> sympy.Expr:
-        re, im = (sympy.Integer(int(v)) if float(v).is_integer() and abs(v) < 1e9 else sympy.Float(v) for v in pair)
-        return re + sympy.I * im
+        parts = (
+            sympy.Integer(int(v)) if float(v).is_integer() and abs(v) <= _LARGEST_INTEGER else sympy.Float(v)
+            for v in pair
+        )
+        return sympy.Add(*(part * unit for part, unit in zip(parts, (1, sympy.I), strict=True)))
+
+    def settled(value: sympy.Expr) -> sympy.Expr:
+        """A number is one number, and sympy is not asked for its digits when it has too many."""
+        if value.free_symbols or (exact and np.isfinite(double_of(value))):
+            return value
+        double = double_of(value)
+        if not np.isfinite(double):
+            raise OverflowError("a number is beyond double precision")
+        return value if value.is_Integer else number((double.real, double.imag))
 
     values: list[sympy.Expr] = [_ONE, *symbols]
     slots: list[sympy.Expr] = []
     for source, weight, bias in zip(program.source[0], program.weight[0], program.bias[0], strict=True):
         terms = zip(weight.tolist(), source.tolist(), strict=True)
-        slots.append(number(bias.tolist()) + sympy.Add(*(number(w) * values[read] for w, read in terms if any(w))))
+        total = number(bias.tolist()) + sympy.Add(*(number(w) * values[read] for w, read in terms if any(w)))
+        slots.append(settled(total))
         if len(slots) % 2 == 0 and len(values) < len(symbols) + 1 + int(program.n_nodes[0]):
-            values.append(sympy.exp(slots[-2]) - sympy.log(slots[-1]))
+            power = settled(sympy.exp(slots[-2], evaluate=not slots[-2].free_symbols.isdisjoint(symbols)))
+            values.append(settled(power - sympy.log(slots[-1])))
     return sympy.re(slots[-1], evaluate=False)
 
 
@@ -263,7 +327,7 @@ def _angle(a: sympy.Expr, b: sympy.Expr, squared: sympy.Expr) -> sympy.Expr:
 def _squared_modulus(a: sympy.Expr, b: sympy.Expr) -> sympy.Expr:
     """a**2 + b**2, with cos**2 + sin**2 and what else cancels taken together."""
     length = complexity(a) + complexity(b)
-    if length > _LONGEST_SQUARE:
+    if length > _LONGEST_SQUARE or not is_manageable(a**2) or not is_manageable(b**2):
         return a**2 + b**2
     parts = [sympy.expand(a**2), sympy.expand(b**2)]
     squared = _without_dust(sympy.Add(*parts), parts)

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+import sympy
 import torch
 
 from emlinit.finetune.finalists import exact_finalists, law_in, read_laws, refitted, weighted_finalists
@@ -122,3 +123,26 @@ def test_of_a_search_for_short_laws_the_cheap_candidates_are_read() -> None:
     short = weighted_finalists(pool, problem, X, Y, time.monotonic() + 60, max_complexity=8)
     assert short is not None
     assert any(int(short.n_nodes[i]) == 1 for i in range(len(short)))
+
+
+def test_laws_that_no_real_formula_says_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Law.from_program(_programs("w:3.1 x1"), ["x"], X)
+    unreal = Law(plain.program, plain.names, sympy.re(sympy.I * plain.expression**1.5, evaluate=False))
+    assert not unreal.is_real
+    laws = iter([unreal, plain, unreal])
+    monkeypatch.setattr(Law, "from_program", lambda *args, **options: next(laws))
+    late = time.monotonic() + 60
+    found = read_laws(_programs("x1", "x1"), ["x"], X, Y, late, grammar="weighted", asked_network=False)
+    assert [finding.law for finding in found] == [plain]
+    found = read_laws(_programs("x1"), ["x"], X, Y, late, grammar="weighted", asked_network=False)
+    assert found == []
+
+
+def test_short_candidates_are_among_the_finalists_and_dust_is_not() -> None:
+    problem = in_known_units(prepare(X, Y, np.random.default_rng(0)))
+    waves = "".join(f"+ w:0.001 eml + j:{0.1 * k} 1 j:{0.03 * k!r} x1 1 " for k in range(1, 6))
+    long = [f"{waves} + w:3.{k} eml w:-1.0 eml 1 x1 1 c:0.{k}" for k in range(1, 9)]
+    short = "+ w:3.0 eml w:-1.1 eml 1 x1 1 w:1e-15 x1"
+    pool = _pool(problem, *long, short, losses=[*[1e-6 + 1e-8 * k for k in range(8)], 0.05])
+    programs = weighted_finalists(pool, problem, X, Y, time.monotonic() + 60, max_complexity=30)
+    assert "2500/x" in _formulas(programs)

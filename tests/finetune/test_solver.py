@@ -81,6 +81,37 @@ def test_a_weighted_law_is_found_with_its_constants(initialisers: dict[str, EMLI
     assert solution.law.formula in ("2.5*exp(-0.7*x1) + 0.3", "0.3 + 2.5*exp(-0.7*x1)")
 
 
+def test_a_law_in_si_units_is_found_in_time(initialisers: dict[str, EMLInitialiser]) -> None:
+    """A capacitor that charges within nanoseconds: its rate is a whole number of millions."""
+    t = np.linspace(0, 5e-7, 150)[:, None]
+    y = np.array([float(f"{value:.12g}") for value in 5 * (1 - np.exp(-t[:, 0] / 8e-8))])
+    solution = solve(t, y, seconds=20, initialisers=initialisers, names=["t"])
+    assert solution.seconds < 40
+    assert solution.law.formula == "5 - 5*exp(-12500000*t)"
+    assert solution.exact
+    assert solution.notes == ()
+
+
+def test_what_is_offered_is_short_and_what_is_no_law_is_said_to_be_none(
+    initialisers: dict[str, EMLInitialiser],
+) -> None:
+    x = _points(200, 1)
+    noise = np.random.default_rng(5).standard_normal(200)
+    noisy = solve(x, 2.5 * x[:, 0] + 0.1 * noise, seconds=3, initialisers=initialisers, max_complexity=6)
+    assert all(entry.complexity <= 6 for entry in noisy.front)
+    [note] = noisy.notes
+    error = re.fullmatch(
+        r"no exact law was found: the best of up to 6 nodes has an error of (.*) % of y's spread", note
+    )
+    assert error is not None
+    expected = 100 * noisy.validation["rmse"] / np.std(2.5 * x[:, 0])
+    assert 0.6 * expected < float(error[1]) < 1.5 * expected
+    nothing = solve(x, noise, seconds=3, initialisers=initialisers)
+    assert nothing.notes[-1].startswith("no law was found: the best of up to 30 nodes has an error of")
+    with pytest.raises(UserError, match="max_complexity must be at least 1"):
+        solve(x, noise, seconds=3, initialisers=initialisers, max_complexity=0)
+
+
 def test_a_grid_that_holds_zeros(initialisers: dict[str, EMLInitialiser]) -> None:
     """A power is taken through a logarithm, which has no value at 0; the law is that of all rows."""
     first, second = (axis.ravel().astype(float) for axis in np.meshgrid(np.arange(5), np.arange(5)))

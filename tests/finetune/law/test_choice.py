@@ -72,3 +72,15 @@ def test_beyond_the_chosen_law_the_front_shows_little() -> None:
     front, chosen = choose([beside(law, y) for law in laws], ROWS[:40], ROWS[40:])
     assert chosen.law is laws[1]
     assert [entry.law for entry in front] == laws[:3]  # one wave more is shown, two are too long
+
+
+def test_what_is_too_long_is_chosen_only_if_there_is_nothing_else() -> None:
+    """However good it is: the best short law stands."""
+    y = SIGNAL + np.cos(3.1 * X[:, 0]) + np.cos(5.3 * X[:, 0])
+    short, long = law("w:2.37 x1"), with_wiggles(1.0, 3.1, 5.3)
+    findings = [beside(law, y) for law in (short, long)]
+    assert choose(findings, ROWS[:40], ROWS[40:])[1].law is long
+    front, chosen = choose(findings, ROWS[:40], ROWS[40:], max_complexity=10)
+    assert chosen.law is short
+    assert [entry.law for entry in front] == [short]
+    assert choose(findings[1:], ROWS[:40], ROWS[40:], max_complexity=10)[1].law is long

@@ -2,7 +2,9 @@
 
 import importlib.util
 import math
+import random
 import re
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +21,7 @@ from emlinit.finetune.law.text import formula_latex
 from emlinit.generator.corpus.formulas import sample_formula_programs
 from emlinit.generator.corpus.trees import add_constants, trees_by_size
 from emlinit.generator.evaluate import evaluate
+from emlinit.generator.formulas.compile_weighted import compile_weighted
 from emlinit.generator.formulas.parse import parse_formula
 from emlinit.generator.formulas.printing import formula_text
 from emlinit.generator.grammar import MAX_VARIABLES, from_text
@@ -244,3 +247,104 @@ def test_shape_of_the_input_is_checked() -> None:
         law.predict(np.ones(3))
     with pytest.raises(ValueError, match="a law needs one program and a name for each"):
         Law.from_program(program("x1", 1), ["x", "y"])
+
+
+def wild_constant(rng: random.Random) -> float:
+    """Of either sign and over 20 decades; whole numbers up to 10**9 among them."""
+    size = rng.choice(
+        (
+            lambda: 10.0 ** rng.uniform(-10, 10),
+            lambda: float(rng.randrange(1, 10)),
+            lambda: float(round(10 ** rng.uniform(0, 9))),
+            lambda: rng.randrange(1, 400) / 4,
+        )
+    )()
+    return size if rng.random() < 0.5 else -size
+
+
+def wild_tree(rng: random.Random, depth: int) -> str:
+    kind = rng.random()
+    if depth == 0 or kind < 0.12:
+        return rng.choice((f"c:{wild_constant(rng)!r}", "1", "x1", "x1", "x2", "x2"))
+    if kind < 0.40:
+        return f"{'w' if kind < 0.35 else 'j'}:{wild_constant(rng)!r} {wild_tree(rng, depth - 1)}"
+    return f"{'+' if kind < 0.65 else 'eml'} {wild_tree(rng, depth - 1)} {wild_tree(rng, depth - 1)}"
+
+
+def test_reading_ends_soon_whatever_the_constants_are() -> None:
+    """Whole numbers of millions are no degrees, towers of exponentials are not worked out, and nothing else explodes."""
+    n_read = n_valid = n_real = 0
+    for seed in range(100):
+        rng = random.Random(seed)
+        wild = program(wild_tree(rng, rng.randrange(2, 8)), 2)
+        x = np.random.default_rng(seed).uniform(-2, 3, (50, 2)) * 10.0 ** rng.choice([0, 0, 0, -7, 5])
+        x = np.abs(x) + 1e-9 if rng.random() < 0.6 else x
+        began = time.process_time()
+        try:
+            law = Law.from_program(wild, ("x", "y"), x, simplify_seconds=0.5)
+        except ValueError as error:
+            assert "overflows" in str(error)
+            continue
+        finally:
+            assert time.process_time() - began < 3.0, seed
+        n_read += 1
+        if evaluate(wild, torch.from_numpy(x), rtol=None).valid.double().mean() > 0.5:
+            n_valid += 1
+            n_real += law.is_real
+    assert n_read > 60
+    assert n_real > 0.9 * n_valid > 30
+
+
+def test_a_rate_in_si_units_is_read_at_once() -> None:
+    x = np.linspace(0, 5e-7, 150)[:, None]
+    began = time.process_time()
+    law = Law.from_program(program("+ c:5.0 w:-5.0 eml w:-12500000.0 x1 1", 1), ["t"], x)
+    assert time.process_time() - began < 3.0
+    assert law.formula == "5 - 5*exp(-12500000*t)"
+
+
+def test_no_law_is_said_with_complex_numbers_where_real_ones_do() -> None:
+    x = np.linspace(-2.0, 2.0, 40)[:, None]
+    law = Law.from_program(program("w:2.0 eml w:2.0 eml 1 x1 1", 1), ["t_us"], x)  # of a negative x, too
+    assert law.is_real
+    assert "re(" not in law.formula
+    negative = np.linspace(-9.0, -2.0, 40)[:, None]  # (x + 1.49)**0.04 of negative numbers, whose real part is meant
+    text = "eml w:-0.04 eml 1 + c:1.49 x1 1"
+    law = Law.from_program(program(text, 1), ["x"], negative)
+    assert law.is_real
+    assert law.disagreement(negative) <= AGREEMENT
+    assert "re(" not in law.formula
+
+
+def test_a_sign_that_few_rows_have_is_seen() -> None:
+    """Forms are compared on some of the rows; the law must be real on all."""
+    x = np.linspace(0.5, 3.0, 2001)[:, None]
+    x[1777] = -0.7
+    law = Law.from_program(program("eml 1 x1", 1), ["x"], x)
+    assert law.is_real
+    assert law.disagreement(x) <= AGREEMENT
+
+
+@pytest.mark.parametrize(
+    ("formula", "written"),
+    [
+        ("1.2 + 5/(1 + 148.4131591025766*exp(-1.25*x))", "1.2 + 5/(1 + exp(-1.25*(x - 4)))"),
+        ("2.0*exp(-2*x**2 + 12.5*x - 19.53125)", "2*exp(-(x - 3.125)**2/(2*0.5**2))"),
+        ("3.1*x**4/(133.6336 + x**4)", "3.1*x**4/(x**4 + 3.4**4)"),
+        ("3.3*x/(1.2 + 2.4*x)", "1.375*x/(x + 0.5)"),
+        ("2.5*cos(3*x - 19.72)", "2.5*cos(3*x - 0.870444)"),
+        ("4.5*exp(-0.37*x) + 1.1", "1.1 + 4.5*exp(-0.37*x)"),
+        ("3.1*exp(-5.2/x)", "3.1*exp(-5.2/x)"),
+    ],
+)
+def test_laws_are_written_in_the_forms_that_people_know(formula: str, written: str, tmp_path: Path) -> None:
+    symbols = (sympy.Symbol("x"),)
+    x = np.linspace(0.4, 6.0, 80)[:, None]
+    expr = sympy.parse_expr(formula, local_dict={"x": symbols[0]})
+    law = Law.from_program(compile_weighted(expr, symbols), ["x"], x, simplify_seconds=5.0)
+    assert law.short_formula == written
+    assert law.disagreement(x) <= AGREEMENT
+    exported = load_function(law.python_source(), tmp_path)(x[:, 0])
+    np.testing.assert_allclose(exported, law.predict(x), rtol=1e-13)
+    read_back = sympy.lambdify(symbols, sympy.parse_expr(law.formula, local_dict={"x": symbols[0]}))(x[:, 0])
+    np.testing.assert_allclose(read_back, law.predict(x), rtol=1e-12)

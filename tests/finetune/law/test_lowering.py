@@ -9,6 +9,7 @@ from sympy import Add, Mul
 
 from emlinit.finetune.law.lowering import evaluate_complex, evaluate_real, lower
 from emlinit.finetune.law.python_module import python_source
+from emlinit.generator.formulas.expression import evaluate_expression
 
 X, Y, Z = SYMBOLS = sympy.symbols("x y z")
 BASE = sympy.exp(X) + 1
@@ -62,3 +63,10 @@ def test_what_numpy_lacks_is_said() -> None:
         lower(sympy.gamma(X), [X])
     with pytest.raises(ValueError, match="beyond double precision"):
         lower(X + sympy.Float("1e400"), [X])
+
+
+def test_functions_of_real_numbers_take_the_real_part() -> None:
+    """As `evaluate_expression` has it: NumPy's arctan2 knows no complex numbers, and its sign of one is another number."""
+    formula, x = sympy.atan2(sympy.log(X), sympy.sqrt(Y)) + sympy.sign(sympy.log(Z)), _points()
+    wanted = evaluate_expression(formula, SYMBOLS, x)
+    np.testing.assert_allclose(evaluate_complex(lower(formula, SYMBOLS), x), wanted, rtol=1e-14)

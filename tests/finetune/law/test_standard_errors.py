@@ -201,3 +201,22 @@ def test_constants_stand_in_the_order_of_the_formula_with_its_signs_and_no_simpl
 )
 def test_errors_are_written_to_two_digits(value: float, error: float | None, text: str) -> None:
     assert str(LawConstant(value, error)) == text
+
+
+def test_constants_of_a_known_form_are_those_that_people_report() -> None:
+    """A noisy logistic: height, rate and middle with their errors, which are curve_fit's."""
+
+    def logistic(x: np.ndarray, height: float, rate: float, middle: float) -> np.ndarray:
+        return height / (1 + np.exp(-rate * (x - middle)))
+
+    rng = np.random.default_rng(0)
+    x = np.linspace(0.0, 10.0, 100)[:, None]
+    y = logistic(x[:, 0], 5.0, 1.25, 4.0) + 0.05 * rng.normal(size=100)
+    best, covariance = curve_fit(logistic, x[:, 0], y, (5, 1, 4), ftol=1e-14, xtol=1e-14)
+    height, rate, middle = map(float, best)
+    written = height / (1 + np.exp(rate * middle) * sympy.exp(-rate * X1))
+    law = Law.from_program(compile_weighted(written, (X1,)), ("x1",), x)
+    constants = law_constants(law, x, y)
+    assert [constant.value for constant in constants] == pytest.approx([height, -rate, -middle], rel=1e-9)
+    errors = [constant.standard_error for constant in constants]
+    assert errors == pytest.approx(list(np.sqrt(np.diag(covariance))), rel=1e-4)

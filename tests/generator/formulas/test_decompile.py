@@ -11,7 +11,7 @@ from emlinit.generator.corpus.formulas import sample_formula_programs
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.formulas import simplify
 from emlinit.generator.formulas.compile_weighted import compile_weighted
-from emlinit.generator.formulas.decompile import complexity, to_sympy
+from emlinit.generator.formulas.decompile import complexity, tidy_numbers, to_sympy
 from emlinit.generator.formulas.expression import evaluate_expression
 from emlinit.generator.formulas.parse import parse_formula
 from emlinit.generator.grammar import from_text
@@ -193,3 +193,57 @@ def test_unrelated_waves_are_left_alone() -> None:
     for related in (sympy.sin(slow * x) ** 2 + sympy.cos(slow * x) ** 2, sympy.cos(x) * sympy.sin(y), slow * x / y):
         assert transform(related) == related
     assert len(begun) == 3
+
+
+def test_numbers_of_a_weighted_law_are_one_float() -> None:
+    x = SYMBOLS[0]
+    joined = simplify.join_numbers(-3.5e9 * x * sympy.exp(-2 * sympy.E) + sympy.E + 1.5 + sympy.exp(-3 * sympy.E))
+    assert not joined.has(sympy.E, sympy.exp)
+    assert len(joined.atoms(sympy.Float)) == 2
+    assert abs(joined.coeff(x) + 3.5e9 * np.exp(-2 * np.e)) < 1e-5
+    for kept in (sympy.pi * x / 2 + 1, sympy.sqrt(2) * x, sympy.exp(x) + 3, x ** sympy.Rational(3, 2)):
+        assert simplify.join_numbers(kept) == kept
+    x = np.linspace(0.1, 2.0, 30)[:, None] * [[1, 1]]
+    assert to_sympy(_program("eml 1 x1"), 0, SYMBOLS, points=x) == sympy.E - sympy.log(SYMBOLS[0])
+
+
+def test_a_rate_of_millions_is_a_number_and_no_degree() -> None:
+    began = time.monotonic()
+    t = np.linspace(0, 5e-7, 60)[:, None] * [[1, 1]]
+    expr = to_sympy(_program("+ c:5.0 w:-5.0 eml w:-12500000.0 x1 1"), 0, SYMBOLS, points=t)
+    assert expr == 5 - 5 * sympy.exp(-12500000 * SYMBOLS[0])
+    steep = _program("eml w:12500000.0 eml 1 + c:0.99 w:0.01 eml 1 eml w:2.0 x1 1 1")
+    to_sympy(steep, 0, SYMBOLS, points=np.linspace(0.9, 1.1, 30)[:, None] * [[1, 1]])
+    assert time.monotonic() - began < 5
+
+
+def test_large_whole_numbers_are_symbols_while_forms_are_looked_for() -> None:
+    x, y = SYMBOLS
+    held, back = simplify._hold_floats(sympy.exp(-12500000 * x) + 16 * x**16 + 2500 * y + 3.25 * x**2)
+    assert sorted(map(float, back.values())) == [16, 2500, 12500000]
+    assert (
+        tidy_numbers(held.xreplace(back))
+        == sympy.exp(-12500000 * x) + 16 * x**16 + 2500 * y + sympy.Rational(13, 4) * x**2
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("eml 1 x1", -2.0, 2.0),  # e - ln|x|
+        ("eml w:-1.3 eml 1 + c:-3.0 x1 1", 0.5, 2.5),  # a power of a number that is negative throughout
+        ("eml w:-1.3 eml 1 + c:-1.0 x1 1", 0.5, 2.5),  # and of one of either sign
+        ("w:2.0 eml j:1.0 eml 1 + c:-3.0 x1 1", 0.5, 2.5),
+        ("+ eml j:1.0 eml w:-0.5 eml 1 + c:-3.0 x1 1 1 x2", 0.5, 2.5),
+    ],
+)
+def test_real_parts_are_written_with_real_numbers(text: str, low: float, high: float) -> None:
+    points = np.random.default_rng(0).uniform(low, high, (60, 2))
+    expr = to_sympy(_program(text), 0, SYMBOLS, points=points)
+    assert not expr.has(sympy.I, sympy.re, sympy.im, sympy.arg)
+    value = evaluate_expression(expr, SYMBOLS, points)
+    wanted = evaluate(_program(text), torch.from_numpy(points), rtol=None)
+    valid = wanted.valid[0].numpy()
+    assert valid.mean() > 0.9
+    scale = np.abs(wanted.value[0].numpy()[valid]).max()
+    np.testing.assert_allclose(value[valid], wanted.value[0].numpy()[valid], rtol=0, atol=1e-12 * scale)
