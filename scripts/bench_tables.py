@@ -72,7 +72,7 @@ def _write(path: Path, n_rows: int, n_columns: int) -> None:
 
 
 def _read_seconds(path: Path) -> float:
-    from emlinit.finetune.files.read_table import read_table
+    from emlinit.finetune.tables.read_table import read_table
 
     began = time.process_time()
     read_table(path)

@@ -30,8 +30,8 @@ from emlinit.scripts.arguments import (
 from emlinit.scripts.running import Remarks, first_interrupt_as_wish, note_written, printable, run
 
 if TYPE_CHECKING:
-    from emlinit.finetune.files.read_table import Table
     from emlinit.finetune.law.law import Law
+    from emlinit.finetune.tables.read_table import Table
 
 _EPILOG = """\
 examples:
@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _solve(arguments: argparse.Namespace) -> int:
     from emlinit.finetune.files.output_folder import check_output_folder
-    from emlinit.finetune.files.read_table import read_table, split_names
+    from emlinit.finetune.tables.read_table import read_table, split_names
 
     features = None if arguments.features is None else split_names(arguments.features)
     missing = () if arguments.missing is None else split_names(arguments.missing, "--missing")

@@ -24,6 +24,7 @@ _MODEL = ("model", "model/weights", "model/pretraining", "model/publishing")
 _FINETUNE = (
     "finetune",
     "finetune/files",
+    "finetune/tables",
     "finetune/search",
     "finetune/subtrees",
     "finetune/sparse",
@@ -46,7 +47,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "benchmarks/basin": ("benchmarks", "benchmarks/trees", *_FINETUNE, *_MODEL, *_GENERATOR),
     "benchmarks/laws": ("benchmarks", *_FINETUNE, *_MODEL, *_GENERATOR),
     "benchmarks/trees": ("benchmarks", *_FINETUNE, *_MODEL, *_GENERATOR),
-    "finetune/files": ("finetune", "finetune/law", "generator"),
+    "finetune/files": ("finetune", "finetune/tables", "finetune/law", "generator"),
+    "finetune/tables": ("finetune", "generator"),
     "finetune": (
         "finetune/sparse",
         "finetune/search",
@@ -271,7 +273,7 @@ def test_the_list_of_packages_is_that_of_the_folders() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["emlinit", "emlinit.finetune.files.read_table", "emlinit.scripts.cli", "emlinit.scripts.solve"]
+    "module", ["emlinit", "emlinit.finetune.tables.read_table", "emlinit.scripts.cli", "emlinit.scripts.solve"]
 )
 def test_what_starts_quickly_loads_neither_torch_nor_sympy(module: str) -> None:
     slow = ("torch", "sympy", "sklearn", "matplotlib")

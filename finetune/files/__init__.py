@@ -1,1 +1,1 @@
-"""What enters and leaves the program: tables, reports, figures, the folder of results."""
+"""What is written of a solution: reports, figures, a plot for the terminal, the folder of results."""

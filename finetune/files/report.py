@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from emlinit.finetune.files.output_folder import RESULT_FILES, write_folder
-from emlinit.finetune.files.read_table import Table
 from emlinit.finetune.law.standard_errors import LawConstant, constants_line, law_constants
 from emlinit.finetune.law.symbol_names import latex_escape, latex_name
 from emlinit.finetune.law.text import people_text
 from emlinit.finetune.solver import Solution
+from emlinit.finetune.tables.read_table import Table
 
 _MOST_NAMES = 20  # columns that are listed
 

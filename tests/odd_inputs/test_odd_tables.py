@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from odd_inputs.odd_tables import KINDS, OddTable, odd_tables
 
-from emlinit.finetune.files.read_table import read_table
+from emlinit.finetune.tables.read_table import read_table
 from emlinit.generator.errors import UserError
 
 SOLVE = Path(__file__).resolve().parents[2] / "scripts" / "solve.py"

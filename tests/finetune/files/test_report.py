@@ -11,11 +11,11 @@ import pytest
 
 from emlinit.finetune.files.figures import save_fit
 from emlinit.finetune.files.output_folder import RESULT_FILES, check_output_folder
-from emlinit.finetune.files.read_table import Table
 from emlinit.finetune.files.report import describe, front_table, result_record, to_json, write_outputs
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.solver import Solution
+from emlinit.finetune.tables.read_table import Table
 from emlinit.generator.grammar import from_text
 from emlinit.generator.program import programs_from_tokens
 

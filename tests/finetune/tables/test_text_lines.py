@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from emlinit.finetune.files import text_lines as module
-from emlinit.finetune.files.text_lines import text_lines
+from emlinit.finetune.tables import text_lines as module
+from emlinit.finetune.tables.text_lines import text_lines
 from emlinit.generator.errors import UserError
 
 LINES = [(1, "a,b\n"), (2, "\n"), (3, "1,ü\n"), (4, "2")]

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emlinit.finetune.files import containers, sheets
-from emlinit.finetune.files.read_table import Table, read_table
+from emlinit.finetune.tables import containers, sheets
+from emlinit.finetune.tables.read_table import Table, read_table
 from emlinit.generator.errors import UserError
 
 VALUES = np.random.default_rng(0).normal(size=(6, 3)) * 10.0 ** np.arange(-3, 6, 3)

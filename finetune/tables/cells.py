@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from emlinit.finetune.files.dates import Dates, is_date, is_like_a_date
+from emlinit.finetune.tables.dates import Dates, is_date, is_like_a_date
 from emlinit.generator.errors import UserError
 
 _EXPONENT = r"([ed][+-]?\d+)?"

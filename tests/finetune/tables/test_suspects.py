@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emlinit.finetune.files.suspects import said_of_suspects
+from emlinit.finetune.tables.suspects import said_of_suspects
 
 
 def said(*numbers: float) -> list[str]:

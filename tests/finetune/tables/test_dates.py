@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emlinit.finetune.files.dates import Dates, is_date, is_like_a_date
+from emlinit.finetune.tables.dates import Dates, is_date, is_like_a_date
 from emlinit.generator.errors import UserError
 
 

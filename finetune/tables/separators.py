@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emlinit.finetune.files.cells import is_missing, is_number, kind_of
+from emlinit.finetune.tables.cells import is_missing, is_number, kind_of
 from emlinit.generator.errors import UserError
 
 BLANKS = " "

@@ -2,7 +2,7 @@
 
 import pytest
 
-from emlinit.finetune.files.units import unit_of
+from emlinit.finetune.tables.units import unit_of
 
 
 @pytest.mark.parametrize(

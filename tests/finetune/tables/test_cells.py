@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emlinit.finetune.files.cells import Column, kind_of
+from emlinit.finetune.tables.cells import Column, kind_of
 from emlinit.generator.errors import UserError
 
 

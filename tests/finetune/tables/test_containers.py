@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emlinit.finetune.files import containers as module
-from emlinit.finetune.files.containers import opened_table
-from emlinit.finetune.files.read_table import read_table
+from emlinit.finetune.tables import containers as module
+from emlinit.finetune.tables.containers import opened_table
+from emlinit.finetune.tables.read_table import read_table
 from emlinit.generator.errors import UserError
 
 TEXT = "a,b\n\n1,ü\n2"
@@ -120,7 +120,7 @@ def test_archives_and_old_workbooks_are_named(tmp_path: Path) -> None:
 
 READ_INPUT = """
 import sys
-from emlinit.finetune.files.read_table import read_table
+from emlinit.finetune.tables.read_table import read_table
 from emlinit.generator.errors import UserError
 try:
     print(read_table("-").y.tolist())

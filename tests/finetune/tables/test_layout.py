@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emlinit.finetune.files.read_table import Table, read_table
+from emlinit.finetune.tables.read_table import Table, read_table
 from emlinit.generator.errors import UserError
 
 ROWS = "1,2\n2,4\n3,7\n"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emlinit.finetune.files.read_table import read_table, split_names
+from emlinit.finetune.tables.read_table import read_table, split_names
 from emlinit.generator.errors import UserError
 
 ROWS = [[1.5, -2.0, 3.25e-7], [4.0, 5.5, 1e22], [0.1, 7.0, -8.0], [1 / 3, 0.0, 12.0]]

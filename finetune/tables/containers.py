@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from emlinit.finetune.files.sheets import excel_as_text, parquet_as_text, too_large
+from emlinit.finetune.tables.sheets import excel_as_text, parquet_as_text, too_large
 from emlinit.generator.errors import UserError
 
 MOST_BYTES = 4 * 2**30

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emlinit.finetune.files.separators import BLANKS, Rows, find_table
+from emlinit.finetune.tables.separators import BLANKS, Rows, find_table
 from emlinit.generator.errors import UserError
 
 HERE = Path("table")

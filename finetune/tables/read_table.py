@@ -20,14 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
-from emlinit.finetune.files.cells import Column
-from emlinit.finetune.files.containers import opened_table
-from emlinit.finetune.files.layout import Layout, read_layout
-from emlinit.finetune.files.separators import Rows
-from emlinit.finetune.files.suspects import said_of_suspects
-from emlinit.finetune.files.text_lines import text_lines
 from emlinit.finetune.options import MIN_ROWS
 from emlinit.finetune.sizes import constant_columns, odd_size
+from emlinit.finetune.tables.cells import Column
+from emlinit.finetune.tables.containers import opened_table
+from emlinit.finetune.tables.layout import Layout, read_layout
+from emlinit.finetune.tables.separators import Rows
+from emlinit.finetune.tables.suspects import said_of_suspects
+from emlinit.finetune.tables.text_lines import text_lines
 from emlinit.generator.errors import UserError
 
 _PIECE = 2**16  # cells that are held as text

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emlinit.finetune.files.cells import is_missing, is_number, kind_of
-from emlinit.finetune.files.separators import Line, Rows, find_table
-from emlinit.finetune.files.units import unit_of
 from emlinit.finetune.options import MIN_ROWS
+from emlinit.finetune.tables.cells import is_missing, is_number, kind_of
+from emlinit.finetune.tables.separators import Line, Rows, find_table
+from emlinit.finetune.tables.units import unit_of
 from emlinit.generator.errors import UserError
 
 _SNIFFED_LINES, _SNIFFED_CHARACTERS = 100, 2**20
