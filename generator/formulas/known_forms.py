@@ -151,10 +151,12 @@ def _turned_logistic(node: sympy.Expr) -> sympy.Expr | None:
         if not (power.is_Pow and power.exp == -1 and power.base.is_Add):
             continue
         read = _exponential_and_constant(power.base)
-        for factor in node.args if read is not None else ():
+        if read is None:
+            continue
+        b, c, rate, symbol, shift = read
+        for factor in node.args:
             if not isinstance(factor, sympy.exp):
                 continue
-            b, c, rate, symbol, shift = read
             if sympy.expand_mul(factor.args[0] - rate * symbol) != 0:
                 continue
             c = _number(_real(c) * math.exp(_real(shift))) if shift != 0 else c
