@@ -62,7 +62,8 @@ def to_json(record: Mapping[str, Any], *, indent: int | None = None) -> str:
 
 
 def front_table(solution: Solution, record: Mapping[str, Any]) -> str:
-    """The Pareto front, the chosen law marked by `*`; below it that law to the digits that the data fix, and its constants with errors.
+    """The Pareto front, the chosen law marked by `*`; below it that law to the digits that the data fix, and its constants
+    with their errors.
 
     Full precision is in the record, and in the files of an output folder.
     """

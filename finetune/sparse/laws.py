@@ -125,9 +125,8 @@ def _polynomials(dictionary: Dictionary, solver: SumSolver, terms: int) -> list[
 
 
 def _affordable(config: PursuitConfig, n_points: int, factorial: bool) -> PursuitConfig:
-    """Fewer terms for few points: a third of the points at most may become coefficients, or all but one of a factorial
-    design."""
-    terms = max(1, min(config.terms, n_points - 1 if factorial else n_points // 6))
+    """Fewer terms for few points: a third of them at most may become coefficients, or all of those of a factorial design."""
+    terms = max(1, min(config.terms, n_points if factorial else n_points // 6))
     return replace(config, terms=terms, shallow_terms=min(config.shallow_terms, terms))
 
 
@@ -143,7 +142,7 @@ def _programs(
     """The best states as programs: the shortest exact ones, or the best of each length."""
     exact, most_constants = (
         config.monomials.exact**2,
-        max(2, n_distinct - 1 if factorial else n_distinct // _POINTS_PER_CONSTANT),
+        max(2, n_distinct if factorial else n_distinct // _POINTS_PER_CONSTANT),
     )
     by_terms: dict[int, list[tuple[float, float, SparseSums, int, Tensor]]] = {}
     exact_ones: list[tuple[float, float, SparseSums, int, Tensor]] = []

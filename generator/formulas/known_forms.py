@@ -29,7 +29,7 @@ from emlinit.generator.formulas.printing import float_text
 
 _SHORTER = 4  # digits that a phase must save as a sine's
 _LONGEST_EXPONENT = 20  # nodes of an exponent that is multiplied out
-_TINY, _HUGE = 1e-250, 1e250  # amplitudes beyond are left in the exponent
+_TINY, _HUGE = 1e-300, 1e300  # amplitudes beyond are left in the exponent
 _Rule = Callable[[sympy.Expr], sympy.Expr | None]
 
 
@@ -151,10 +151,12 @@ def _turned_logistic(node: sympy.Expr) -> sympy.Expr | None:
         if not (power.is_Pow and power.exp == -1 and power.base.is_Add):
             continue
         read = _exponential_and_constant(power.base)
-        for factor in node.args if read is not None else ():
+        if read is None:
+            continue
+        b, c, rate, symbol, shift = read
+        for factor in node.args:
             if not isinstance(factor, sympy.exp):
                 continue
-            b, c, rate, symbol, shift = read
             if sympy.expand_mul(factor.args[0] - rate * symbol) != 0:
                 continue
             c = _number(_real(c) * math.exp(_real(shift))) if shift != 0 else c

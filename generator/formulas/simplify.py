@@ -238,7 +238,8 @@ def _hold_floats(expr: sympy.Expr) -> tuple[sympy.Expr, dict[sympy.Basic, sympy.
     there: dict[sympy.Basic, sympy.Expr] = {}
     back: dict[sympy.Basic, sympy.Expr] = {}
     exponents = {n for power in expr.atoms(sympy.Pow, sympy.exp) for n in _exponent(power).atoms(sympy.Number)}
-    for number in sorted(expr.atoms(sympy.Number), key=float):
+    numbers = [number for number in expr.atoms(sympy.Number) if number.is_Float or number.is_Rational]
+    for number in sorted(numbers, key=float):
         modulus = abs(float(number))
         largest = _LARGEST_IN_EXPONENT if number in exponents else _LARGEST_HELD_OUT
         if number.is_Rational and max(abs(int(number.p)), int(number.q)) <= largest:
