@@ -18,7 +18,7 @@ import numpy as np
 import sympy
 
 from emlinit.generator.formulas.numpy_functions import NUMPY_FUNCTIONS, NumpyFunction
-from emlinit.generator.formulas.printing import float_text
+from emlinit.generator.formulas.printing import float_text, shortened
 
 Array = Any  # a float64 or complex128 array, or a number: NumPy's types do not say which
 
@@ -185,7 +185,7 @@ def _split_sign(e: sympy.Expr) -> tuple[bool, sympy.Expr]:
 def _number(e: sympy.Expr) -> Node:
     value = int(e) if e.is_Integer and abs(int(e)) < 2**53 else float(e)
     if not np.isfinite(value):
-        raise ValueError(f"the number {e} is beyond double precision")
+        raise ValueError(f"the number {shortened(e)} is beyond double precision")
     return Node(
         "number", value=value, text=repr(value) if isinstance(value, int) else float_text(value), is_positive=value > 0
     )

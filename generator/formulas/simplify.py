@@ -93,6 +93,8 @@ def join_numbers(expr: sympy.Expr) -> sympy.Expr:
     if not expr.free_symbols:
         return expr if _is_simple_number(expr) else _as_float(expr)
     args = [join_numbers(arg) for arg in expr.args]
+    if isinstance(expr, sympy.re):  # which sympy would multiply out
+        return sympy.re(*args, evaluate=False)
     if expr.is_Mul or expr.is_Add:
         numbers = [arg for arg in args if not arg.free_symbols]
         if len(numbers) > 1 and not _is_simple_number(expr.func(*numbers)):

@@ -70,3 +70,8 @@ def test_functions_of_real_numbers_take_the_real_part() -> None:
     formula, x = sympy.atan2(sympy.log(X), sympy.sqrt(Y)) + sympy.sign(sympy.log(Z)), _points()
     wanted = evaluate_expression(formula, SYMBOLS, x)
     np.testing.assert_allclose(evaluate_complex(lower(formula, SYMBOLS), x), wanted, rtol=1e-14)
+
+
+def test_a_number_beyond_double_precision_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"the number 9\.9900\d+e\+30102 is beyond double precision"):
+        lower(sympy.Float(2.0) ** 100000 * X, SYMBOLS)

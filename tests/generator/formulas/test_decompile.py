@@ -204,6 +204,8 @@ def test_numbers_of_a_weighted_law_are_one_float() -> None:
     for kept in (sympy.pi * x / 2 + 1, sympy.sqrt(2) * x, sympy.exp(x) + 3, x ** sympy.Rational(3, 2)):
         assert simplify.join_numbers(kept) == kept
     x = np.linspace(0.1, 2.0, 30)[:, None] * [[1, 1]]
+    unreal = sympy.re(sympy.exp(sympy.I * sympy.E * SYMBOLS[0]) ** 3, evaluate=False)
+    assert isinstance(simplify.join_numbers(unreal), sympy.re)  # as it is, not as the sum that it is multiplied out
     assert to_sympy(_program("eml 1 x1"), 0, SYMBOLS, points=x) == sympy.E - sympy.log(SYMBOLS[0])
 
 
