@@ -108,7 +108,7 @@ def test_what_is_offered_is_short_and_what_is_no_law_is_said_to_be_none(
     assert 0.6 * expected < float(error[1]) < 1.5 * expected
     nothing = solve(x, noise, seconds=3, initialisers=initialisers)
     assert nothing.notes[-1].startswith("no law was found: the best of up to 30 nodes has an error of")
-    with pytest.raises(UserError, match="max_complexity must be at least 1"):
+    with pytest.raises(UserError, match="max_complexity must be a whole number from 1 on, got 0"):
         solve(x, noise, seconds=3, initialisers=initialisers, max_complexity=0)
 
 
