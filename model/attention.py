@@ -2,7 +2,9 @@
 
 Scores are divided by the square root of the *head* width (the reference set transformer divides by the full width,
 which makes the softmax too flat). Plain matmul and softmax: on CPUs with bfloat16 units this trains faster than the
-fused CPU kernel, whose backward is slow; on CUDA the fused one is used.
+fused CPU kernel, whose backward is slow. On CUDA the fused ones are used but for cuDNN's, which plans anew for every shape
+that it has not seen: a tenth of a second in each direction, and minibatches come in hundreds of shapes. Flash attention
+runs where there is no mask, so a mask is given only where something has to be hidden, and causal order is a flag.
 
 Legend: b batch, q query, k key, d channel, h head, c channel of one head.
 """
@@ -15,19 +17,34 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+torch.backends.cuda.enable_cudnn_sdp(False)  # for the whole process: torch has no switch for one module
+
 
 def attend(
     query: Float[Tensor, "b h q c"],
     key: Float[Tensor, "b h k c"],
     value: Float[Tensor, "b h k c"],
     visible: Bool[Tensor, "#b #h #q k"] | None = None,
+    *,
+    causal: bool = False,
 ) -> Float[Tensor, "b h q c"]:
-    """Softmax attention; keys that are False in `visible` get no weight (each query must see at least one key)."""
+    """Softmax attention.
+
+    Args:
+        query: what asks.
+        key: what is compared with it.
+        value: what is averaged.
+        visible: keys that are False get no weight (each query must see at least one key); None shows all.
+        causal: query number q sees keys 0..q only; there are as many keys as queries, and no `visible`.
+    """
     if query.is_cuda:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=visible, is_causal=causal)
     scores = (query * (1 / math.sqrt(query.shape[-1]))) @ key.mT
     if visible is not None:
         scores = scores.masked_fill(~visible, float("-inf"))
+    if causal:
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(later, float("-inf"))
     return scores.softmax(-1) @ value
 
 
@@ -53,12 +70,14 @@ class Attention(nn.Module):
         key: Float[Tensor, "b h k c"],
         value: Float[Tensor, "b h k c"],
         visible: Bool[Tensor, "#b #h #q k"] | None = None,
+        *,
+        causal: bool = False,
     ) -> Float[Tensor, "b q d"]:
-        """Attend from `query` to projected keys and values."""
+        """Attend from `query` to projected keys and values; see `attend`."""
         # "b q (h c) -> b h q c" and back, in PyTorch's own words: einops would take 3 % of the decoder's cached steps.
         n_rows, n_queries, width = query.shape
         heads = self.query(query).view(n_rows, n_queries, self.n_heads, width // self.n_heads).transpose(1, 2)
-        out: Tensor = self.out(attend(heads, key, value, visible).transpose(1, 2).flatten(2))
+        out: Tensor = self.out(attend(heads, key, value, visible, causal=causal).transpose(1, 2).flatten(2))
         return out
 
 

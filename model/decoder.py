@@ -58,13 +58,11 @@ class DecoderLayer(nn.Module):
         self.cross_attention = Attention(d_model, n_heads)
         self.feed_forward = FeedForward(d_model, expansion)
 
-    def forward(
-        self, channels: Float[Tensor, "b l d"], latents: Float[Tensor, "b m d"], causal: Bool[Tensor, "1 1 l l"]
-    ) -> Float[Tensor, "b l d"]:
+    def forward(self, channels: Float[Tensor, "b l d"], latents: Float[Tensor, "b m d"]) -> Float[Tensor, "b l d"]:
         """All positions at once, for training."""
         normed = self.self_norm(channels)
         key, value = self.self_attention.keys_values(normed)
-        channels = channels + self.self_attention(normed, key, value, causal)
+        channels = channels + self.self_attention(normed, key, value, causal=True)
         key, value = self.cross_attention.keys_values(latents)
         channels = channels + self.cross_attention(self.cross_norm(channels), key, value)
         return self.feed_forward(channels)  # type: ignore[no-any-return]
@@ -126,10 +124,8 @@ class TreeDecoder(nn.Module):
         before = torch.nn.functional.pad(classes[:, :-1], (1, 0))
         position = torch.arange(length, device=classes.device)
         channels = self._embed(before, position, slots)
-        before_or_at = torch.ones(length, length, dtype=torch.bool, device=classes.device).tril()
-        causal = rearrange(before_or_at, "query key -> 1 1 query key")
         for layer in self.layers:
-            channels = layer(channels, latents, causal)
+            channels = layer(channels, latents)
         return self.classify(self.norm(channels))  # type: ignore[no-any-return]
 
     def start(self, latents: Float[Tensor, "g m d"]) -> Cache:

@@ -26,7 +26,9 @@ class InducedBlock(nn.Module):
         self.gather = AttentionBlock(d_model, n_heads, expansion)
         self.spread = AttentionBlock(d_model, n_heads, expansion)
 
-    def forward(self, points: Float[Tensor, "b p d"], visible: Bool[Tensor, "b 1 1 p"]) -> Float[Tensor, "b p d"]:
+    def forward(
+        self, points: Float[Tensor, "b p d"], visible: Bool[Tensor, "b 1 1 p"] | None
+    ) -> Float[Tensor, "b p d"]:
         """Mix the visible points; padded rows come out as garbage that nothing may read."""
         summary = self.gather(repeat(self.inducing, "i d -> b i d", b=len(points)), points, visible)
         return self.spread(points, summary)  # type: ignore[no-any-return]
@@ -62,14 +64,17 @@ class PointEncoder(nn.Module):
         x: Float[Tensor, "b p v"],
         y: Float[Tensor, "b p"],
         variable_mask: Bool[Tensor, "b v"],
-        point_mask: Bool[Tensor, "b p"],
+        point_mask: Bool[Tensor, "b p"] | None,
     ) -> Float[Tensor, "b m d"]:
-        """Encode bags of points; those False in `point_mask` have no influence (one must be True)."""
-        clean_y = torch.where(point_mask, y, 0.0)
-        clean_x = torch.where(rearrange(point_mask, "b p -> b p 1"), x, 0.0)
-        features = point_features(clean_x, clean_y, variable_mask)
+        """Encode bags of points; those False in `point_mask` have no influence (one must be True). None counts all of
+        them, which is the same as a mask of True and faster."""
+        visible = None
+        if point_mask is not None:
+            y = torch.where(point_mask, y, 0.0)
+            x = torch.where(rearrange(point_mask, "b p -> b p 1"), x, 0.0)
+            visible = rearrange(point_mask, "b p -> b 1 1 p")
+        features = point_features(x, y, variable_mask)
         points = self.project(torch.relu(self.lift(features)).square())
-        visible = rearrange(point_mask, "b p -> b 1 1 p")
         for block in self.blocks:
             points = block(points, visible)
         latents = self.pool(repeat(self.seeds, "m d -> b m d", b=len(points)), points, visible)

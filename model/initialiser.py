@@ -134,13 +134,13 @@ class EMLInitialiser(nn.Module):
         x: Float[Tensor, "b p v"],
         y: Float[Tensor, "b p"],
         variable_mask: Bool[Tensor, "b v"],
-        point_mask: Bool[Tensor, "b p"],
+        point_mask: Bool[Tensor, "b p"] | None,
     ) -> tuple[Float32[Tensor, "b l k"], Int64[Tensor, "b l"], Bool[Tensor, " b"]]:
-        """Teacher-forced log-probabilities.
+        """Teacher-forced logits; see `PointEncoder` for `point_mask`.
 
         Returns:
-            log-probabilities of every class at every token (float32, -inf where the grammar forbids), the target
-            classes, and which examples are grammatical (the others must not be scored: their targets have -inf).
+            logits of every class at every token (float32, -inf where the grammar forbids), the target classes, and which
+            examples are grammatical (the others must not be scored: their targets have -inf).
         """
         classes = self.vocabulary.quantise(tokens, constants)
         slots = walk(tokens)
@@ -148,7 +148,7 @@ class EMLInitialiser(nn.Module):
         grammatical = legal.gather(-1, classes[..., None])[..., 0].all(-1)
         latents = self.encoder(x, y, variable_mask, point_mask)
         logits = self.decoder(classes, slots, latents).to(torch.float32)
-        return logits.masked_fill(~legal, float("-inf")).log_softmax(-1), classes, grammatical
+        return logits.masked_fill(~legal, float("-inf")), classes, grammatical
 
     def propose(
         self,
@@ -266,10 +266,12 @@ def _parameter_shapes(architecture: Mapping[str, Any]) -> dict[str, tuple[int, .
 
 @dataclass(frozen=True)
 class Scores:
-    """What one teacher-forced batch says: sums, so that batches and ranks can be added."""
+    """What one teacher-forced batch says: counts, which can be added, and two means over its tokens."""
 
     loss: Tensor
     """Mean negative log-probability of a token (nats), differentiable."""
+    objective: Tensor
+    """What is trained on: the loss and, if wanted, a pull of the logits towards being normalised."""
     n_tokens: Tensor
     """Tokens scored."""
     n_right: Tensor
@@ -279,21 +281,32 @@ class Scores:
     n_sequences_right: Tensor
     """Sequences right in every token."""
 
+    def __add__(self, other: "Scores") -> "Scores":
+        """Those of two parts of a batch, whose means are given as their shares of the whole's."""
+        return Scores(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
 
 def score(
-    log_probs: Float32[Tensor, "b l k"],
+    logits: Float32[Tensor, "b l k"],
     classes: Int64[Tensor, "b l"],
     tokens: Int64[Tensor, "b l"],
     grammatical: Bool[Tensor, " b"],
+    z_loss: float = 0.0,
 ) -> Scores:
-    """Loss and accuracies over the tokens of grammatical examples."""
+    """Loss and accuracies over the tokens of grammatical examples; the objective adds `z_loss` times the mean square of
+    the logits' log-normaliser (Chowdhery et al., arXiv 2204.02311)."""
     used = (tokens != PAD) & grammatical[:, None]
-    chosen = log_probs.gather(-1, classes[..., None])[..., 0]
+    chosen = logits.log_softmax(-1).gather(-1, classes[..., None])[..., 0]
     n_tokens = used.sum()
     loss = -torch.where(used, chosen, 0.0).sum() / n_tokens.clamp_min(1)
-    right = log_probs.detach().argmax(-1) == classes
+    objective = loss
+    if z_loss:
+        squared = torch.where(used, logits.logsumexp(-1).square(), 0.0)
+        objective = loss + z_loss * squared.sum() / n_tokens.clamp_min(1)
+    right = logits.detach().argmax(-1) == classes
     return Scores(
         loss=loss,
+        objective=objective,
         n_tokens=n_tokens,
         n_right=(right & used).sum(),
         n_sequences=grammatical.sum(),

@@ -19,8 +19,24 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
+from torch.nn.functional import pad
 
-from emlinit.generator.grammar import EML, GRAMMARS, LEFT, ONE, PAD, PLUS, RIGHT, X1, C, J, W
+from emlinit.generator.grammar import (
+    EML,
+    GRAMMARS,
+    LEFT,
+    ONE,
+    PAD,
+    PLUS,
+    RIGHT,
+    ROOT,
+    X1,
+    C,
+    J,
+    W,
+    arity,
+    slots_opened,
+)
 from emlinit.model.vocabulary import Vocabulary
 
 DONE, SLOT, FIRST, REST, TERM, ATOM = range(6)
@@ -148,13 +164,50 @@ def _as_view(fields: Tensor) -> SlotView:
 def walk(tokens: Int64[Tensor, "b l"]) -> SlotView:
     """The slot that each token of whole sequences fills; every field int64 of shape (b, l).
 
-    Sequences that break the grammar do not fail here: what they open is read as if it were legal, and the mask
-    (`allowed_classes`) shows the first token that is not.
+    The same as a cursor that goes from token to token, in a number of operations that grows with log l. With the open slots
+    before a token as its height, the token's parent is the nearest earlier one that is not higher: what stands between
+    belongs to the parent's first operand. What is added up on the way from the root (levels, terms, the path) is added up
+    by pointer doubling: in each round every token takes over what its ancestor has gathered and looks twice as far.
+
+    Sequences that break the grammar do not fail here: up to the first token that is not allowed the slots are right, so the
+    mask (`allowed_classes`) shows that one; what follows it means nothing.
     """
-    n_rows, length = tokens.shape
-    cursor = TreeCursor(n_rows, length + 1, tokens.device)
-    tops = []
-    for position in range(length):
-        tops.append(cursor.top())
-        cursor.advance(torch.where(cursor.n_open > 0, tokens[:, position], PAD))
-    return _as_view(torch.stack(tops, dim=1))
+    length = tokens.shape[1]
+    opened = slots_opened(tokens)
+    height = opened.cumsum(-1) - opened + 1
+    # Column 0 stands for what holds the whole tree; token i is column i + 1 from here on, and "up" the column of its parent.
+    kind = pad(tokens, (1, 0), value=PAD)
+    level = pad(height, (1, 0))
+    columns = torch.arange(length + 1, device=tokens.device).expand_as(kind)
+    order = level.argsort(dim=1, stable=True)
+    same_height = torch.zeros_like(columns).scatter(1, order[:, 1:], order[:, :-1])
+    opens_one = pad(arity(tokens) > 0, (1, 0))
+    follows = pad(opens_one[:, :-1], (1, 0))  # the token before takes this one as its first or only operand
+    up = torch.where(follows, columns - 1, same_height)
+    up[:, :2] = 0
+
+    above = kind.gather(1, up)
+    is_eml, is_plus, second = above == EML, above == PLUS, ~follows
+    starts_slot = is_eml | (columns == 1)
+    rounds = range(length.bit_length())
+    ways, start = [up], torch.where(starts_slot, columns, up)
+    for _ in rounds:
+        ways.append(ways[-1].gather(1, ways[-1]))
+        start = start.gather(1, start)  # the token that stands directly in the slot
+
+    def gathered(own: Tensor) -> Tensor:
+        for way, _ in zip(ways, rounds, strict=False):
+            own = own + own.gather(1, way)
+        return own
+
+    depth = gathered(is_eml.long())
+    terms = gathered((is_plus & second).long())
+    power = 3 ** (depth - 1).clamp(0, PATH_LEVELS)
+    side = torch.where(second, RIGHT, LEFT)
+    path = gathered(torch.where(is_eml & (depth <= PATH_LEVELS), side * power, 0))
+    within_sum = torch.where(second, REST, torch.where(starts_slot.gather(1, up), FIRST, TERM))
+    expected = torch.where(starts_slot, SLOT, torch.where(is_plus, within_sum, ATOM))
+    term = (terms - terms.gather(1, start)).clamp_min(0)  # below 0 only behind what is not allowed
+    of_slot = torch.where(starts_slot & is_eml, side, ROOT).gather(1, start)
+    fields = torch.stack([expected, depth, of_slot, above, term, path], dim=-1)[:, 1:]
+    return _as_view(torch.where((height > 0)[..., None], fields, torch.zeros_like(fields)))

@@ -1,10 +1,9 @@
-"""Optimisers, learning-rate schedule and weight average of the pretraining loop.
+"""Optimisers and weight average of the pretraining loop.
 
 Muon matters here: on the exact corpus AdamW sits for tens of thousands of examples at the loss of a network that does not
 look at the data (numbers in docs/log.md).
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from emlinit.model.pretraining.muon import BatchedMuon, fastest_dtype
+
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """Muon and AdamW with warmup and a cosine, gradient clipping, and an exponential average of the weights."""
+    """Muon and AdamW, learning rate, gradient clipping, and an exponential average of the weights."""
 
     learning_rate: float = 2e-3
-    """Peak learning rate."""
+    """Learning rate after the warmup, until the cool-down."""
     final_learning_rate: float = 1e-5
-    """Learning rate at the end of the budget."""
+    """Learning rate at the end of the cool-down."""
     warmup_steps: int = 300
     """Steps of linear warmup."""
     muon: bool = True
@@ -34,6 +35,9 @@ class OptimiserConfig:
     """Decoupled weight decay, on matrices only (not on embeddings, norms and biases)."""
     max_gradient_norm: float = 1.0
     """Gradients are scaled down to this global norm."""
+    z_loss: float = 0.0
+    """Weight of the mean square of the logits' log-normaliser, which keeps logits from growing where they are many and
+    halved in precision; 1e-4 is usual. Off, since ours stay small and are added up in float32."""
     ema_decay: float = 0.999
     """Decay of the average of the weights that is exported; 0 exports the last weights."""
 
@@ -87,18 +91,8 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimisers:
         "adamw": torch.optim.AdamW(groups, lr=rate, betas=(config.beta1, config.beta2), fused=True)
     }
     if hidden:  # its steps are scaled to AdamW's size, so that one learning rate serves both
-        parts["muon"] = torch.optim.Muon(
-            hidden, lr=rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
+        parts["muon"] = BatchedMuon(hidden, rate, config.weight_decay, fastest_dtype(hidden[0].device))
     return Optimisers(parts)
-
-
-def learning_rate_at(step: int, progress: float, config: OptimiserConfig) -> float:
-    """Learning rate of a step (0, 1, ...) when `progress` in [0, 1] of the budget is used."""
-    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, progress))))
-    floor = config.final_learning_rate
-    return warmup * (floor + (config.learning_rate - floor) * cosine)
 
 
 class WeightAverage:
@@ -116,7 +110,7 @@ class WeightAverage:
         self.n_updates += 1
         decay = min(self.decay, self.n_updates / (self.n_updates + 10))
         named = dict(parameters)
-        torch._foreach_lerp_([self.average[name] for name in named], [p.detach() for p in named.values()], 1 - decay)
+        torch._foreach_lerp_([self.average[name] for name in named], list(named.values()), 1 - decay)
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` needs."""

@@ -35,6 +35,8 @@ def check_resumable(state: Mapping[str, Any], own: Mapping[str, Any], n_ranks: i
         raise ValueError("it has no counters")
     for name, value in zip(_COUNTERS, counters, strict=True):
         _check_count(name, value, (int, float) if name == "seconds" else (int,))
+    if type(state.get("cooling", False)) is not bool:
+        raise ValueError(f"cooling is {shown(state['cooling'])}")
     _check_tensors("model", state.get("model"), own["model"])
     average = _mapping("average", state.get("average"))
     _check_count("n_updates", average.get("n_updates"))

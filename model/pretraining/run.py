@@ -2,13 +2,15 @@
 
 A run lives in one folder:
 
-    state.safetensors    weights, average, optimiser, schedule and stream position; rewritten atomically every interval
+    state.safetensors    weights, average, optimiser and stream position; rewritten atomically every interval
+    state-before-cooldown.safetensors    the same, when the learning rate began to fall
     metrics.jsonl        one line a log interval; held-out figures where they were taken
     export/              `model.safetensors` and `config.json` of the averaged weights, for `EMLInitialiser.load`
 
-The stream's examples depend on seed, rank and position only, and on the stored corpus if there is one; nothing else here
-draws random numbers. So a resumed run with a budget in steps equals an uninterrupted one bit for bit. Under torchrun each
-rank has its own stream.
+The stream's examples depend on seed, rank and position only, and on the stored corpus if there is one; nothing else
+here draws random numbers. So a resumed run with a budget in steps equals an uninterrupted one bit for bit, and does so
+with a larger budget as well: the learning rate falls at the end of the budget only, and a run whose fall turns out to
+have come too early goes on from before it. Under torchrun each rank has its own stream.
 
 Legend: b batch, l token position.
 """
@@ -17,8 +19,8 @@ import dataclasses
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from textwrap import shorten
 from typing import Any
 
@@ -32,13 +34,17 @@ from emlinit.generator.corpus.examples import Batch
 from emlinit.generator.corpus.frozen import training_exclusions
 from emlinit.generator.corpus.stream import ExampleStream
 from emlinit.generator.errors import UserError
-from emlinit.generator.foreign import reason, shown
+from emlinit.generator.foreign import kind_of_path, reason, shown
+from emlinit.generator.grammar import PAD
 from emlinit.model.initialiser import Scores
-from emlinit.model.pretraining.config import STATE_FILE, PretrainConfig, check
+from emlinit.model.pretraining.buckets import bucketed, parts_of
+from emlinit.model.pretraining.compilation import compiled
+from emlinit.model.pretraining.config import STATE_FILE, WARM_STATE_FILE, PretrainConfig, check
 from emlinit.model.pretraining.distributed import World, joined_world
 from emlinit.model.pretraining.metrics import METRICS_FILE, MetricsLog, Window, drop_later_lines
-from emlinit.model.pretraining.optimisation import WeightAverage, build_optimiser, learning_rate_at
+from emlinit.model.pretraining.optimisation import OptimiserConfig, WeightAverage, build_optimiser
 from emlinit.model.pretraining.resumption import check_resumable, moments_to_load
+from emlinit.model.pretraining.schedule import is_cooling, learning_rate_at
 from emlinit.model.pretraining.scores import Scorer
 from emlinit.model.pretraining.stages import first_model
 from emlinit.model.pretraining.state import load_state, save_state
@@ -85,6 +91,8 @@ class PretrainingRun:
         self.parallel: torch.nn.Module = self.model
         if world.size > 1:
             self.parallel = DistributedDataParallel(self.model)
+        self.network: Callable[..., Any] = compiled(self.parallel, world.device) if config.compile else self.parallel
+        """What is called: the model, distributed and compiled if wanted."""
         self.optimiser = build_optimiser(self.model, config.optimiser)
         self.average = WeightAverage(self.model.named_parameters(), config.optimiser.ema_decay)
         batches, excluded = training_exclusions(config.stream)
@@ -97,9 +105,15 @@ class PretrainingRun:
             excluded_keys=excluded,
             device=world.device,
         )
-        self.score = Scorer(config.precision, world.device)
+        self.score = Scorer(config.precision, world.device, config.optimiser.z_loss)
+        self.buckets = config.buckets
+        if self.buckets is None:
+            self.buckets = 1 if config.compile else 4 if world.device.type == "cuda" else 0
         self.log = MetricsLog(config.out, config.tensorboard)
         self.step, self.examples, self.skipped, self.seconds = 0, 0, 0, 0.0
+        self.cooling = False
+        """Whether the learning rate has begun to fall."""
+        self._seconds_before = 0.0
         self.last_metrics: dict[str, Any] = {}
         self._stop = False
 
@@ -112,17 +126,20 @@ class PretrainingRun:
             shares.append(self.step / max(1, self.config.steps))
         if self.config.minutes is not None:
             shares.append(self.seconds / (60 * self.config.minutes) if self.config.minutes > 0 else 1.0)
+        if self.config.more_minutes is not None:
+            seconds = self.seconds - self._seconds_before
+            shares.append(seconds / (60 * self.config.more_minutes) if self.config.more_minutes > 0 else 1.0)
         return self.world.agree(min(1.0, max(shares)))
 
     def train_step(self, batch: Batch, progress: float) -> tuple[Scores, Tensor]:
         """One update; a gradient that is not finite is counted and skipped. Returns scores and gradient norm."""
         self.parallel.train()
-        rate = learning_rate_at(self.step, progress, self.config.optimiser)
+        self.cooling = is_cooling(progress, self.config.cooldown)
+        rate = learning_rate_at(self.step, progress, self.config.cooldown, self.config.optimiser)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        scores = self.score(self.parallel, batch)
         self.optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(scores.loss)
+        scores = self._backward(batch)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.max_gradient_norm)
         if bool(torch.isfinite(norm)):
             self.optimiser.step()
@@ -132,6 +149,28 @@ class PretrainingRun:
         self.step += 1
         self.examples += len(batch) * self.world.size
         return scores, norm
+
+    def _backward(self, batch: Batch) -> Scores:
+        """Set the gradients of a minibatch's objective, which is a mean over its tokens; returns its scores."""
+        parts = parts_of(batch, self.config.micro_batch_size)
+        n_tokens = (batch.tokens != PAD).sum()
+        total: Scores | None = None
+        for number, part in enumerate(parts):
+            scores = self.score(self.network, bucketed(part, self.buckets or 0, self.model.config.max_tokens))
+            if len(parts) > 1:
+                share = (part.tokens != PAD).sum() / n_tokens
+                scores = dataclasses.replace(scores, loss=scores.loss * share, objective=scores.objective * share)
+            with nullcontext() if number == len(parts) - 1 else self._without_exchange():
+                torch.autograd.backward(scores.objective)
+            total = scores if total is None else total + scores
+        assert total is not None
+        return total
+
+    def _without_exchange(self) -> AbstractContextManager[None]:
+        """Inside, gradients are added up on each rank alone."""
+        if isinstance(self.parallel, DistributedDataParallel):
+            return self.parallel.no_sync()  # type: ignore[no-any-return]
+        return nullcontext()
 
     # ---- the loop ----
 
@@ -145,6 +184,8 @@ class PretrainingRun:
         )
         with bar, self.log, self._signals():
             while (progress := self.progress()) < 1 and not self.world.largest(float(self._stop)):
+                if is_cooling(progress, self.config.cooldown) and not self.cooling:
+                    self.save(WARM_STATE_FILE)
                 begin = time.monotonic()
                 batch = next(self.stream)
                 window.stream_seconds += time.monotonic() - begin
@@ -196,21 +237,26 @@ class PretrainingRun:
         """Make the run's folder, or go on with the run in it."""
         if self.config.resume:
             self._load(load_state(self.config.out / STATE_FILE))
+            before = self.config.out / WARM_STATE_FILE
+            too_early = self.cooling and not is_cooling(self.progress(), self.config.cooldown)
+            if too_early and kind_of_path(before) != "missing":
+                self._load(load_state(before))
         elif self.world.is_first:
             self.config.out.mkdir(parents=True, exist_ok=True)
             (self.config.out / METRICS_FILE).unlink(missing_ok=True)
 
-    def save(self) -> None:
+    def save(self, name: str = STATE_FILE) -> None:
         """Write the resumable state (rank 0; all ranks must call it)."""
         streams = self.world.gather(self.stream.state_dict())
         if self.world.is_first:
-            save_state(self._state(streams), self.config.out / STATE_FILE)
+            save_state(self._state(streams), self.config.out / name)
 
     def _state(self, streams: list[dict[str, Any]]) -> dict[str, Any]:
         return {
             "config": self._fixed_config(),
             "world_size": self.world.size,
             "counters": [self.step, self.examples, self.skipped, self.seconds],
+            "cooling": self.cooling,
             "model": dict(self.model.named_parameters()),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -223,6 +269,8 @@ class PretrainingRun:
             raise self._foreign("it says nothing of its configuration")
         before = {"corpus_version": 1, **config}  # see CORPUS_VERSION
         before["stream"] = _programs_law({**dataclasses.asdict(StreamConfig()), **before["stream"]})
+        if isinstance(before.get("optimiser"), dict):
+            before["optimiser"] = {**dataclasses.asdict(OptimiserConfig()), **before["optimiser"]}
         for name, value in self._fixed_config().items():
             if before.get(name) != value:
                 had = shorten(str(before.get(name)), 1000)
@@ -246,6 +294,7 @@ class PretrainingRun:
         self.optimiser.load_state_dict(state["optimiser"])
         self.stream.load_state_dict(state["streams"][self.world.rank])
         self.step, self.examples, self.skipped, self.seconds = state["counters"]
+        self.cooling, self._seconds_before = state.get("cooling", False), self.seconds
         if self.world.is_first:
             drop_later_lines(self.config.out, self.step)
 

@@ -14,22 +14,24 @@ from emlinit.model.initialiser import Scores, score
 class Scorer:
     """Scores minibatches in the precision of a run."""
 
-    def __init__(self, precision: str, device: torch.device) -> None:
+    def __init__(self, precision: str, device: torch.device, z_loss: float = 0.0) -> None:
         """Args:
         precision: `auto`, `bfloat16` or `float32`.
         device: where networks and minibatches are.
+        z_loss: see `score`.
         """
-        self._device = device
+        self._device, self._z_loss = device, z_loss
         self.bfloat16 = wants_bfloat16(precision, device)
         """Whether matrix products are in bfloat16."""
 
     def __call__(self, model: Callable[..., tuple[Tensor, Tensor, Tensor]], batch: Batch) -> Scores:
         """Loss and accuracies of one minibatch, given what an `EMLInitialiser` computes of it."""
+        point_mask = None if bool(batch.point_mask.all()) else batch.point_mask
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.bfloat16):
-            log_probs, classes, grammatical = model(
-                batch.tokens, batch.constants, batch.x, batch.y, batch.variable_mask, batch.point_mask
+            logits, classes, grammatical = model(
+                batch.tokens, batch.constants, batch.x, batch.y, batch.variable_mask, point_mask
             )
-        return score(log_probs, classes, batch.tokens, grammatical)
+        return score(logits, classes, batch.tokens, grammatical, self._z_loss)
 
     @torch.no_grad()
     def held_out(self, model: nn.Module, weights: Mapping[str, Tensor], batches: Sequence[Batch]) -> dict[str, float]:
@@ -38,7 +40,7 @@ class Scorer:
         was_training = model.training
         model.eval()
 
-        def with_weights(*arguments: Tensor) -> Any:
+        def with_weights(*arguments: Tensor | None) -> Any:
             return functional_call(model, dict(weights), arguments)
 
         total = torch.zeros(5, dtype=torch.float64)
@@ -59,7 +61,11 @@ class Scorer:
 def wants_bfloat16(precision: str, device: torch.device) -> bool:
     """Whether to multiply in bfloat16: where asked, and by default where the hardware does so fast."""
     if precision == "auto":
-        return torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_multiplies_bfloat16()
+        return (
+            torch.cuda.is_bf16_supported(including_emulation=False)
+            if device.type == "cuda"
+            else _cpu_multiplies_bfloat16()
+        )
     return precision == "bfloat16"
 
 

@@ -1,4 +1,4 @@
-"""Every parameter is trained by exactly one optimiser, the schedule has its shape, the average follows the weights."""
+"""Every parameter is trained by exactly one optimiser; the average follows the weights."""
 
 import copy
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from emlinit.model import EMLInitialiser
-from emlinit.model.pretraining.optimisation import OptimiserConfig, WeightAverage, build_optimiser, learning_rate_at
+from emlinit.model.pretraining.optimisation import OptimiserConfig, WeightAverage, build_optimiser
 
 
 @pytest.mark.parametrize("muon", [True, False])
@@ -44,16 +44,6 @@ def test_a_restored_optimiser_goes_on_alike(tiny: Callable[[str], EMLInitialiser
     step(1, 2)
     pairs = zip(models[0].parameters(), models[1].parameters(), strict=True)
     assert all(torch.equal(first, second) for first, second in pairs)
-
-
-def test_the_learning_rate_warms_up_and_falls() -> None:
-    config = OptimiserConfig(learning_rate=1.0, final_learning_rate=0.1, warmup_steps=10)
-    warmup = [learning_rate_at(step, 0.0, config) for step in range(12)]
-    assert warmup == pytest.approx([min(1.0, (step + 1) / 10) for step in range(12)])
-    falling = [learning_rate_at(100, progress, config) for progress in (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)]
-    assert falling == sorted(falling, reverse=True)
-    assert falling[2] == pytest.approx(0.55)
-    assert falling[-2:] == pytest.approx([0.1, 0.1])
 
 
 def test_the_average_follows_the_weights() -> None:
