@@ -325,7 +325,8 @@ class PretrainingRun:
         }
         architecture = dataclasses.asdict(self.model.config)
         weights = self.average.average if self.config.optimiser.ema_decay > 0 else dict(self.model.named_parameters())
-        save_weights(self.config.out / EXPORT_FOLDER, weights, architecture, about)
+        most_bytes = int(self.config.shard_megabytes * 1e6) or None
+        save_weights(self.config.out / EXPORT_FOLDER, weights, architecture, about, most_bytes=most_bytes)
 
     def _stored_corpus(self) -> dict[str, Any]:
         stored = self.stream.stored

@@ -1,6 +1,6 @@
 """A checkpoint as a folder that is ready for the Hugging Face Hub.
 
-    model.safetensors    the weights, bit for bit
+    model.safetensors    the weights, bit for bit, or the files that they are split into and their index
     config.json          architecture and pretraining options
     README.md            model card: the checkpoint's own if it has one, else one made from its configuration
     held_out_loss.png    curve of the held-out loss, if the checkpoint has one
@@ -33,11 +33,11 @@ from emlinit.model.weights.checkpoint import (
     StoredWeights,
     architecture_sha256,
 )
+from emlinit.model.weights.shards import INDEX_FILE, is_shard_name
 
 FIGURES_FILE = "metrics.json"
 FIGURES_FORMAT = "emlinit-metrics"
-PUBLISHED = (CARD_FILE, CONFIG_FILE, FIGURES_FILE, WEIGHTS_FILE, CURVE_FILE)
-"""The files of a published folder; the last one is missing where the checkpoint has no curve."""
+_BESIDE = (CARD_FILE, CONFIG_FILE, FIGURES_FILE, CURVE_FILE)  # the last one is missing where there is no curve
 
 _METRICS = {
     "held_out_loss": ("loss", "held-out loss (nats a token)"),
@@ -61,7 +61,7 @@ class Publication:
     n_parameters: int
     """Weights in all."""
     sha256: str
-    """Hash of the weights file, hexadecimal."""
+    """Hash of the weights, hexadecimal; see `StoredWeights`."""
 
 
 def publish(source: str, folder: Path, repository: str | None = None) -> Publication:
@@ -77,7 +77,7 @@ def publish(source: str, folder: Path, repository: str | None = None) -> Publica
     """
     _check(folder)
     stored = load_weights(source)
-    weights, picture = _files(stored)
+    picture = _checked_files(stored)
     paths = dict(_machine_paths(stored.about))
     about = _replaced(_signed(stored), paths)
     text = _card(stored, repository, has_curve=picture is not None)
@@ -88,7 +88,8 @@ def publish(source: str, folder: Path, repository: str | None = None) -> Publica
             prefix=".emlinit-", dir=existing_parent(folder.absolute().parent)
         ) as temporary:
             fresh = Path(temporary)
-            shutil.copyfile(weights, fresh / WEIGHTS_FILE)
+            for name in stored.files:
+                shutil.copyfile(stored.folder / name, fresh / name)
             (fresh / CONFIG_FILE).write_text(_json(about), encoding="utf-8")
             (fresh / CARD_FILE).write_text(text, encoding="utf-8")
             (fresh / FIGURES_FILE).write_text(_json(_figures(about, stored.sha256)), encoding="utf-8")
@@ -98,8 +99,9 @@ def publish(source: str, folder: Path, repository: str | None = None) -> Publica
                 load_weights(f"local-dir:{fresh}")
             except UserError as problem:
                 raise UserError(f"checkpoint '{source}' changed while it was read: try again") from problem
-            written = tuple(name for name in PUBLISHED if (fresh / name).exists())
-            move_together(fresh, folder, written, gone=tuple(name for name in PUBLISHED if name not in written))
+            written = (*sorted(stored.files), *(name for name in _BESIDE if (fresh / name).exists()))
+            before = {path.name for path in folder.iterdir() if _is_published(path.name)} if folder.exists() else set()
+            move_together(fresh, folder, written, gone=sorted(before - set(written)))
     except UserError:
         raise
     except (OSError, ValueError) as error:
@@ -129,20 +131,25 @@ def _check(folder: Path) -> None:
     except (OSError, ValueError, AttributeError):
         own = False
     # What `publish` wrote has no links, and to write beside one is to write where it leads.
-    strange = any(path.name not in PUBLISHED or path.is_symlink() or not path.is_file() for path in found)
+    strange = any(not _is_published(path.name) or path.is_symlink() or not path.is_file() for path in found)
     if not own or strange:
         raise UserError(f"'{folder}' is not empty and holds other files than a published checkpoint: name a new folder")
 
 
-def _files(stored: StoredWeights) -> tuple[Path, bytes | None]:
-    """Where the weights are, and the picture if there is one; every file of the checkpoint may be published."""
+def _is_published(name: str) -> bool:
+    """Whether `publish` may have written a file of this name."""
+    return name in (WEIGHTS_FILE, INDEX_FILE, *_BESIDE) or is_shard_name(name)
+
+
+def _checked_files(stored: StoredWeights) -> bytes | None:
+    """The picture if there is one; every file of the checkpoint may be published."""
     if stored.source.startswith("builtin:"):  # ours, wherever an installer links them to
-        weights, picture = stored.folder / WEIGHTS_FILE, stored.folder / CURVE_FILE
-        return weights, picture.read_bytes() if picture.is_file() else None
-    for name in (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE):
+        picture = stored.folder / CURVE_FILE
+        return picture.read_bytes() if picture.is_file() else None
+    for name in (*stored.files, CONFIG_FILE, CARD_FILE):
         file_of_checkpoint(stored.folder, name)
     curve = file_of_checkpoint(stored.folder, CURVE_FILE)
-    return stored.folder / WEIGHTS_FILE, None if curve is None else read_picture(curve)
+    return None if curve is None else read_picture(curve)
 
 
 def _signed(stored: StoredWeights) -> dict[str, Any]:

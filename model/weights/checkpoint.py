@@ -1,4 +1,5 @@
-"""Weights on disk: a folder with `model.safetensors` and `config.json`, and the names by which such folders are found.
+"""Weights on disk: a folder with `config.json` and `model.safetensors`, or several such files and their index (see
+`shards`), and the names by which such folders are found.
 
     builtin:exact | builtin:weighted    shipped with the package
     local-dir:PATH                      a folder of your own
@@ -6,8 +7,8 @@
 
 The configuration is data, never code, and believed only as far as the weights bear it out: it is bounded, then compared with
 the names, shapes and types in the weights' header, before anything of its size is read or built. Loading is strict: every
-tensor of the architecture, no other, in its shape, float32 and finite; the file's sha256 as recorded, and a second one for
-the architecture, since the number of heads, say, changes what the weights mean and none of their shapes. A damaged copy in
+tensor of the architecture, no other, in its shape, float32 and finite; each file's sha256 as recorded, and one more for the
+architecture, since the number of heads, say, changes what the weights mean and none of their shapes. A damaged copy in
 the Hub's cache is removed, so that the next attempt downloads it anew.
 """
 
@@ -20,6 +21,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,14 +35,23 @@ from emlinit.generator.errors import UserError
 from emlinit.generator.files import write_together
 from emlinit.generator.foreign import kind_of_path, open_regular, parse_json, read_bounded, reason, shown
 from emlinit.model.weights.header import MOST_HEADER_BYTES, header_difference, read_header, weight_bytes
+from emlinit.model.weights.shards import (
+    INDEX_FILE,
+    checked_hashes,
+    combined_sha256,
+    index_of,
+    is_shard_name,
+    shapes_by_file,
+    shard_names,
+    split_weights,
+)
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-FILES = (CONFIG_FILE, WEIGHTS_FILE)
 FORMAT = "emlinit-initialiser"
 FORMAT_VERSION = 1
 MOST_CONFIG_BYTES = 16 << 20
-"""Largest configuration that is read: the shipped ones have 4 kB."""
+"""Largest configuration, and largest index, that is read: the shipped configurations have 4 kB."""
 MOST_WEIGHT_BYTES = 2 << 30
 """Largest weights that are read: the shipped ones have 13 MB."""
 _MOST_STAGES = 1000
@@ -56,7 +67,7 @@ class StoredWeights:
     source: str
     """The name it was asked for by."""
     sha256: str
-    """Hash of the weights file, hexadecimal."""
+    """Hash of the weights file, hexadecimal; of several, that of their hashes."""
     architecture: dict[str, Any]
     """Fields of `InitialiserConfig`."""
     tensors: dict[str, Tensor]
@@ -65,32 +76,43 @@ class StoredWeights:
     """The whole configuration file: architecture, pretraining configuration, what the run reached."""
     folder: Path
     """Where the files are."""
+    files: tuple[str, ...]
+    """Names of the files of the weights, and of their index if they have one."""
     revision: str | None = None
     """Commit hash, if the checkpoint comes from the Hub."""
 
 
 def save_weights(
-    folder: Path, tensors: Mapping[str, Tensor], architecture: Mapping[str, Any], about: Mapping[str, Any]
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    architecture: Mapping[str, Any],
+    about: Mapping[str, Any],
+    *,
+    most_bytes: int | None = None,
 ) -> str:
-    """Write weights and configuration to `folder` (made if missing), both or none; returns the sha256.
+    """Write weights and configuration to `folder` (made if missing), all or nothing; returns the sha256.
 
     Args:
         folder: where to.
         tensors: weights by parameter name.
         architecture: fields of `InitialiserConfig`.
         about: more entries of the configuration file, such as `pretraining`; figures that are not finite become null.
+        most_bytes: largest file of weights; None writes one file.
 
     Raises:
-        UserError: the folder cannot be written, the disk is full, or a weight is not finite; nothing was written.
+        UserError: the folder cannot be written, the disk is full, a weight is not finite, or a tensor is larger than a file
+            may be; nothing was written.
     """
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     _check_finite(plain, f"the weights for {shown(folder)}", "train with a lower learning rate")
-    data = save(plain, metadata={"format": "pt"})
-    sha256 = hashlib.sha256(data).hexdigest()
+    files = _packed(plain, most_bytes)
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items() if name != INDEX_FILE}
+    sha256 = hashes[WEIGHTS_FILE] if most_bytes is None else combined_sha256(hashes)
     entries = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "sha256": sha256,
+        **({} if most_bytes is None else {"shards": hashes}),
         "architecture_sha256": architecture_sha256(architecture, sha256),
         "architecture": dict(architecture),
     }
@@ -98,15 +120,54 @@ def save_weights(
     try:
         write_together(
             {
-                folder / WEIGHTS_FILE: lambda path: path.write_bytes(data),
+                **{folder / name: partial(Path.write_bytes, data=data) for name, data in files.items()},
                 folder / CONFIG_FILE: lambda path: path.write_text(text, encoding="utf-8"),
             }
         )
+        for name in weight_files_in(folder):  # of before, in another number
+            if name not in files:
+                (folder / name).unlink()
     except (OSError, ValueError) as problem:
         raise UserError(
             f"no checkpoint can be written to {shown(folder)} ({reason(problem)}): make room or name another folder"
         ) from problem
     return sha256
+
+
+def _packed(tensors: dict[str, Tensor], most_bytes: int | None) -> dict[str, bytes]:
+    """Name -> content of the files of weights, and of their index if they are to be of a bounded size."""
+    if most_bytes is None:
+        return {WEIGHTS_FILE: save(tensors, metadata={"format": "pt"})}
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    try:
+        groups = split_weights(shapes, most_bytes)
+    except ValueError as problem:
+        raise UserError(f"the weights cannot be split ({reason(problem)}): allow larger files") from problem
+    files = dict(zip(shard_names(len(groups)), groups, strict=True))
+    packed = {
+        file: save({name: tensors[name] for name in names}, metadata={"format": "pt"}) for file, names in files.items()
+    }
+    return {**packed, INDEX_FILE: index_of(files, shapes).encode()}
+
+
+def weight_files_in(folder: Path) -> list[str]:
+    """Names of what a folder holds that is called as weights or their index are."""
+    names = sorted(path.name for path in folder.iterdir())
+    return [name for name in names if name in (WEIGHTS_FILE, INDEX_FILE) or is_shard_name(name)]
+
+
+def weight_files(config: Path) -> tuple[str, ...]:
+    """Names of the files that belong to a configuration, which may be anybody's; none where it cannot be understood, which
+    loading it will tell."""
+    try:
+        about = parse_json(read_bounded(config, MOST_CONFIG_BYTES))
+        return _files_of(about) if isinstance(about, dict) else ()
+    except (OSError, ValueError):
+        return ()
+
+
+def _files_of(about: Mapping[str, Any]) -> tuple[str, ...]:
+    return (*checked_hashes(about["shards"]), INDEX_FILE) if "shards" in about else (WEIGHTS_FILE,)
 
 
 def architecture_sha256(architecture: Mapping[str, Any], weights_sha256: str) -> str:
@@ -140,7 +201,7 @@ def find_checkpoint(source: str) -> Path:
     if scheme == "hf-hub" and name:
         from emlinit.model.weights import hub  # the Hub's client is slow to import and needed only here
 
-        return hub.fetch(name, FILES)
+        return hub.fetch(name, CONFIG_FILE, weight_files)
     raise UserError(
         f"unknown checkpoint '{source}': expected builtin:exact, builtin:weighted, local-dir:PATH "
         "or hf-hub:OWNER/NAME@REV"
@@ -165,7 +226,7 @@ def read_checkpoint(source: str, shapes_of: _Shapes) -> StoredWeights:
     except _DamagedError as problem:
         from emlinit.model.weights import hub
 
-        hub.discard(folder, FILES)
+        hub.discard(folder, [CONFIG_FILE, *weight_files_in(folder)])
         raise UserError(
             f"{problem.what}: this copy was removed from the cache, try again; if that does not help, the repository "
             "itself is damaged"
@@ -181,43 +242,68 @@ class _DamagedError(UserError):
 
 
 def _read(source: str, folder: Path, shapes_of: _Shapes) -> StoredWeights:
-    weights, config = folder / WEIGHTS_FILE, folder / CONFIG_FILE
-    for path in (weights, config):
-        if kind_of_path(path) != "file":
-            raise UserError(
-                f"checkpoint '{source}' has no {path.name}: a checkpoint is {WEIGHTS_FILE} and {CONFIG_FILE}"
-            )
-    try:
-        about = parse_json(read_bounded(config, MOST_CONFIG_BYTES))
-    except OSError as problem:
-        raise _unreadable(source, CONFIG_FILE, problem) from problem
-    except ValueError as problem:
-        said = f"{CONFIG_FILE} of checkpoint '{source}' is not valid JSON ({reason(problem)})"
-        raise _DamagedError(said) from problem
+    _check_there(source, folder, CONFIG_FILE)
+    about = _read_json(source, folder / CONFIG_FILE)
     sha256, architecture = _checked_config(source, about)
+    hashes = checked_hashes(about["shards"]) if "shards" in about else {WEIGHTS_FILE: sha256}
+    files = _files_of(about)
+    for name in files:
+        _check_there(source, folder, name)
     try:
         shapes = shapes_of(architecture)
         n_bytes = weight_bytes(shapes)
         if n_bytes > MOST_WEIGHT_BYTES:
             raise UserError(f"its weights would take {n_bytes:,} bytes, more than {MOST_WEIGHT_BYTES:,}")
-        tensors = _read_weights(source, weights, sha256, shapes)
+        held = {WEIGHTS_FILE: shapes}
+        if "shards" in about:
+            held = _read_index(source, folder / INDEX_FILE, hashes, shapes)
+        tensors = {}
+        for name, of_file in held.items():
+            tensors |= _read_weights(source, folder / name, hashes[name], of_file)
     except _DamagedError:
         raise
     except OSError as problem:
-        raise _unreadable(source, WEIGHTS_FILE, problem) from problem
+        raise _unreadable(source, "a file of the weights", problem) from problem
     except UserError as problem:
         raise UserError(
             f"checkpoint '{source}' is of an architecture that this program cannot read ({reason(problem)}): "
             "get it anew or update emlinit"
         ) from problem
-    _check_finite(tensors, f"{WEIGHTS_FILE} of checkpoint '{source}'", "get other weights")
+    _check_finite(tensors, f"the weights of checkpoint '{source}'", "get other weights")
     if "architecture_sha256" not in about:
         _log.warning(
             "checkpoint '%s' has no architecture_sha256, so a changed number of heads would go unseen: 'emlinit publish' "
             "writes a copy that has it",
             source,
         )
-    return StoredWeights(source, sha256, architecture, tensors, about, folder)
+    return StoredWeights(source, sha256, architecture, tensors, about, folder, files)
+
+
+def _check_there(source: str, folder: Path, name: str) -> None:
+    if kind_of_path(folder / name) != "file":
+        raise UserError(f"checkpoint '{source}' has no {name}: a checkpoint is {CONFIG_FILE} and its weights")
+
+
+def _read_json(source: str, path: Path) -> Any:
+    try:
+        return parse_json(read_bounded(path, MOST_CONFIG_BYTES))
+    except OSError as problem:
+        raise _unreadable(source, path.name, problem) from problem
+    except ValueError as problem:
+        said = f"{path.name} of checkpoint '{source}' is not valid JSON ({reason(problem)})"
+        raise _DamagedError(said) from problem
+
+
+def _read_index(
+    source: str, path: Path, hashes: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, dict[str, tuple[int, ...]]]:
+    """What each file of the weights has to hold."""
+    try:
+        return shapes_by_file(_read_json(source, path), hashes, shapes)
+    except UserError:
+        raise
+    except ValueError as problem:
+        raise _DamagedError(f"{path.name} of checkpoint '{source}' is not in order ({reason(problem)})") from problem
 
 
 def _checked_config(source: str, about: Any) -> tuple[str, dict[str, Any]]:
@@ -233,6 +319,14 @@ def _checked_config(source: str, about: Any) -> tuple[str, dict[str, Any]]:
     sha256, architecture = about.get("sha256"), about["architecture"]
     if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
         raise _DamagedError(f"{CONFIG_FILE} of checkpoint '{source}' has no sha256 of the weights")
+    if "shards" in about:
+        try:
+            recorded = combined_sha256(checked_hashes(about["shards"]))
+        except ValueError as problem:
+            said = f"{CONFIG_FILE} of checkpoint '{source}' is not in order ({reason(problem)})"
+            raise _DamagedError(said) from problem
+        if recorded != sha256:
+            raise _DamagedError(f"{CONFIG_FILE} of checkpoint '{source}' is changed (sha256 differs)")
     signed = architecture_sha256(architecture, sha256)
     if about.get("architecture_sha256", signed) != signed:
         raise _DamagedError(f"{CONFIG_FILE} of checkpoint '{source}' is changed (architecture_sha256 differs)")
@@ -267,11 +361,11 @@ def _read_weights(source: str, path: Path, sha256: str, shapes: Mapping[str, tup
     with open_regular(path) as file:
         n_bytes, most = os.fstat(file.fileno()).st_size, weight_bytes(shapes) + 8 + MOST_HEADER_BYTES
         if n_bytes > most:
-            raise UserError(f"{WEIGHTS_FILE} has {n_bytes:,} bytes, its architecture at most {most:,}")
+            raise UserError(f"{path.name} has {n_bytes:,} bytes, its architecture at most {most:,}")
         try:
             wrong = header_difference(read_header(file, n_bytes), shapes)
         except ValueError as problem:
-            wrong = f"{WEIGHTS_FILE} cannot be read: {reason(problem)}"
+            wrong = f"{path.name} cannot be read: {reason(problem)}"
         file.seek(0)
         if wrong is not None:  # damage or another architecture? Nothing is kept while that is found out
             data = b""
@@ -280,13 +374,13 @@ def _read_weights(source: str, path: Path, sha256: str, shapes: Mapping[str, tup
             data = file.read(n_bytes)
             found = hashlib.sha256(data).hexdigest()
     if found != sha256:
-        raise _DamagedError(f"{WEIGHTS_FILE} of checkpoint '{source}' is truncated or changed (sha256 differs)")
+        raise _DamagedError(f"{path.name} of checkpoint '{source}' is truncated or changed (sha256 differs)")
     if wrong is not None:
         raise UserError(wrong)
     try:
         tensors: dict[str, Tensor] = load(data)
     except SafetensorError as problem:
-        raise _DamagedError(f"{WEIGHTS_FILE} of checkpoint '{source}' cannot be read ({reason(problem)})") from problem
+        raise _DamagedError(f"{path.name} of checkpoint '{source}' cannot be read ({reason(problem)})") from problem
     return tensors
 
 

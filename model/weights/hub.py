@@ -12,7 +12,7 @@ HF_HUB_ETAG_TIMEOUT seconds where that is set): `huggingface_hub` alone would tr
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,12 +62,13 @@ _Answer = TypeVar("_Answer")
 _log = logging.getLogger(__name__)
 
 
-def fetch(name: str, files: tuple[str, str]) -> Path:
+def fetch(name: str, first: str, rest: Callable[[Path], Sequence[str]]) -> Path:
     """Folder of the local cache with the files of a commit, downloaded if they are not there; its name is the commit's hash.
 
     Args:
         name: `OWNER/NAME@REV`.
-        files: the two that make a checkpoint; the first one is small and is asked for first.
+        first: the file that is asked for first, a small one.
+        rest: names of the other files, given where the first one is.
 
     Raises:
         UserError: not of that form, no such repository, revision or file, no permission, no network, broken download.
@@ -78,7 +79,7 @@ def fetch(name: str, files: tuple[str, str]) -> Path:
     if repository.count("/") != 1 or not _REVISION.fullmatch(revision):
         raise UserError(f"'hf-hub:{name}' is not of the form hf-hub:OWNER/NAME@REV")
     try:
-        folder = _cached(repository, revision, files) or _download(repository, revision, files)
+        folder = _cached(repository, revision, first, rest) or _download(repository, revision, first, rest)
     except HFValidationError as problem:
         raise UserError(f"'{repository}' cannot be the name of a repository: {_reason(problem)}") from problem
     except (OSError, UnicodeDecodeError) as problem:
@@ -93,7 +94,7 @@ def fetch(name: str, files: tuple[str, str]) -> Path:
     return folder
 
 
-def discard(folder: Path, files: tuple[str, str]) -> None:
+def discard(folder: Path, files: Sequence[str]) -> None:
     """Remove files from the cache, so that the next `fetch` downloads them anew.
 
     An entry of a commit's folder is a link to a blob of the same repository. Nothing outside the repository's own folder of
@@ -147,21 +148,24 @@ def push(folder: Path, repository: str, *, private: bool, endpoint: str | None) 
         raise UserError(_explain(problem, repository, None, api.endpoint, SECONDS_TO_CREATE)) from problem
 
 
-def _cached(repository: str, revision: str, files: tuple[str, str]) -> Path | None:
-    """Folder of a revision in the cache, if it has both files; asks nobody."""
-    paths = [try_to_load_from_cache(repository, name, revision=revision) for name in files]
-    if not isinstance(paths[0], str) or not isinstance(paths[1], str):
+def _cached(repository: str, revision: str, first: str, rest: Callable[[Path], Sequence[str]]) -> Path | None:
+    """Folder of a revision in the cache, if it has all files; asks nobody."""
+    path = try_to_load_from_cache(repository, first, revision=revision)
+    if not isinstance(path, str):
         return None
-    folder = Path(paths[0]).parent
+    others = [try_to_load_from_cache(repository, name, revision=revision) for name in rest(Path(path))]
+    if not all(isinstance(other, str) for other in others):
+        return None
+    folder = Path(path).parent
     # Which commit a name is, a file of the cache says: it should not lead elsewhere.
     return folder if _COMMIT.fullmatch(folder.name) and folder.parent.name == "snapshots" else None
 
 
-def _download(repository: str, revision: str, files: tuple[str, str]) -> Path:
+def _download(repository: str, revision: str, first: str, rest: Callable[[Path], Sequence[str]]) -> Path:
     seconds = float(constants.HF_HUB_ETAG_TIMEOUT) if "HF_HUB_ETAG_TIMEOUT" in os.environ else SECONDS_TO_ANSWER
     try:
         with _quiet():
-            url = hf_hub_url(repository, files[0], revision=revision)
+            url = hf_hub_url(repository, first, revision=revision)
             commit = _within(seconds, lambda: get_hf_file_metadata(url, timeout=seconds + 1)).commit_hash
             if commit is None:
                 raise FileMetadataError
@@ -171,11 +175,12 @@ def _download(repository: str, revision: str, files: tuple[str, str]) -> Path:
         raise UserError(f"{constants.ENDPOINT} gave commit {commit} of '{repository}' where {revision} was asked for")
     try:
         with _quiet():
-            # The first file by the revision's name, so that the cache knows which commit that is; the second one by
-            # the commit, in case the name has just moved.
-            first = Path(hf_hub_download(repository, files[0], revision=revision, tqdm_class=_Bar))
-            hf_hub_download(repository, files[1], revision=first.parent.name, tqdm_class=_Bar)
-            return first.parent
+            # The first file by the revision's name, so that the cache knows which commit that is; the others by the
+            # commit, in case the name has just moved.
+            path = Path(hf_hub_download(repository, first, revision=revision, tqdm_class=_Bar))
+            for name in rest(path):
+                hf_hub_download(repository, name, revision=path.parent.name, tqdm_class=_Bar)
+            return path.parent
     except (HfHubHTTPError, LocalEntryNotFoundError) as problem:
         raise UserError(_explain(problem, repository, revision, constants.ENDPOINT, seconds)) from problem
     except Exception as problem:
