@@ -25,7 +25,8 @@ from emlinit.model.encoder import PointEncoder
 from emlinit.model.propose import Proposals, as_points, propose, propose_each
 from emlinit.model.tree_cursor import walk
 from emlinit.model.vocabulary import Vocabulary
-from emlinit.model.weights.checkpoint import StoredWeights, architecture_from_json, read_checkpoint, save_weights
+from emlinit.model.weights.checkpoint import StoredWeights, architecture_from_json, read_checkpoint
+from emlinit.model.weights.saving import save_weights
 
 LARGEST_ARCHITECTURE = {
     "n_variables": MAX_VARIABLES,

@@ -1,4 +1,5 @@
-"""A Hub on the loopback, with an empty cache and nobody logged in; tables of functions cached for the tests alone."""
+"""A Hub on the loopback, with an empty cache and nobody logged in; tables of functions cached for the tests alone;
+devices."""
 
 import os
 import signal
@@ -16,6 +17,18 @@ torch.set_num_threads(1)  # of each of pytest's processes
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Where a test works: the same test on the CPU, and on a GPU if it is asked for and there."""
+    return torch.device(request.param)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What is for a GPU is skipped where there is none."""
+    if item.get_closest_marker("gpu") is not None and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ from emlinit.model.pretraining.schedule import is_cooling, learning_rate_at
 from emlinit.model.pretraining.scores import Scorer
 from emlinit.model.pretraining.stages import first_model
 from emlinit.model.pretraining.state import load_state, save_state
-from emlinit.model.weights.checkpoint import save_weights
+from emlinit.model.weights.saving import save_weights
 
 EXPORT_FOLDER = "export"
 

@@ -16,34 +16,28 @@ import dataclasses
 import hashlib
 import json
 import logging
-import math
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from emlinit.checkpoints import BUILTIN_DIR
 from emlinit.generator.errors import UserError
-from emlinit.generator.files import write_together
 from emlinit.generator.foreign import kind_of_path, open_regular, parse_json, read_bounded, reason, shown
 from emlinit.model.weights.header import MOST_HEADER_BYTES, header_difference, read_header, weight_bytes
 from emlinit.model.weights.shards import (
     INDEX_FILE,
     checked_hashes,
     combined_sha256,
-    index_of,
     is_shard_name,
     shapes_by_file,
-    shard_names,
-    split_weights,
 )
 
 WEIGHTS_FILE = "model.safetensors"
@@ -80,74 +74,6 @@ class StoredWeights:
     """Names of the files of the weights, and of their index if they have one."""
     revision: str | None = None
     """Commit hash, if the checkpoint comes from the Hub."""
-
-
-def save_weights(
-    folder: Path,
-    tensors: Mapping[str, Tensor],
-    architecture: Mapping[str, Any],
-    about: Mapping[str, Any],
-    *,
-    most_bytes: int | None = None,
-) -> str:
-    """Write weights and configuration to `folder` (made if missing), all or nothing; returns the sha256.
-
-    Args:
-        folder: where to.
-        tensors: weights by parameter name.
-        architecture: fields of `InitialiserConfig`.
-        about: more entries of the configuration file, such as `pretraining`; figures that are not finite become null.
-        most_bytes: largest file of weights; None writes one file.
-
-    Raises:
-        UserError: the folder cannot be written, the disk is full, a weight is not finite, or a tensor is larger than a file
-            may be; nothing was written.
-    """
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    _check_finite(plain, f"the weights for {shown(folder)}", "train with a lower learning rate")
-    files = _packed(plain, most_bytes)
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items() if name != INDEX_FILE}
-    sha256 = hashes[WEIGHTS_FILE] if most_bytes is None else combined_sha256(hashes)
-    entries = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "sha256": sha256,
-        **({} if most_bytes is None else {"shards": hashes}),
-        "architecture_sha256": architecture_sha256(architecture, sha256),
-        "architecture": dict(architecture),
-    }
-    text = json.dumps(_finite({**entries, **about}), indent=2, allow_nan=False) + "\n"
-    try:
-        write_together(
-            {
-                **{folder / name: partial(Path.write_bytes, data=data) for name, data in files.items()},
-                folder / CONFIG_FILE: lambda path: path.write_text(text, encoding="utf-8"),
-            }
-        )
-        for name in weight_files_in(folder):  # of before, in another number
-            if name not in files:
-                (folder / name).unlink()
-    except (OSError, ValueError) as problem:
-        raise UserError(
-            f"no checkpoint can be written to {shown(folder)} ({reason(problem)}): make room or name another folder"
-        ) from problem
-    return sha256
-
-
-def _packed(tensors: dict[str, Tensor], most_bytes: int | None) -> dict[str, bytes]:
-    """Name -> content of the files of weights, and of their index if they are to be of a bounded size."""
-    if most_bytes is None:
-        return {WEIGHTS_FILE: save(tensors, metadata={"format": "pt"})}
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    try:
-        groups = split_weights(shapes, most_bytes)
-    except ValueError as problem:
-        raise UserError(f"the weights cannot be split ({reason(problem)}): allow larger files") from problem
-    files = dict(zip(shard_names(len(groups)), groups, strict=True))
-    packed = {
-        file: save({name: tensors[name] for name in names}, metadata={"format": "pt"}) for file, names in files.items()
-    }
-    return {**packed, INDEX_FILE: index_of(files, shapes).encode()}
 
 
 def weight_files_in(folder: Path) -> list[str]:
@@ -269,7 +195,7 @@ def _read(source: str, folder: Path, shapes_of: _Shapes) -> StoredWeights:
             f"checkpoint '{source}' is of an architecture that this program cannot read ({reason(problem)}): "
             "get it anew or update emlinit"
         ) from problem
-    _check_finite(tensors, f"the weights of checkpoint '{source}'", "get other weights")
+    check_finite(tensors, f"the weights of checkpoint '{source}'", "get other weights")
     if "architecture_sha256" not in about:
         _log.warning(
             "checkpoint '%s' has no architecture_sha256, so a changed number of heads would go unseen: 'emlinit publish' "
@@ -384,7 +310,12 @@ def _read_weights(source: str, path: Path, sha256: str, shapes: Mapping[str, tup
     return tensors
 
 
-def _check_finite(tensors: Mapping[str, Tensor], what: str, advice: str) -> None:
+def check_finite(tensors: Mapping[str, Tensor], what: str, advice: str) -> None:
+    """Refuse weights that are not all finite.
+
+    Raises:
+        UserError: a line that begins with `what`, names a tensor, and ends with `advice`.
+    """
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise UserError(f"{what} are not all finite ({name} has NaN or infinite values): {advice}")
@@ -392,15 +323,6 @@ def _check_finite(tensors: Mapping[str, Tensor], what: str, advice: str) -> None
 
 def _unreadable(source: str, name: str, problem: OSError) -> UserError:
     return UserError(f"{name} of checkpoint '{source}' cannot be read ({reason(problem)}): mend that or name another")
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for numbers that JSON cannot hold."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def architecture_from_json(config_class: type[_Config], fields: Mapping[str, Any]) -> _Config:

@@ -29,10 +29,15 @@ def _same(first: Proposals, second: Proposals) -> bool:
 @pytest.mark.parametrize("grammar", GRAMMARS)
 @pytest.mark.parametrize(("n_points", "n_variables"), [(3, 1), (150, 2), (70, MAX_VARIABLES)])
 def test_proposals_are_sound(
-    grammar: str, method: str, n_points: int, n_variables: int, tiny: Callable[[str], EMLInitialiser]
+    grammar: str,
+    method: str,
+    n_points: int,
+    n_variables: int,
+    tiny: Callable[[str], EMLInitialiser],
+    device: torch.device,
 ) -> None:
     x, y = _data(n_points, n_variables)
-    model = tiny(grammar)
+    model = tiny(grammar).to(device)
     found = model.propose(x, y, 50, method=method, temperature=1.4)
     assert 15 <= len(found) <= 50
     assert bool(is_complete(found.tokens, n_variables).all())
@@ -53,6 +58,16 @@ def test_proposals_are_sound(
     torch.testing.assert_close(found.kind_log_probs.exp().sum(-1), torch.ones(found.tokens.shape))
     if grammar == "exact":  # no constants: the chosen kinds are all there is to say
         torch.testing.assert_close(chosen.double().sum(-1), found.log_prob, rtol=0, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("grammar", GRAMMARS)
+def test_a_gpu_finds_what_the_cpu_finds(grammar: str, tiny: Callable[[str], EMLInitialiser]) -> None:
+    x, y = _data(70, 2)
+    here, there = (tiny(grammar).to(device).propose(x, y, 20, method="beam") for device in ("cpu", "cuda"))
+    texts = [{to_text(*row) for row in zip(found.tokens, found.constants, strict=True)} for found in (here, there)]
+    assert len(texts[0] & texts[1]) >= 18  # the last of a beam may change places
+    torch.testing.assert_close(here.log_prob[:10], there.log_prob[:10], rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("grammar", GRAMMARS)

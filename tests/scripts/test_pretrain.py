@@ -5,10 +5,13 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from emlinit.generator.errors import UserError
+from emlinit.model.sizes import MODEL_SIZES
 from emlinit.scripts import pretrain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,3 +57,14 @@ def test_a_corpus_without_examples_is_refused_before_any_work(
     assert pretrain.main(["--out", str(out), "--steps", "1", f"--stream.{option}", value]) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
     assert not out.exists()
+
+
+def test_a_size_is_where_the_options_of_the_architecture_begin() -> None:
+    assert pretrain.parse(["--steps", "1"]).model == MODEL_SIZES["small"]
+    given = pretrain.parse(["--steps", "1", "--model-size", "base", "--model.n-latents", "16"])
+    assert given.model == replace(MODEL_SIZES["base"], n_latents=16)
+    assert given.stream.max_points == 256
+    fewer = pretrain.parse(["--steps", "1", "--model_size=large", "--stream.max-points", "100"])
+    assert (fewer.model, fewer.stream.max_points) == (MODEL_SIZES["large"], 100)
+    with pytest.raises(UserError, match=r"invalid choice 'huge' for argument '--model-size'"):
+        pretrain.parse(["--steps", "1", "--model-size", "huge"])

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from emlinit.model.initialiser import EMLInitialiser, InitialiserConfig
 
@@ -71,6 +72,19 @@ def test_kepler_gives_the_third_law_and_every_output_agrees(tmp_path: Path) -> N
     axis, period = columns(EXAMPLES / "kepler.csv").T
     np.testing.assert_allclose(module.law(axis), period, rtol=2e-3)
     np.testing.assert_allclose(module.law(axis), float(match[1]) * axis ** float(match[2] or 1.5), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "grammar", "formula"), [("paper_depth4", "exact", None), ("boyle", "weighted", "volume")]
+)
+def test_both_grammars_are_solved_on_a_device(
+    name: str, grammar: str, formula: str | None, device: torch.device, tmp_path: Path
+) -> None:
+    options = ("--grammar", grammar, "--seconds", "20", "--device", device.type)
+    record = solve_json(EXAMPLES / f"{name}.csv", *options, cwd=tmp_path)
+    assert record["validation"]["r2"] > 0.999
+    assert record["grammar"] == grammar
+    assert formula is None or formula in record["formula"]
 
 
 def test_the_table_goes_to_stdout_and_remarks_to_stderr(tmp_path: Path) -> None:

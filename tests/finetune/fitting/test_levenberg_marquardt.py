@@ -45,14 +45,18 @@ def x() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", LAWS)
-def test_law_comes_back_to_rounding_from_starts_within_30_percent(name: str, x: torch.Tensor) -> None:
+def test_law_comes_back_to_rounding_from_starts_within_30_percent(
+    name: str, x: torch.Tensor, device: torch.device
+) -> None:
     text, law = LAWS[name]
+    x = x.to(device)
     y = law(x[:, 0])
-    fit = fit_constants(perturbed(program(text), 32, 0.3, torch.Generator().manual_seed(0)), x, y)
+    fit = fit_constants(perturbed(program(text), 32, 0.3, torch.Generator().manual_seed(0)).to(device), x, y)
     assert (fit.mse.sqrt() / y.std()).max() < EXACT
     assert fit.steps.max() <= 30
-    assert torch.equal(fit.valid_share, torch.ones(32, dtype=torch.float64))
-    far = torch.linspace(5.0, 8.0, 20, dtype=torch.float64)[:, None]  # constants are right, not only the residual
+    assert torch.equal(fit.valid_share, torch.ones_like(fit.valid_share))
+    far = torch.linspace(5.0, 8.0, 20, dtype=torch.float64, device=device)[:, None]
+    # Constants are right, not only the residual.
     error = evaluate(fit.programs, far).value - law(far[:, 0])
     assert error.abs().max() / y.std() < 1e-8
 

@@ -33,13 +33,13 @@ def target(text: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("text", EXPRESSIONS[:2])
-def test_random_start_recovers_shallow_targets_and_stops(text: str) -> None:
+def test_random_start_recovers_shallow_targets_and_stops(text: str, device: torch.device) -> None:
     topology = full_tree(3, 2)
     result = train_gumbel_hard(
         topology,
-        torch.zeros(64, topology.n_slots, topology.n_choices),
-        points(),
-        target(text),
+        torch.zeros(64, topology.n_slots, topology.n_choices, device=device),
+        points().to(device),
+        target(text).to(device),
         GumbelConfig(steps=400),
         generator=torch.Generator().manual_seed(0),
     )

@@ -18,11 +18,11 @@ TOPOLOGIES = {
 }
 
 
-def network(topology: Topology, restarts: int, seed: int = 0) -> RoutedEML:
+def network(topology: Topology, restarts: int, seed: int = 0, device: torch.device | str = "cpu") -> RoutedEML:
     generator = torch.Generator().manual_seed(seed)
     shape = (restarts, topology.n_slots, topology.n_terms, topology.n_choices)
     logits = torch.randn(shape, generator=generator, dtype=torch.float64) + (topology.sources > 2)[:, None]
-    net = RoutedEML(topology, logits)
+    net = RoutedEML(topology, logits.to(device))
     if net.weight is not None and net.bias is not None:
         net.weight.data.copy_(0.5 * torch.randn(net.weight.shape, generator=generator, dtype=torch.float64))
         net.bias.data.copy_(0.5 * torch.randn(net.bias.shape, generator=generator, dtype=torch.float64))
@@ -34,8 +34,8 @@ def points(n: int = 20) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", TOPOLOGIES)
-def test_forward_is_the_evaluator_on_the_hard_programs(name: str) -> None:
-    net, x = network(TOPOLOGIES[name], 200), points()
+def test_forward_is_the_evaluator_on_the_hard_programs(name: str, device: torch.device) -> None:
+    net, x = network(TOPOLOGIES[name], 200, device=device), points().to(device)
     routed = net(x, noise=1.0, generator=torch.Generator().manual_seed(1))
     programs = net.programs(routed.choice)
     certified = evaluate(programs, x)
@@ -79,8 +79,8 @@ def test_backward_is_the_derivative_of_the_mixture(name: str) -> None:
     assert (scale > 0).double().mean() > 0.5
 
 
-def test_gradients_of_weights_and_biases_match_the_jacobian() -> None:
-    net, x = network(TOPOLOGIES["weighted"], 12), points(7)
+def test_gradients_of_weights_and_biases_match_the_jacobian(device: torch.device) -> None:
+    net, x = network(TOPOLOGIES["weighted"], 12, device=device), points(7).to(device)
     routed = net(x)
     assert net.weight is not None
     assert net.bias is not None

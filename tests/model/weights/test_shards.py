@@ -15,7 +15,8 @@ from emlinit.generator.errors import UserError
 from emlinit.model import EMLInitialiser
 from emlinit.model.initialiser import load_weights
 from emlinit.model.publishing.publication import publish
-from emlinit.model.weights.checkpoint import CONFIG_FILE, WEIGHTS_FILE, architecture_sha256, save_weights
+from emlinit.model.weights.checkpoint import CONFIG_FILE, WEIGHTS_FILE, architecture_sha256
+from emlinit.model.weights.saving import save_weights
 from emlinit.model.weights.shards import INDEX_FILE, combined_sha256, shard_names, split_weights
 
 MOST_BYTES = 40_000

@@ -1,0 +1,60 @@
+"""A compiled network takes the same steps, and a machine that cannot compile is told in one line."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from emlinit.generator.corpus.config import StreamConfig
+from emlinit.generator.errors import UserError
+from emlinit.model import InitialiserConfig
+from emlinit.model.pretraining.config import PretrainConfig
+from emlinit.model.pretraining.distributed import World
+from emlinit.model.pretraining.run import PretrainingRun, pretrain
+
+ALONE = World(rank=0, size=1, device=torch.device("cpu"))
+
+
+def _config(out: Path) -> PretrainConfig:
+    return PretrainConfig(
+        out=out,
+        steps=10,
+        device="cpu",
+        precision="float32",
+        held_out_batches=1,
+        compile=True,
+        stream=StreamConfig(grammar="weighted", max_tokens=16, batch_size=8, pool_batches=4, max_points=12),
+        model=InitialiserConfig(
+            d_model=16, n_heads=2, n_encoder_blocks=1, n_inducing=4, n_latents=2, n_decoder_layers=1
+        ),
+    )
+
+
+@pytest.mark.slow
+def test_a_compiled_network_takes_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced and differentiated as ever, with torch's own operations in the place of generated code, which takes minutes."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    config = _config(tmp_path)
+    runs = [PretrainingRun(c, ALONE) for c in (config, replace(config, compile=False, buckets=1))]
+    assert runs[0].buckets == 1
+    for _ in range(4):
+        scores = [run.train_step(next(run.stream), 0.0)[0] for run in runs]
+        torch.testing.assert_close(scores[0].loss, scores[1].loss)
+    for first, second in zip(*(run.model.parameters() for run in runs), strict=True):
+        torch.testing.assert_close(first, second, rtol=0, atol=2e-4)
+
+
+def test_a_machine_that_cannot_compile_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("No working C++ compiler found in the list\n  of many lines")
+
+    monkeypatch.setattr(torch, "compile", missing)
+    with pytest.raises(
+        UserError, match=r"--compile cannot work here \(No working C\+\+ compiler.*\): install"
+    ) as refused:
+        pretrain(_config(tmp_path / "run"))
+    assert len(str(refused.value).splitlines()) == 1
+    assert not (tmp_path / "run").exists()
