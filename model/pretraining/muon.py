@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 MOMENTUM = 0.95
 """Decay of the average of gradients; Nesterov's form looks one step ahead."""
@@ -30,7 +30,7 @@ _SIZE_OF_ADAMW = 0.2
 class BatchedMuon(torch.optim.Optimizer):
     """`torch.optim.Muon(adjust_lr_fn="match_rms_adamw")`, matrices of one shape at a time."""
 
-    def __init__(self, matrices: Iterable[nn.Parameter], lr: float, weight_decay: float, dtype: torch.dtype) -> None:
+    def __init__(self, matrices: Iterable[Tensor], lr: float, weight_decay: float, dtype: torch.dtype) -> None:
         """Args:
         matrices: of two axes, all on one device, each with a gradient at every step.
         lr: learning rate.
@@ -39,7 +39,7 @@ class BatchedMuon(torch.optim.Optimizer):
         """
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay})
         self._dtype = dtype
-        self._batches: dict[tuple[int, int], list[nn.Parameter]] = {}
+        self._batches: dict[tuple[int, int], list[Tensor]] = {}
         for matrix in self.param_groups[0]["params"]:
             rows, columns = sorted(matrix.shape)
             self._batches.setdefault((rows, columns), []).append(matrix)
@@ -52,7 +52,7 @@ class BatchedMuon(torch.optim.Optimizer):
         for matrix in matrices:
             if not self.state[matrix]:
                 self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
-        gradients = [matrix.grad for matrix in matrices]
+        gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
         momenta = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         ahead = iter(torch._foreach_lerp(gradients, momenta, MOMENTUM))

@@ -169,7 +169,7 @@ class PretrainingRun:
     def _without_exchange(self) -> AbstractContextManager[None]:
         """Inside, gradients are added up on each rank alone."""
         if isinstance(self.parallel, DistributedDataParallel):
-            return self.parallel.no_sync()  # type: ignore[no-any-return]
+            return self.parallel.no_sync()
         return nullcontext()
 
     # ---- the loop ----
@@ -250,6 +250,8 @@ class PretrainingRun:
         streams = self.world.gather(self.stream.state_dict())
         if self.world.is_first:
             save_state(self._state(streams), self.config.out / name)
+            if name == STATE_FILE and not self.cooling:  # the run has gone on from before its cool-down
+                (self.config.out / WARM_STATE_FILE).unlink(missing_ok=True)
 
     def _state(self, streams: list[dict[str, Any]]) -> dict[str, Any]:
         return {

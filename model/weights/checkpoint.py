@@ -180,10 +180,10 @@ def _read(source: str, folder: Path, shapes_of: _Shapes) -> StoredWeights:
         n_bytes = weight_bytes(shapes)
         if n_bytes > MOST_WEIGHT_BYTES:
             raise UserError(f"its weights would take {n_bytes:,} bytes, more than {MOST_WEIGHT_BYTES:,}")
-        held = {WEIGHTS_FILE: shapes}
+        held: Mapping[str, Mapping[str, tuple[int, ...]]] = {WEIGHTS_FILE: shapes}
         if "shards" in about:
             held = _read_index(source, folder / INDEX_FILE, hashes, shapes)
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for name, of_file in held.items():
             tensors |= _read_weights(source, folder / name, hashes[name], of_file)
     except _DamagedError:
