@@ -37,7 +37,7 @@ class OptimiserConfig:
     """Gradients are scaled down to this global norm."""
     z_loss: float = 0.0
     """Weight of the mean square of the logits' log-normaliser, which keeps logits from growing where they are many and
-    halved in precision; 1e-4 is usual. Off, since ours stay small and are added up in float32."""
+    halved in precision; 1e-4 is usual. Off: a log-normaliser of 8 in the shipped weights costs no precision."""
     ema_decay: float = 0.999
     """Decay of the average of the weights that is exported; 0 exports the last weights."""
 
