@@ -65,7 +65,7 @@ class PretrainConfig:
     held_out_seconds: float = 300.0
     """Interval between held-out measurements, each of which also exports the averaged weights."""
     held_out_batches: int = 16
-    """Held-out minibatches, at most one pool of the stream."""
+    """Held-out minibatches, at most one pool of the stream, and 16 of 128 examples whatever a pool has."""
     shard_megabytes: float = 0.0
     """Export the weights in files of at most so many megabytes, with an index; 0 writes one file."""
     tensorboard: bool = False

@@ -95,7 +95,7 @@ class PretrainingRun:
         """What is called: the model, distributed and compiled if wanted."""
         self.optimiser = build_optimiser(self.model, config.optimiser)
         self.average = WeightAverage(self.model.named_parameters(), config.optimiser.ema_decay)
-        batches, excluded = training_exclusions(config.stream)
+        batches, excluded = training_exclusions(_held_out_stream(config.stream))
         self.held_out = [batch.to(world.device) for batch in batches[: config.held_out_batches]]
         self.stream = ExampleStream(
             config.stream,
@@ -347,6 +347,16 @@ class PretrainingRun:
         self.last_metrics = {**self.last_metrics, **metrics}
         line = {**self._counters(), **metrics, "learning_rate": self.optimiser.param_groups[0]["lr"]}
         self.log.append(line)
+
+
+def _held_out_stream(stream: StreamConfig) -> StreamConfig:
+    """The stream whose first pool is held out: no larger than by default, so that runs in large minibatches are measured on
+    the same examples, and do not wait for tens of thousands of them."""
+    return dataclasses.replace(
+        stream,
+        batch_size=min(stream.batch_size, StreamConfig.batch_size),
+        pool_batches=min(stream.pool_batches, StreamConfig.pool_batches),
+    )
 
 
 def _programs_law(stream: dict[str, Any]) -> dict[str, Any]:

@@ -285,9 +285,7 @@ def test_a_step_takes_a_quarter_of_the_operations(
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_moment_goes_on(device: torch.device, tmp_path: Path) -> None:
-    config = _config(
-        tmp_path / "run", steps=100_000, checkpoint_seconds=0.0, log_seconds=0.0, device=device.type, buckets=4
-    )
+    config = _config(tmp_path / "run", steps=100_000, checkpoint_seconds=0.0, log_seconds=0.0, device=device.type)
     process = subprocess.Popen(
         [sys.executable, str(SCRIPT), *_arguments(config)], env=_environment(), stderr=subprocess.PIPE, text=True
     )
@@ -399,6 +397,13 @@ def test_held_out_functions_are_never_trained_on(tmp_path: Path) -> None:
     found = _function_keys(trained, canonicaliser)
     assert len(found) > 20
     assert not kept_out & found
+
+
+def test_large_minibatches_are_measured_on_the_same_examples(tmp_path: Path) -> None:
+    streams = [StreamConfig(max_variables=1, batch_size=n, pool_batches=16, max_points=12) for n in (128, 300)]
+    small, large = (PretrainingRun(_config(tmp_path, stream=stream), ALONE).held_out for stream in streams)
+    assert [len(batch) for batch in large] == [128, 128]
+    assert all(torch.equal(one.y, other.y) for one, other in zip(small, large, strict=True))
 
 
 def test_a_run_that_is_asked_to_stop_saves_its_state(tmp_path: Path) -> None:
