@@ -40,7 +40,7 @@ class BatchedMuon(torch.optim.Optimizer):
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay})
         self._dtype = dtype
         self._batches: dict[tuple[int, int], list[Tensor]] = {}
-        for matrix in self.param_groups[0]["params"]:
+        for matrix in sorted(self.param_groups[0]["params"], key=_is_tall):  # within a batch the tall ones come last
             rows, columns = sorted(matrix.shape)
             self._batches.setdefault((rows, columns), []).append(matrix)
 
@@ -58,10 +58,13 @@ class BatchedMuon(torch.optim.Optimizer):
         ahead = iter(torch._foreach_lerp(gradients, momenta, MOMENTUM))
         steps: list[Tensor] = []
         for (_, columns), batch in self._batches.items():
-            wide = torch.stack([_turned(matrix, next(ahead)) for matrix in batch])
+            updates = [next(ahead) for _ in batch]
+            wide = torch.stack([u.mT if _is_tall(u) else u for u in updates])
             size = -group["lr"] * _SIZE_OF_ADAMW * math.sqrt(columns)
             moves = size * orthogonalised(wide, self._dtype).to(wide.dtype)
-            steps += map(_turned, batch, moves.unbind())
+            n_wide = len(batch) - sum(map(_is_tall, batch))
+            # In the layout of the parameters: on a GPU the steps of all of them are then taken in one launch.
+            steps += [*moves[:n_wide].unbind(), *moves[n_wide:].mT.contiguous().unbind()]
         torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(matrices, steps)
 
@@ -100,6 +103,5 @@ def orthogonalised(matrices: Float[Tensor, "m r c"], dtype: torch.dtype) -> Floa
     return x
 
 
-def _turned(matrix: Tensor, like_it: Tensor) -> Tensor:
-    """`like_it`, transposed if `matrix` is tall: to the shape of the batch, and back."""
-    return like_it.mT if matrix.shape[0] > matrix.shape[1] else like_it
+def _is_tall(matrix: Tensor) -> bool:
+    return matrix.shape[0] > matrix.shape[1]
