@@ -52,25 +52,31 @@ class Canonicaliser:
     ) -> tuple[Int64[Tensor, "b m"], Int64[Tensor, " b"]]:
         """Canonical tokens, and the key of each whole function (`INVALID_KEY` if it cannot be had at the probes).
 
-        A replacement taken from the same tree may itself hold synonyms; each further pass resolves one level of those. What a
-        pass leaves as it is, the next one would leave, too: only the few trees that change are looked at again.
+        A replacement taken from the same tree may itself hold synonyms; each further pass resolves one level of those. What
+        a pass leaves as it is, the next one would leave, too: only the few trees that change are looked at again.
         """
         keys = self.node_keys(tokens)
         canonical, root = tokens.clone(), keys[:, 0].clone()
         rows = torch.arange(len(tokens), device=tokens.device)
+        changed = torch.zeros_like(root, dtype=torch.bool)
         for _ in range(passes):
-            changes, tokens = self._rewrite(tokens, keys)
+            changes, tokens, keys = self._rewrite(tokens, keys)
             if not len(tokens):
                 break
             rows = rows[changes]
-            keys = self.node_keys(tokens)
             canonical[rows] = torch.nn.functional.pad(tokens, (0, canonical.shape[1] - tokens.shape[1]))
-            root[rows] = keys[:, 0]
+            changed[rows] = True
+        if bool(changed.any()):
+            root[changed] = self.node_keys(canonical[changed])[:, 0]
         longest = int((canonical != PAD).sum(-1).max()) if len(canonical) else 1
         return canonical[:, :longest], root
 
-    def _rewrite(self, tokens: Tensor, keys: Tensor) -> tuple[Bool[Tensor, " b"], Tensor]:
-        """Which trees have a subtree with a shorter spelling, and these trees with it."""
+    def _rewrite(self, tokens: Tensor, keys: Tensor) -> tuple[Bool[Tensor, " b"], Tensor, Tensor]:
+        """Which trees have a subtree with a shorter spelling, these trees with it, and the keys of their nodes.
+
+        The nodes below a spelling from the table get no key: they are as short as can be, and so would any tree be that
+        equals one of them.
+        """
         device, place = tokens.device, torch.arange(tokens.shape[1], device=tokens.device)
         spans = subtree_lengths(tokens)
         # The shortest spelling of each subtree: within the tree, then in the table.
@@ -84,10 +90,10 @@ class Canonicaliser:
         tokens, spans, replace, shortest = tokens[changes], spans[changes], replace[changes], shortest[changes]
         n_rows, length = tokens.shape
         if not n_rows:
-            return changes, tokens
+            return changes, tokens, keys[changes]
         from_table = (table_span < best)[changes] & replace
         source = torch.where(replace, source[changes], place)
-        # Outermost replacements only; what they cover is dropped. Each covers from its beginning on, and no more from its end.
+        # Outermost replacements only; what they cover, from their beginning to their end, is dropped.
         ends = replace.long()
         covers = torch.nn.functional.pad(ends, (0, 1)).scatter_add(1, place + spans, -ends).cumsum(-1)[:, :length]
         outermost = replace & (covers == 1)
@@ -97,9 +103,12 @@ class Canonicaliser:
         slot = torch.arange(int(end[:, -1].max()), device=device)
         origin = torch.searchsorted(end, slot.expand(n_rows, -1).contiguous(), right=True).clamp_max(length - 1)
         offset = slot - (end - width).gather(1, origin)
-        own = tokens.gather(1, (source.gather(1, origin) + offset).clamp_max(length - 1))
+        place = (source.gather(1, origin) + offset).clamp_max(length - 1)
         table_width = self.table.tokens.shape[1]
         row = found[changes].gather(1, origin).clamp_min(0)
         known = self.table.tokens[row, offset.clamp_max(table_width - 1)].long()
-        out = torch.where(from_table.gather(1, origin), known, own)
-        return changes, torch.where(slot < end[:, -1:], out, PAD)
+        from_table, inside = from_table.gather(1, origin), slot < end[:, -1:]
+        out = torch.where(from_table, known, tokens.gather(1, place))
+        keyless = (from_table & (offset > 0)) | ~inside
+        keys = keys[changes].gather(1, place).masked_fill(keyless, INVALID_KEY)
+        return changes, torch.where(inside, out, PAD), keys

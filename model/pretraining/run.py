@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from emlinit.generator.corpus.config import CORPUS_VERSION, StreamConfig
+from emlinit.generator.corpus.config import CORPUS_VERSION, StreamConfig, programs_law
 from emlinit.generator.corpus.examples import Batch
 from emlinit.generator.corpus.frozen import training_exclusions
 from emlinit.generator.corpus.stream import ExampleStream
@@ -222,7 +222,7 @@ class PretrainingRun:
         if not isinstance(config, dict) or not isinstance(config.get("stream"), dict):
             raise self._foreign("it says nothing of its configuration")
         before = {"corpus_version": 1, **config}  # see CORPUS_VERSION
-        before["stream"] = _programs_law({**dataclasses.asdict(StreamConfig()), **before["stream"]})
+        before["stream"] = programs_law({**dataclasses.asdict(StreamConfig()), **before["stream"]})
         for name, value in self._fixed_config().items():
             if before.get(name) != value:
                 had = shorten(str(before.get(name)), 1000)
@@ -259,7 +259,7 @@ class PretrainingRun:
         return {
             "seed": self.config.seed,
             "corpus_version": CORPUS_VERSION,
-            "stream": _programs_law(dataclasses.asdict(self.config.stream)),
+            "stream": programs_law(dataclasses.asdict(self.config.stream)),
             "model": dataclasses.asdict(self.model.config),
             "optimiser": dataclasses.asdict(self.config.optimiser),
         }
@@ -295,8 +295,3 @@ class PretrainingRun:
         self.last_metrics = {**self.last_metrics, **metrics}
         line = {**self._counters(), **metrics, "learning_rate": self.optimiser.param_groups[0]["lr"]}
         self.log.append(line)
-
-
-def _programs_law(stream: dict[str, Any]) -> dict[str, Any]:
-    """The stream's fields without the place of the stored corpus: its hash, in the stream's state, says which one it is."""
-    return {name: value for name, value in stream.items() if name != "corpus"}

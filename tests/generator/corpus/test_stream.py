@@ -96,7 +96,7 @@ def _small_config(rng: random.Random) -> StreamConfig:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_small_pools_are_whole(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emlinit.generator.corpus.canonical.build_table", _small_table)  # a second each else
+    monkeypatch.setattr("emlinit.generator.corpus.canonical.load_table", _small_table)  # a second each else
     config = _small_config(random.Random(seed))
     pool = ExampleStream(config, seed=seed).make_pool(0) if seed % 4 else held_out(config)[0]
     assert [len(batch) for batch in pool] == [config.batch_size] * config.pool_batches
@@ -111,7 +111,7 @@ def test_small_pools_are_whole(seed: int, monkeypatch: pytest.MonkeyPatch) -> No
 _built = cache(build_table)
 
 
-def _small_table(n_variables: int, _size: int, _probes: torch.Tensor) -> FunctionTable:
+def _small_table(n_variables: int, _size: int) -> FunctionTable:
     return _built(n_variables, 3)
 
 
