@@ -21,7 +21,7 @@ Legend: b batch, p point, v input variable, n tree node.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -184,12 +184,12 @@ class Block:
         return self.row[slot, : self.n_terms[slot], :active].unbind(0)
 
     def weights(self, slot: int, active: int) -> list[tuple[Tensor, ...]]:
-        """(Real part, imaginary part, their sizes added up) of each weight of a slot of the first `active` programs, columns."""
+        """(Real part, imaginary part, their sizes added up) of each weight of a slot of the first `active` programs."""
         columns = self._weights[slot, : self.n_terms[slot], :, :active].flatten(0, 1).unbind(0)
         return [columns[at : at + 3] for at in range(0, len(columns), 3)]
 
     def biases(self, slot: int, active: int) -> tuple[Tensor, ...]:
-        """(Real part, imaginary part, their sizes added up) of a slot's constant in the first `active` programs, columns."""
+        """(Real part, imaginary part, their sizes added up) of a slot's constant in the first `active` programs."""
         return self._biases[slot, :, :active].unbind(0)
 
     def buffer(self, fill_x: bool) -> Tensor:
@@ -255,7 +255,8 @@ def _slot_real(
         return values.index_select(0, rows[0]), None if errors is None else errors.index_select(0, rows[0])
     total, _, scale = block.biases(slot, active)
     error = block.zero
-    addcmul, add = Tensor.addcmul, Tensor.add  # the first term makes the sums, the others are added in place
+    addcmul: Callable[..., Tensor] = Tensor.addcmul
+    add: Callable[..., Tensor] = Tensor.add  # the first term makes the sums, the others are added in place
     for row, (weight, _, size) in zip(rows, block.weights(slot, active), strict=True):
         part = values.index_select(0, row).mul_(weight)
         total = add(total, part)
@@ -312,7 +313,7 @@ def slot_complex(
         return values[0].index_select(0, rows[0]), values[1].index_select(0, rows[0]), error
     total_re, total_im, scale = block.biases(slot, active)
     error = block.zero
-    addcmul = Tensor.addcmul  # the first term makes the sums, the others are added in place
+    addcmul: Callable[..., Tensor] = Tensor.addcmul  # the first term makes the sums, the others are added in place
     for row, (weight_re, weight_im, size) in zip(rows, block.weights(slot, active), strict=True):
         re, im = values[0].index_select(0, row), values[1].index_select(0, row)
         total_re = addcmul(total_re, re, weight_re).addcmul_(im, weight_im, value=-1.0)

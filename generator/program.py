@@ -220,15 +220,14 @@ def _fill_slots(
     free_weight = torch.zeros(n_rows, n_slots, n_terms, 2, dtype=torch.bool, device=device)
     bias = torch.zeros(n_rows, n_slots, 2, dtype=torch.float64, device=device)
     free_bias = torch.zeros(n_rows, n_slots, 2, dtype=torch.bool, device=device)
-    where = (row, slot[row, place], term[row, place])
-    sources[where] = source[row, place]
-    where = (*where, part[row, place])
-    weight[where] = value[row, place]
-    free_weight[where] = free[row, place]
+    sources[row, slot[row, place], term[row, place]] = source[row, place]
+    of_weight = (row, slot[row, place], term[row, place], part[row, place])
+    weight[of_weight] = value[row, place]
+    free_weight[of_weight] = free[row, place]
     row, place = (tokens == C).nonzero(as_tuple=True)
-    where = (row, slot[row, place], part[row, place])
-    bias.index_put_(where, value[row, place], accumulate=True)
-    free_bias[where] = True
+    of_bias = (row, slot[row, place], part[row, place])
+    bias.index_put_(of_bias, value[row, place], accumulate=True)
+    free_bias[of_bias] = True
     return Programs(sources, weight, bias, n_nodes, n_variables, free_weight, free_bias)
 
 

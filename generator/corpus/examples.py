@@ -1,7 +1,8 @@
 """Training examples: programs with points and targets, and minibatches of them.
 
 The points lie as users' tables have them: ranges, spacing and clusters. What cannot be computed reliably never becomes an
-example: the points are those of the certified mask of `evaluate`, and a program is dropped that has too few of them or hardly varies over them.
+example: the points are those of the certified mask of `evaluate`, and a program is dropped that has too few of them or
+hardly varies over them.
 
 Legend: b batch, p point, v input variable, l token position.
 """

@@ -61,7 +61,7 @@ class Rounds(Dataset[_Item]):
         share = ROUND_SHARE[config.grammar]
         self.n_rows = min(max(int(share * n_wanted), SMALLEST_ROUND), LARGEST_ROUND)
         """Programs of a round before any is left out."""
-        self.ahead = torch.tensor(ROUNDS_AHEAD[config.grammar]).share_memory_()
+        self.ahead = torch.tensor(ROUNDS_AHEAD[config.grammar]).share_memory_()  # type: ignore[no-untyped-call]
         """Rounds of an item; the run sets it, and workers see it."""
         self._source, self._seed, self._admission = FreshPrograms(config), seed, admission
 

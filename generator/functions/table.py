@@ -12,6 +12,7 @@ Legend: f function, m probe point, v variable, l token position.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,7 +87,9 @@ class FunctionTable:
 
     def to(self, device: torch.device | str) -> "FunctionTable":
         """The same table on another device."""
-        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        tensors: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
         return replace(self, **tensors)
 
     def tokens_of(self, rows: Int64[Tensor, "*b"]) -> Int64[Tensor, "*b l"]:

@@ -30,6 +30,7 @@ from tqdm import tqdm
 from emlinit.generator.corpus.config import CORPUS_VERSION, StreamConfig, programs_law
 from emlinit.generator.corpus.examples import Batch
 from emlinit.generator.corpus.frozen import training_exclusions
+from emlinit.generator.corpus.rounds import worker_deaths_told
 from emlinit.generator.corpus.stream import ExampleStream
 from emlinit.generator.errors import UserError
 from emlinit.generator.foreign import reason, shown
@@ -52,14 +53,14 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 
     Raises:
         UserError: an option out of its range, no budget, a folder that already holds a run (without `resume`) or holds
-            none (with it), a run made with another configuration, a state that is not one of such a run, or a folder
-            that cannot be written (any more). What was saved before stays.
+            none (with it), a run made with another configuration, a state that is not one of such a run, a folder that
+            cannot be written (any more), or a worker process that was killed. What was saved before stays.
     """
     check(config)
     if config.threads > 0:
         torch.set_num_threads(config.threads)
     try:
-        with joined_world(config.device) as world:
+        with joined_world(config.device) as world, worker_deaths_told():
             return _trained(config, world)
     except OSError as problem:
         raise UserError(
@@ -70,8 +71,11 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 def _trained(config: PretrainConfig, world: World) -> dict[str, Any]:
     """A whole run, of which nothing is left on return."""
     run = PretrainingRun(config, world)
-    run.start()
-    return run.train()
+    try:
+        run.start()
+        return run.train()
+    finally:
+        run.stream.close()
 
 
 class PretrainingRun:
