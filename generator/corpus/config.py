@@ -30,8 +30,9 @@ class StreamConfig:
     grammar: Literal["exact", "weighted"] = "exact"
     """Which grammar the labels are written in."""
     corpus: str = ""
-    """Folder of a stored corpus (made by scripts/make_corpus.py) whose programs are trained on, over and over in random
-    order; points are drawn afresh each time. Without it every program is drawn afresh, too."""
+    """Stored corpus whose programs are trained on, over and over in random order: a folder (made by scripts/make_corpus.py)
+    or a data set of the Hugging Face Hub, as hf-hub:OWNER/NAME@REV. Points are drawn afresh each time. Without it every
+    program is drawn afresh, too."""
     corpus_share: float = 1.0
     """Share of the examples whose programs come from the stored corpus, if there is one; the rest are drawn afresh."""
     max_variables: int = 3
