@@ -35,8 +35,11 @@ PATIENCE = 1000
 """Programs of a stored corpus that are tried in a row, beyond two epochs, before it is held to be useless."""
 LARGEST_TAKE = 1 << 15
 """Programs that get their points at once: a few GB in flight at 96 points."""
+FIRST_TAKE = {"exact": 1.95, "weighted": 1.24}
+"""Programs of the first take, in wanted ones: enough at the default limits. Elsewhere there is a second take, or some are not
+needed."""
 MARGIN = 1.05
-"""A take is this much larger than what should do, going by the ones before, so that another one is rarely needed."""
+"""A further take is this much larger than what should do, going by the ones before, so that another one is rarely needed."""
 
 
 class ExampleStream:
@@ -159,7 +162,7 @@ class ExampleStream:
     def _fresh_examples(self, source: RoundSource, number: int, generator: torch.Generator) -> Batch:
         programs = source.programs(number)
         parts: list[Batch] = []
-        n_taken, n_drawn, n_take = 0, 0, self._n_fresh
+        n_taken, n_drawn, n_take = 0, 0, int(FIRST_TAKE[self.config.grammar] * self._n_fresh)
         while (missing := self._n_fresh - sum(map(len, parts))) > 0:
             drawn = programs.take(min(n_take, LARGEST_TAKE))
             n_taken += len(drawn)

@@ -72,11 +72,13 @@ def test_a_killed_worker_is_one_line(working: Callable[..., ExampleStream]) -> N
     next(stream)
     (worker,) = active_children()
     assert worker.pid is not None
-    with pytest.raises(UserError, match="a process that draws programs .* was killed, .* --resume") as told:  # noqa: PT012
-        with worker_deaths_told():
-            os.kill(worker.pid, signal.SIGKILL)
-            for _ in range(1000):
-                next(stream)
+    with (
+        pytest.raises(UserError, match=r"a process that draws .* was killed, .* --resume") as told,
+        worker_deaths_told(),
+    ):  # noqa: PT012
+        os.kill(worker.pid, signal.SIGKILL)
+        for _ in range(1000):
+            next(stream)
     assert "\n" not in str(told.value)
     stream.close()
     assert active_children() == []
