@@ -11,6 +11,7 @@ killed (each looks now and then whether its parent is there), and leave Ctrl-C t
 
 import itertools
 import signal
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -77,9 +78,10 @@ class Rounds(Dataset[_Item]):
 
 
 def _packed(drawn: Drawn) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Copies without a tensor behind them: a thread that sends tensors while the interpreter is taken down aborts it."""
     drawn = drawn.trimmed()
-    constants = drawn.constants.numpy() if bool(drawn.constants.any()) else None
-    return drawn.tokens.to(torch.int8).numpy(), constants, drawn.variable_mask.numpy()
+    constants = drawn.constants.numpy().copy() if bool(drawn.constants.any()) else None
+    return drawn.tokens.numpy().astype(np.int8), constants, drawn.variable_mask.numpy().copy()
 
 
 def _unpacked(tokens: np.ndarray, constants: np.ndarray | None, mask: np.ndarray) -> Drawn:
@@ -177,17 +179,18 @@ class RoundSource:
         return next(self._items)
 
     def _started(self, pool: int) -> Iterator[_Item]:
-        loader: DataLoader[_Item] = DataLoader(
-            self._rounds,
-            batch_size=None,
-            sampler=itertools.count(pool),
-            num_workers=self._n_workers,
-            collate_fn=_as_it_is,
-            worker_init_fn=_leave_signals,
-            multiprocessing_context="spawn",
-            generator=torch.Generator(),  # or it would draw from the global one
-        )
-        with _interrupts_later():
+        with warnings.catch_warnings(), _interrupts_later():
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # more than there are cores
+            loader: DataLoader[_Item] = DataLoader(
+                self._rounds,
+                batch_size=None,
+                sampler=itertools.count(pool),
+                num_workers=self._n_workers,
+                collate_fn=_as_it_is,
+                worker_init_fn=_leave_signals,
+                multiprocessing_context="spawn",
+                generator=torch.Generator(),  # or it would draw from the global one
+            )
             return iter(loader)
 
 

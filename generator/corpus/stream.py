@@ -36,8 +36,8 @@ PATIENCE = 1000
 LARGEST_TAKE = 1 << 15
 """Programs that get their points at once: a few GB in flight at 96 points."""
 FIRST_TAKE = {"exact": 1.95, "weighted": 1.24}
-"""Programs of the first take, in wanted ones: enough at the default limits. Elsewhere there is a second take, or some are not
-needed."""
+"""Programs of the first take, in wanted ones: enough at the default limits. Elsewhere there is a second take, or some
+are not needed."""
 MARGIN = 1.05
 """A further take is this much larger than what should do, going by the ones before, so that another one is rarely needed."""
 

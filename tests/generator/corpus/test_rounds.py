@@ -24,6 +24,11 @@ def _equal(first: Batch, second: Batch) -> bool:
     return all(torch.equal(getattr(first, name), getattr(second, name)) for name in vars(first))
 
 
+def _read(stream: ExampleStream, n: int) -> None:
+    for _ in range(n):
+        next(stream)
+
+
 @pytest.fixture
 def working(law: Law) -> Iterator[Callable[..., ExampleStream]]:
     """Streams with workers, which are closed in the end."""
@@ -69,16 +74,15 @@ def test_workers_beside_a_stored_corpus(
 
 def test_a_killed_worker_is_one_line(working: Callable[..., ExampleStream]) -> None:
     stream = working("exact", batch_size=64)
-    next(stream)
+    _read(stream, 1)
     (worker,) = active_children()
     assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
     with (
         pytest.raises(UserError, match=r"a process that draws .* was killed, .* --resume") as told,
         worker_deaths_told(),
-    ):  # noqa: PT012
-        os.kill(worker.pid, signal.SIGKILL)
-        for _ in range(1000):
-            next(stream)
+    ):
+        _read(stream, 1000)
     assert "\n" not in str(told.value)
     stream.close()
     assert active_children() == []
