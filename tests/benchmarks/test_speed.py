@@ -8,7 +8,7 @@ import torch
 from emlinit.benchmarks.speed import Missing, SpeedConfig, Speeds, measurements, plain_values, real_programs
 from emlinit.generator.evaluate import evaluate
 
-TINY = SpeedConfig(programs=20, points=8, repeats=1, batch_size=4, pool_batches=2, d_model=32)
+TINY = SpeedConfig(programs=20, points=8, repeats=1, batch_size=4, pool_batches=2, d_model=40)
 
 
 def test_the_rate_is_of_the_fastest_repetition() -> None:

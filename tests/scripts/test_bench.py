@@ -9,7 +9,7 @@ from emlinit.benchmarks import speed
 from emlinit.scripts import bench
 
 TINY = ["--device", "cpu", "--programs", "20", "--points", "8", "--repeats", "1", "--batch-size", "4"]
-TINY += ["--pool-batches", "2", "--d-model", "32"]
+TINY += ["--pool-batches", "2", "--d-model", "40"]
 
 
 def test_a_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -189,12 +189,15 @@ def test_a_run_from_before_a_field_of_the_stream_can_be_resumed(uninterrupted: P
     run.save()
     path = tmp_path / "run" / "state.safetensors"
     state = load_state(path)
-    del state["config"]["corpus_version"]
     for name in ("corpus_share", "size_share", "one_share", "irrelevant_share", "least_noise", "most_noise"):
         del state["config"]["stream"][name]
     save_state(state, path)
     pretrain(_config(tmp_path / "run", resume=True))
     assert _equal(_trained(tmp_path / "run"), _trained(uninterrupted))
+    del state["config"]["corpus_version"]  # it was introduced with the first one
+    save_state(state, path)
+    with pytest.raises(UserError, match=f"has corpus_version 1, not {CORPUS_VERSION}"):
+        pretrain(_config(tmp_path / "run", resume=True))
     state["config"]["corpus_version"] = CORPUS_VERSION + 1
     save_state(state, path)
     with pytest.raises(UserError, match=f"has corpus_version {CORPUS_VERSION + 1}, not {CORPUS_VERSION}"):
