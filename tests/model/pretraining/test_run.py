@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any, Literal
 
@@ -155,6 +156,19 @@ def test_a_resumed_run_equals_an_uninterrupted_one(muon: bool, uninterrupted: Pa
     run.save()
     run.train_step(next(run.stream), run.progress())  # after the last saved state: lost
     pretrain(replace(config, resume=True))
+    assert _equal(_trained(tmp_path / "run"), _trained(uninterrupted))
+
+
+def test_workers_neither_change_a_run_nor_how_it_is_resumed(uninterrupted: Path, tmp_path: Path) -> None:
+    config = _config(tmp_path / "run", stream=replace(_stream("exact"), workers=1))
+    run = PretrainingRun(config, ALONE)
+    run.start()
+    for _ in range(6):
+        run.train_step(next(run.stream), run.progress())
+    run.save()
+    run.stream.close()
+    pretrain(replace(config, resume=True, stream=replace(config.stream, workers=2)))
+    assert active_children() == []
     assert _equal(_trained(tmp_path / "run"), _trained(uninterrupted))
 
 
