@@ -126,7 +126,7 @@ def random_supports(
     lower end anywhere from near zero to several widths. Points are uniform, log-uniform (positive ranges only), evenly
     spaced, or gathered in up to four clusters.
     """
-    shape = (n_rows, 1, n_variables)
+    shape = (n_rows, n_variables, 1)
 
     def uniform(low: float, high: float, full: tuple[int, ...] = shape) -> Tensor:
         draw = torch.rand(full, generator=generator, device=device, dtype=torch.float64)
@@ -136,20 +136,20 @@ def random_supports(
     is_positive = uniform(0.0, 1.0) < positive
     low = torch.where(is_positive, torch.exp(uniform(-3.0, 1.2)), -width * uniform(0.1, 1.0))
     high = low + width
-    points = (n_rows, n_points, n_variables)
-    draw = uniform(0.0, 1.0, points)
-    even = torch.linspace(0, 1, n_points, device=device, dtype=torch.float64)[None, :, None].expand(points)
+    unit = uniform(0.0, 1.0, (n_rows, n_variables, n_points))
+    kind = uniform(0.0, 1.0)[..., 0]
+    is_even, is_gathered = (kind >= 0.65) & (kind < 0.8), kind >= 0.8
     # An even spacing in more than one variable is a line unless each variable has its own order.
-    even = even.gather(1, torch.rand(points, generator=generator, device=device).argsort(1))
-    centre = uniform(0.0, 1.0, (n_rows, 4, n_variables))
-    member = torch.randint(0, 4, points, generator=generator, device=device)
-    cluster = (centre.gather(1, member) + 0.1 * (draw - 0.5)).clamp(0, 1)
-    kind = uniform(0.0, 1.0)
-    unit = torch.where(kind < 0.65, draw, torch.where(kind < 0.8, even, cluster))
+    order = torch.rand(int(is_even.sum()), n_points, generator=generator, device=device).argsort(-1)
+    unit[is_even] = torch.linspace(0, 1, n_points, device=device, dtype=torch.float64)[order]
+    n_gathered = int(is_gathered.sum())
+    centre = uniform(0.0, 1.0, (n_gathered, 4))
+    member = torch.randint(0, 4, (n_gathered, n_points), generator=generator, device=device)
+    unit[is_gathered] = (centre.gather(1, member) + 0.1 * (unit[is_gathered] - 0.5)).clamp(0, 1)
     flat = low + (high - low) * unit
     log = torch.exp(low.abs().log() + (high.abs() / low.abs()).log() * unit)
     use_log = is_positive & (uniform(0.0, 1.0) < 0.2)
-    return torch.where(use_log, log, flat)
+    return torch.where(use_log, log, flat).transpose(1, 2).contiguous()
 
 
 def check_yield(n_in_vain: int) -> None:
