@@ -56,6 +56,23 @@ def test_labels_reproduce_their_targets(grammar: str) -> None:
         assert bool((batch.x[~batch.variable_mask[:, None].expand_as(batch.x)] == 0).all())
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("grammar", ["exact", "weighted"])
+def test_a_pool_on_a_gpu_is_made_there_and_repeatable(grammar: str) -> None:
+    streams = [ExampleStream(replace(SMALL[grammar], workers=n), seed=3, device="cuda") for n in (0, 1)]
+    try:
+        first, second = (stream.make_pool(0) for stream in streams)
+    finally:
+        streams[1].close()
+    assert all(_equal(*pair) for pair in zip(first, second, strict=True))
+    for batch in first:
+        assert {value.device.type for value in vars(batch).values()} == {"cuda"}
+        here = batch.to("cpu")
+        result = evaluate(programs_from_tokens(here.tokens, here.constants, 5), here.x, rtol=None)
+        torch.testing.assert_close(result.value, here.y, rtol=1e-8, atol=0)
+
+
 class _Operations(TorchDispatchMode):
     """Counts the operations of torch, views included."""
 
