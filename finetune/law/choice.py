@@ -48,7 +48,7 @@ def choose(
         return torch.tensor([finding.errors(rows).rmse ** 2 for finding in front], dtype=torch.float64)
 
     chosen = shortest_description(
-        torch.tensor([finding.complexity for finding in front]),
+        torch.tensor([finding.description_nodes for finding in front]),
         torch.tensor([finding.n_fitted for finding in front]),
         mean_squares(train),
         mean_squares(validation),
@@ -56,6 +56,7 @@ def choose(
         len(validation) if held_out else 0,
         _scale(front[0].y),
         front[0].n_distinct,
+        float(front[0].y.std()),
     )
     most = 2 * front[chosen].complexity + _FURTHER_NODES
     further = [finding for finding in front[chosen + 1 : chosen + 1 + _FURTHER] if finding.complexity <= most]
@@ -69,11 +70,12 @@ def _front(findings: Sequence[Finding]) -> list[Finding]:
     y, errors = findings[0].y, [finding.rmse for finding in findings]
     lengths = description_length(
         torch.tensor(errors, dtype=torch.float64).square(),
-        torch.tensor([finding.complexity for finding in findings]),
+        torch.tensor([finding.description_nodes for finding in findings]),
         torch.tensor([finding.n_fitted for finding in findings]),
         len(y),
         _scale(y),
         findings[0].n_distinct,
+        float(y.std()),
     ).tolist()
     # Of laws as complex as one another the shortest description stands: 1.5 is worth more than 1.49987 of equal fit.
     shortest: dict[int, int] = {}

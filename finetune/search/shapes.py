@@ -159,6 +159,13 @@ SHAPES = (
         lambda b, x, t: [_one_over_one_plus(b, _shifted_exponent(b, x, t[0], t[1]))],
     ),
     Shape(
+        "saturation",
+        lambda span: [span.scales()],
+        lambda x, t: [x / (x + t[0])],
+        lambda b, x, t: [_one_over_one_plus(b, b.scale(b.reciprocal(x), t[0]))],
+        positive=True,
+    ),
+    Shape(
         "Hill",
         lambda span: [list(_EXPONENTS), span.scales()],
         lambda x, t: [1 / (1 + (t[1] / x) ** t[0])],
