@@ -19,6 +19,7 @@ from emlinit.finetune.law.choice import choose
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import Law
+from emlinit.finetune.law.polish import polished
 from emlinit.finetune.options import (
     GRAMMAR_CHOICES,
     MAX_COMPLEXITY,
@@ -44,6 +45,7 @@ from emlinit.generator.program import programs_from_tokens
 
 _MOST_NAMES = 20  # columns that are listed
 _LEAST_EXPLAINED = 0.5  # of the variance of the rows held out: what explains less is no law
+_MANY_DECADES = 4  # of a target, from which it is said that the smaller values hardly count
 _PREPARATION_SHARE = 0.2  # of the time: after it, choosing among many variables ends
 
 
@@ -182,7 +184,8 @@ def _solution(
     best = chosen
     if not chosen.is_exact and len(train) < len(data.y):
         best = refitted(chosen, data.x, data.y, search.language)
-        front = [best if finding is chosen else finding for finding in front]
+    best = polished(best, data.x, data.y, search.language)
+    front = [best if finding is chosen else finding for finding in front]
     asked = search.samplers[best.grammar] if best.asked_network else None
     return Solution(
         law=best.law,
@@ -197,6 +200,7 @@ def _solution(
             *_notes(data, names, n_rows, constant),
             *_how_good(chosen, validation, search.language.max_complexity),
             *_limits(search, chosen),
+            *_decades(chosen),
         ),
         revision=asked.revision if asked else None,
     )
@@ -280,6 +284,16 @@ def _limits(search: Search, chosen: Finding) -> Iterator[str]:
         yield (
             f"an exact law of {min(exact)} nodes was found and left out: it is longer than the "
             f"{search.language.max_complexity} that a law may have"
+        )
+
+
+def _decades(chosen: Finding) -> Iterator[str]:
+    """What least squares makes of a target that is positive throughout and of all sizes."""
+    low, high = float(chosen.y.min()), float(chosen.y.max())
+    if low > 0 and high > 10**_MANY_DECADES * low and not chosen.is_exact:
+        yield (
+            f"the target spans {math.log10(high / low):.0f} decades, and its smaller values hardly count: to weigh all alike, "
+            "give its logarithm as the target"
         )
 
 

@@ -25,9 +25,9 @@ _EXTENDED = 0.25  # of a range, added at its upper end to see whether a law hold
 class Column:
     """Where the values of a variable come from."""
 
-    low: float
+    low: int | float
     """Smallest value."""
-    high: float
+    high: int | float
     """Largest value."""
     spacing: str = "random"
     """`even`, `log`, `random`, or `levels`."""
@@ -100,7 +100,7 @@ def _digits(value: float, digits: int = 3) -> sympy.Expr:
     return sympy.Float(float(f"{value:.{digits - 1}e}"))
 
 
-def _number(rng: _Rng, low: float, high: float) -> sympy.Expr:
+def _number(rng: _Rng, low: int | float, high: int | float) -> sympy.Expr:
     """A constant of two or three digits, uniform in its logarithm."""
     return _digits(math.exp(rng.uniform(math.log(low), math.log(high))), int(rng.integers(2, 4)))
 

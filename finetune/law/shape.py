@@ -29,11 +29,11 @@ def shape_parameters(expression: sympy.Expr) -> int | None:
     if len(terms) != 1:
         return None
     number, factors = _number_and_factors(terms[0])
-    if len(factors) == 1 and factors[0].is_Add:  # A (1 - exp(-k x))
-        inner = shape_parameters(factors[0])
-    else:
-        inner = _core(factors)
-    return None if inner is None else _told(constant) + _told(number) + inner
+    is_sum = len(factors) == 1 and factors[0].is_Add  # A (1 - exp(-k x))
+    inner = shape_parameters(factors[0]) if is_sum else _core(factors)
+    if inner is None:
+        return None
+    return inner + _told(number) + (_told(constant) if abs(constant) != abs(number) else 0)
 
 
 def _core(factors: Sequence[sympy.Expr]) -> int | None:
@@ -59,12 +59,11 @@ def _pair(first: sympy.Expr, second: sympy.Expr) -> int | None:
     for one, other in ((first, second), (second, first)):
         power = _power(one)
         if power is not None:
-            if isinstance(other, sympy.exp) or isinstance(other, sympy.Pow):
-                below = _bracket(other.base) if isinstance(other, sympy.Pow) and other.exp == -1 else None
-                if below is not None and below[1] == one:  # the exponent stands twice, and is told once
-                    return below[0]
-                if below is not None and isinstance(below[1], sympy.exp):
-                    return power + below[0]
+            below = _bracket(other.base) if other.is_Pow and other.exp == -1 else None
+            if below is not None and below[1] == one:  # the exponent stands twice, and is told once
+                return below[0]
+            if below is not None and isinstance(below[1], sympy.exp):
+                return power + below[0]
             if isinstance(other, sympy.exp):
                 line = _line(other.args[0])
                 return None if line is None else power + line
@@ -97,7 +96,7 @@ def _exponent(exponent: sympy.Expr) -> int | None:
     if isinstance(inner, sympy.exp):  # Gompertz
         told = _line(inner.args[0])
     elif inner.is_Pow and not inner.exp.free_symbols:
-        told = _line(inner.base)
+        told = _line(inner.base, of_logarithms=inner.exp == 2)
         told = None if told is None else told + (inner.exp not in (2, -1))
     else:
         told = None
@@ -129,8 +128,8 @@ def _power(factor: sympy.Expr) -> int | None:
     return _told(exponent) if base.is_Symbol and not exponent.free_symbols else None
 
 
-def _line(expression: sympy.Expr) -> int | None:
-    """a x + b, a (x - b), x/a, and the same of ln x: what is told of it."""
+def _line(expression: sympy.Expr, *, of_logarithms: bool = False) -> int | None:
+    """a x + b, a (x - b), x/a, or the same of ln x: what is told of it."""
     constant, terms = _constant_and_terms(expression)
     if len(terms) != 1:
         return None
@@ -138,7 +137,8 @@ def _line(expression: sympy.Expr) -> int | None:
     if len(factors) != 1:
         return None
     inner = factors[0]
-    told = 0 if _is_variable(inner) else _line(inner) if inner.is_Add else None
+    is_variable = _is_variable(inner) if of_logarithms else inner.is_Symbol
+    told = 0 if is_variable else _line(inner, of_logarithms=of_logarithms) if inner.is_Add else None
     return None if told is None else _told(constant) + _told(number) + told
 
 

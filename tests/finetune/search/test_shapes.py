@@ -16,6 +16,7 @@ CURVES: dict[str, Callable[[Tensor], Tensor]] = {
     "power": lambda t: 2.2 * t**1.37 + 5,
     "damped oscillation": lambda t: 2.3 * (-0.35 * t).exp() * (4.1 * t + 0.6).sin() + 1.1,
     "logistic": lambda t: 1.2 + 5 / (1 + (-(t - 4) / 0.8).exp()),
+    "saturation": lambda t: 6.1 * t / (t + 2.7) + 0.8,
     "Hill": lambda t: 4 + 93 / (1 + (t / 5.3) ** 1.7),
     "Planck": lambda t: 2.7 * t**3 / (1.3 * t).expm1(),
     "Gaussian": lambda t: 0.7 + 4 * (-0.5 * ((t - 3.3) / 0.9).square()).exp(),
