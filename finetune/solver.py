@@ -20,6 +20,7 @@ from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.polish import polished
+from emlinit.finetune.law.symbol_names import symbols_for
 from emlinit.finetune.options import (
     GRAMMAR_CHOICES,
     MAX_COMPLEXITY,
@@ -37,6 +38,7 @@ from emlinit.finetune.preparation import prepare, sample_of
 from emlinit.finetune.search.exact import PeelingSampler
 from emlinit.finetune.search.weighted import WeightedSearchConfig
 from emlinit.finetune.sizes import constant_columns, odd_size
+from emlinit.finetune.sparse.dictionary import FEW_LEVELS
 from emlinit.finetune.visits import Clock, Data, NamedSampler, Search, visits
 from emlinit.generator.errors import UserError
 from emlinit.generator.functions.cache import load_search_table
@@ -149,6 +151,7 @@ def solve(
     x, y = sample_of(x, y, rng)
     problem = prepare(x, y, rng, clock.at(clock.began + _PREPARATION_SHARE * clock.seconds))
     data = Data(x[:, problem.columns], y, [names[i] for i in problem.columns], problem)
+    language = replace(language, factors=_factors(data))
     clock.report("reading the table of small functions (built the first time)")
     search = Search(data, samplers, load_search_table(data.x.shape[1]), seed, clock, language, on_better)
 
@@ -204,6 +207,12 @@ def _solution(
         ),
         revision=asked.revision if asked else None,
     )
+
+
+def _factors(data: Data) -> frozenset[str]:
+    """Symbols of the columns of two or three levels, each of them in several rows."""
+    few = [1 < len(np.unique(column)) <= FEW_LEVELS and len(column) > 2 * FEW_LEVELS for column in data.x.T]
+    return frozenset(symbol.name for symbol, is_few in zip(symbols_for(data.names), few, strict=True) if is_few)
 
 
 def _samplers(given: Mapping[str, NamedSampler] | None, grammar: str) -> Mapping[str, NamedSampler]:
@@ -275,7 +284,7 @@ def _how_good(chosen: Finding, rows: np.ndarray, max_complexity: int) -> Iterato
 
 def _limits(search: Search, chosen: Finding) -> Iterator[str]:
     """What may have kept the search from the best law."""
-    if search.language != Language() and not chosen.law.expression.free_symbols:
+    if replace(search.language, factors=frozenset()) != Language() and not chosen.law.expression.free_symbols:
         yield "of the laws that may be written none is better than a constant"
     if search.clock.is_stopped:
         yield "stopped early: the best law so far"
@@ -292,8 +301,8 @@ def _decades(chosen: Finding) -> Iterator[str]:
     low, high = float(chosen.y.min()), float(chosen.y.max())
     if low > 0 and high > 10**_MANY_DECADES * low and not chosen.is_exact:
         yield (
-            f"the target spans {math.log10(high / low):.0f} decades, and its smaller values hardly count: to weigh all alike, "
-            "give its logarithm as the target"
+            f"the target spans {math.log10(high / low):.0f} decades, and its smaller values hardly count: to weigh all "
+            "alike, give its logarithm as the target"
         )
 
 

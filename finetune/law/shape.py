@@ -104,12 +104,13 @@ def _exponent(exponent: sympy.Expr) -> int | None:
 
 
 def _bracket(total: sympy.Expr) -> tuple[int, sympy.Expr] | None:
-    """b + c g, g an exponential, a power of the variable or the square of a line: what is told, and g."""
+    """b + c g, g an exponential, a power of the variable or the square of a line, which has no zero, or exp(line) - 1: what is
+    told, and g."""
     constant, terms = _constant_and_terms(total)
-    if constant == 0 or len(terms) != 1:
+    if len(terms) != 1:
         return None
     number, factors = _number_and_factors(terms[0])
-    if len(factors) != 1:
+    if len(factors) != 1 or not (constant * number > 0 or (constant, number) == (-1, 1)):
         return None
     inner = factors[0]
     if isinstance(inner, sympy.exp):

@@ -39,7 +39,9 @@ def test_long_numbers_become_short_where_the_data_say_so(scale: float) -> None:
     t = np.linspace(0, 3, 60)
     y = scale * (2.75 * np.exp(-0.37 * t) + 4)
     off = 1 + 3e-12
-    expression = sympy.Float(2.75 * scale * off) * sympy.exp(sympy.Float(-0.37 * off) * T) + sympy.Float(4 * scale / off)
+    expression = sympy.Float(2.75 * scale * off) * sympy.exp(sympy.Float(-0.37 * off) * T) + sympy.Float(
+        4 * scale / off
+    )
     found = polish(expression, t, y)
     assert found.law.predict(t[:, None]) == pytest.approx(y, rel=1e-13)
     numbers = sorted(abs(float(number)) / scale for number in found.law.expression.atoms(sympy.Float, sympy.Integer))

@@ -64,6 +64,8 @@ def test_another_spelling_is_the_same_shape(text: str) -> None:
         "1/(1 + exp(-x**2))",
         "2.1*exp(-x)*cos(3*x)*x",
         "log(log(x) + 77.9)",
+        "-14803.6/(-3 + exp(-1.5577*x))",
+        "2.0/(1 - 0.3*x**2.4)",
         "exp(-0.4*x**2 + 1.3*y)",
     ],
 )
