@@ -104,7 +104,7 @@ def _exponent(exponent: sympy.Expr) -> int | None:
 
 
 def _bracket(total: sympy.Expr) -> tuple[int, sympy.Expr] | None:
-    """b + c g, g an exponential, a power of the variable or the square of a line, which has no zero, or exp(line) - 1: what is
+    """b + c g without a zero, g an exponential, a power of the variable or the square of a line, or exp(line) - 1: what is
     told, and g."""
     constant, terms = _constant_and_terms(total)
     if len(terms) != 1:
