@@ -15,14 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 
-X1, X2 = (sympy.Symbol(f"x{number}", real=True) for number in (1, 2))
+_X1, _X2 = (sympy.Symbol(f"x{number}", real=True) for number in (1, 2))
 _SPACINGS = ("even", "random")
 _MOST_TRIES = 100  # draws of constants for which the law may be undefined or flat
 _EXTENDED = 0.25  # of a range, added at its upper end to see whether a law holds outside
 
 
 @dataclass(frozen=True)
-class Column:
+class DrawnColumn:
     """Where the values of a variable come from."""
 
     low: int | float
@@ -79,7 +79,7 @@ def draw_case(number: int, seed: int, n_fresh: int) -> FieldCase:
         formula, columns, n_rows = KINDS[kind](rng)
         x = np.stack([column.draw(n_rows, rng) for column in columns], 1)
         with np.errstate(all="ignore"):
-            y = np.asarray(sympy.lambdify((X1, X2)[: x.shape[1]], formula, "numpy")(*x.T), dtype=np.float64)
+            y = np.asarray(sympy.lambdify((_X1, _X2)[: x.shape[1]], formula, "numpy")(*x.T), dtype=np.float64)
         if np.isfinite(y).all() and np.ptp(y) > 0:
             break
     return FieldCase(
@@ -91,7 +91,7 @@ def draw_case(number: int, seed: int, n_fresh: int) -> FieldCase:
     )
 
 
-_Drawn = tuple[sympy.Expr, list[Column], int]
+_Drawn = tuple[sympy.Expr, list[DrawnColumn], int]
 _Rng = np.random.Generator
 
 
@@ -118,26 +118,26 @@ def _rows(rng: _Rng, low: int = 40, high: int = 200) -> int:
     return int(rng.integers(low, high))
 
 
-def _time(rng: _Rng, scale: float, periods: float, start: float = 0.0) -> Column:
-    return Column(start * scale, periods * scale, str(rng.choice(_SPACINGS)))
+def _time(rng: _Rng, scale: float, periods: float, start: float = 0.0) -> DrawnColumn:
+    return DrawnColumn(start * scale, periods * scale, str(rng.choice(_SPACINGS)))
 
 
 def _charge(rng: _Rng) -> _Drawn:
     a, scale = _amplitude(rng), _scale(rng)
     tau = _digits(scale * float(_number(rng, 0.3, 3)))
-    return a * (1 - sympy.exp(-X1 / tau)), [_time(rng, float(tau), rng.uniform(2, 6))], _rows(rng)
+    return a * (1 - sympy.exp(-_X1 / tau)), [_time(rng, float(tau), rng.uniform(2, 6))], _rows(rng)
 
 
 def _decay(rng: _Rng) -> _Drawn:
     a, c, scale = _amplitude(rng), _amplitude(rng), _scale(rng)
     tau = _digits(scale * float(_number(rng, 0.3, 3)))
-    return c + a * sympy.exp(-X1 / tau), [_time(rng, float(tau), rng.uniform(2, 5))], _rows(rng)
+    return c + a * sympy.exp(-_X1 / tau), [_time(rng, float(tau), rng.uniform(2, 5))], _rows(rng)
 
 
 def _logistic(rng: _Rng) -> _Drawn:
     a, width = _amplitude(rng), _number(rng, 0.3, 3)
     middle = _digits(float(width) * rng.uniform(4, 8))
-    return a / (1 + sympy.exp(-(X1 - middle) / width)), [_time(rng, float(middle), rng.uniform(1.7, 2.5))], _rows(rng)
+    return a / (1 + sympy.exp(-(_X1 - middle) / width)), [_time(rng, float(middle), rng.uniform(1.7, 2.5))], _rows(rng)
 
 
 def _logistic_with_baseline(rng: _Rng) -> _Drawn:
@@ -148,46 +148,52 @@ def _logistic_with_baseline(rng: _Rng) -> _Drawn:
 def _year_logistic(rng: _Rng) -> _Drawn:
     a, rate, middle = _amplitude(rng), _number(rng, 0.1, 0.6), int(rng.integers(1975, 2005))
     low, high = middle - int(rng.integers(12, 25)), middle + int(rng.integers(12, 25))
-    column = Column(low, high, "even")
-    return a / (1 + sympy.exp(-rate * (X1 - middle))), [column], high - low + 1
+    column = DrawnColumn(low, high, "even")
+    return a / (1 + sympy.exp(-rate * (_X1 - middle))), [column], high - low + 1
 
 
 def _hill(rng: _Rng) -> _Drawn:
     a, half = _amplitude(rng), _number(rng, 0.5, 50)
     n = sympy.Integer(int(rng.integers(2, 5))) if rng.random() < 0.6 else _number(rng, 1.3, 4)
-    column = Column(float(half) * 0.05, float(half) * rng.uniform(3, 8), str(rng.choice(("log", "random"))))
-    return a * X1**n / (half**n + X1**n), [column], _rows(rng)
+    column = DrawnColumn(float(half) * 0.05, float(half) * rng.uniform(3, 8), str(rng.choice(("log", "random"))))
+    return a * _X1**n / (half**n + _X1**n), [column], _rows(rng)
 
 
 def _saturation(rng: _Rng) -> _Drawn:
     a, half = _amplitude(rng), _number(rng, 0.1, 50)
-    column = Column(float(half) * 0.1, float(half) * rng.uniform(4, 10), str(rng.choice(("log", "random", "even"))))
-    return a * X1 / (half + X1), [column], _rows(rng, 20)
+    column = DrawnColumn(
+        float(half) * 0.1, float(half) * rng.uniform(4, 10), str(rng.choice(("log", "random", "even")))
+    )
+    return a * _X1 / (half + _X1), [column], _rows(rng, 20)
 
 
 def _doses(rng: _Rng) -> _Drawn:
     a, c, half = _amplitude(rng), _amplitude(rng), _number(rng, 1, 20)
     doses = tuple(float(d) for d in [0, 1, 2, 5, 10, 20, 50, 100][: int(rng.integers(6, 9))])
-    return c + a * X1 / (half + X1), [Column(0, doses[-1], "levels", doses)], len(doses) * int(rng.integers(3, 10))
+    return (
+        c + a * _X1 / (half + _X1),
+        [DrawnColumn(0, doses[-1], "levels", doses)],
+        len(doses) * int(rng.integers(3, 10)),
+    )
 
 
 def _damped(rng: _Rng) -> _Drawn:
     a, scale = _amplitude(rng), _scale(rng)
     omega, decay = _digits(float(_number(rng, 1, 6)) / scale), _digits(float(_number(rng, 0.1, 0.8)) / scale)
-    wave = (sympy.sin, sympy.cos)[int(rng.integers(2))](omega * X1)
-    return a * sympy.exp(-decay * X1) * wave, [_time(rng, scale, rng.uniform(5, 10))], _rows(rng, 80)
+    wave = (sympy.sin, sympy.cos)[int(rng.integers(2))](omega * _X1)
+    return a * sympy.exp(-decay * _X1) * wave, [_time(rng, scale, rng.uniform(5, 10))], _rows(rng, 80)
 
 
 def _planck(rng: _Rng) -> _Drawn:
     a, b = _amplitude(rng), _number(rng, 0.3, 3)
-    return a * X1**3 / (sympy.exp(b * X1) - 1), [_time(rng, 1 / float(b), rng.uniform(6, 9), 0.05)], _rows(rng, 60)
+    return a * _X1**3 / (sympy.exp(b * _X1) - 1), [_time(rng, 1 / float(b), rng.uniform(6, 9), 0.05)], _rows(rng, 60)
 
 
 def _gaussian(rng: _Rng) -> _Drawn:
     a, c, width = _amplitude(rng), _number(rng, 0.1, 10), _number(rng, 0.3, 3)
     middle = _digits(float(width) * rng.uniform(3, 6))
     return (
-        c + a * sympy.exp(-((X1 - middle) ** 2) / (2 * width**2)),
+        c + a * sympy.exp(-((_X1 - middle) ** 2) / (2 * width**2)),
         [_time(rng, float(middle), rng.uniform(1.7, 2.2))],
         _rows(rng, 60),
     )
@@ -196,34 +202,42 @@ def _gaussian(rng: _Rng) -> _Drawn:
 def _arrhenius(rng: _Rng) -> _Drawn:
     b = _number(rng, 500, 3000)
     a = _digits(math.exp(float(b) / 300) * float(_number(rng, 0.1, 10)))
-    return a * sympy.exp(-b / X1), [Column(280, rng.uniform(320, 450), str(rng.choice(_SPACINGS)))], _rows(rng, 20)
+    return (
+        a * sympy.exp(-b / _X1),
+        [DrawnColumn(280, rng.uniform(320, 450), str(rng.choice(_SPACINGS)))],
+        _rows(rng, 20),
+    )
 
 
 def _power(rng: _Rng) -> _Drawn:
     a, c = _amplitude(rng), _amplitude(rng)
     p = sympy.Rational(int(rng.choice([-4, -3, -1, 1, 3, 5])), 2)
-    return c + a * X1**p, [Column(rng.uniform(0.5, 2), rng.uniform(5, 30), str(rng.choice(_SPACINGS)))], _rows(rng, 25)
+    return (
+        c + a * _X1**p,
+        [DrawnColumn(rng.uniform(0.5, 2), rng.uniform(5, 30), str(rng.choice(_SPACINGS)))],
+        _rows(rng, 25),
+    )
 
 
 def _kink(rng: _Rng) -> _Drawn:
     high = float(_number(rng, 2, 50))
     place, a, c = _digits(high * rng.uniform(0.25, 0.75)), _number(rng, 0.3, 5), _number(rng, 0.3, 20)
-    return a * sympy.Abs(X1 - place) + c, [Column(0, high, str(rng.choice(_SPACINGS)))], _rows(rng)
+    return a * sympy.Abs(_X1 - place) + c, [DrawnColumn(0, high, str(rng.choice(_SPACINGS)))], _rows(rng)
 
 
 def _smaller(rng: _Rng) -> _Drawn:
     scale, sign = float(_number(rng, 0.5, 20)), int(rng.choice([-1, 1]))
     return (
-        (X1 + X2 + sign * sympy.Abs(X1 - X2)) / 2,
-        [Column(rng.uniform(0, 0.2) * scale, scale), Column(0, scale)],
+        (_X1 + _X2 + sign * sympy.Abs(_X1 - _X2)) / 2,
+        [DrawnColumn(rng.uniform(0, 0.2) * scale, scale), DrawnColumn(0, scale)],
         _rows(rng),
     )
 
 
 def _flag(rng: _Rng) -> _Drawn:
     a, b, c = _number(rng, 0.3, 9), _number(rng, 0.3, 9), _number(rng, 0.3, 20)
-    x = Column(rng.uniform(-5, 1), rng.uniform(3, 12), str(rng.choice(_SPACINGS)))
-    return (a + b * X2) * X1 + c, [x, Column(0, 1, "levels", (0.0, 1.0))], _rows(rng)
+    x = DrawnColumn(rng.uniform(-5, 1), rng.uniform(3, 12), str(rng.choice(_SPACINGS)))
+    return (a + b * _X2) * _X1 + c, [x, DrawnColumn(0, 1, "levels", (0.0, 1.0))], _rows(rng)
 
 
 def _levels(rng: _Rng) -> _Drawn:
@@ -231,8 +245,8 @@ def _levels(rng: _Rng) -> _Drawn:
     a, b, c, d = (_number(rng, 0.3, 9) for _ in range(4))
     plan = (-1.0, 0.0, 1.0)
     rows = len(list(itertools.product(plan, plan)))
-    columns = [Column(rng.uniform(0.5, 2), rng.uniform(4, 9)), Column(-1, 1, "levels", plan)]
-    return a + b * X2 + c * X2**2 + d * X1, columns, rows * int(rng.integers(4, 9))
+    columns = [DrawnColumn(rng.uniform(0.5, 2), rng.uniform(4, 9)), DrawnColumn(-1, 1, "levels", plan)]
+    return a + b * _X2 + c * _X2**2 + d * _X1, columns, rows * int(rng.integers(4, 9))
 
 
 KINDS: dict[str, Callable[[_Rng], _Drawn]] = {

@@ -100,7 +100,7 @@ class _Form:
         return _without_ones(self._with(dict(zip(self.sizes, numbers, strict=True))))
 
     def _with(self, numbers: Mapping[float, sympy.Expr]) -> sympy.Expr:
-        there = {}
+        there: dict[sympy.Basic, sympy.Expr] = {}
         for size, number in {**self.short, **numbers}.items():
             there |= {sympy.Float(size): number, sympy.Float(-size): -number}
         return replaced(self.law.expression, there)
@@ -146,7 +146,7 @@ def _rounded(law: Law, x: np.ndarray, y: np.ndarray) -> Law | None:
 
 
 def _compiled(law: Law, expression: sympy.Expr, x: np.ndarray) -> Law | None:
-    positive = (np.asarray(x) > 0).all(0)
+    positive = (np.asarray(x) > 0).all(axis=0).tolist()
     symbols = [
         sympy.Symbol(symbol.name, positive=True) if is_positive else sympy.Symbol(symbol.name, real=True)
         for symbol, is_positive in zip(law.symbols, positive, strict=True)
