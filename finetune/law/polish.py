@@ -146,10 +146,9 @@ def _rounded(law: Law, x: np.ndarray, y: np.ndarray) -> Law | None:
 
 
 def _compiled(law: Law, expression: sympy.Expr, x: np.ndarray) -> Law | None:
-    positive = (np.asarray(x) > 0).all(axis=0).tolist()
     symbols = [
-        sympy.Symbol(symbol.name, positive=True) if is_positive else sympy.Symbol(symbol.name, real=True)
-        for symbol, is_positive in zip(law.symbols, positive, strict=True)
+        sympy.Symbol(symbol.name, positive=True) if (column > 0).all() else sympy.Symbol(symbol.name, real=True)
+        for symbol, column in zip(law.symbols, x.T, strict=True)
     ]
     there = dict(zip(law.symbols, symbols, strict=True))
     written = Law(compile_weighted(expression.xreplace(there), symbols), law.names, expression)
