@@ -188,7 +188,9 @@ def _solution(
     if not chosen.is_exact and len(train) < len(data.y):
         best = refitted(chosen, data.x, data.y, search.language)
     best = polished(best, data.x, data.y, search.language)
-    front = [best if finding is chosen else finding for finding in front]
+    place = front.index(chosen)
+    better = [entry for entry in front[place + 1 :] if entry.complexity > best.complexity and entry.rmse < best.rmse]
+    front = [*(entry for entry in front[:place] if entry.complexity < best.complexity), best, *better]
     asked = search.samplers[best.grammar] if best.asked_network else None
     return Solution(
         law=best.law,
