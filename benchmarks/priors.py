@@ -54,11 +54,15 @@ class FlatPrior:
 
     def _draw(self, n: int, n_variables: int, generator: torch.Generator) -> Proposals:
         mask = torch.ones(_SPARE * n, n_variables, dtype=torch.bool)
-        by_size, *by_depth = mask.tensor_split([n * _SPARE * k // (_MAX_DEPTH + 1) for k in range(1, _MAX_DEPTH + 1)])
+        by_size, by_depth = mask.tensor_split([n * _SPARE // (_MAX_DEPTH + 1)])
         sizes = torch.randint(1, _MAX_SIZE + 1, (len(by_size),), generator=generator)
+        depths = 1 + torch.arange(len(by_depth)) * _MAX_DEPTH // len(by_depth)
         leaves = random_leaves(mask[: n_variables + 1], 1, ONE_SHARE, generator)
-        trees = [leaves, trees_by_size(sizes, by_size, ONE_SHARE, generator)]
-        trees += [trees_by_depth(level, rows, ONE_SHARE, generator) for level, rows in enumerate(by_depth, start=1)]
+        trees = [
+            leaves,
+            trees_by_size(sizes, by_size, ONE_SHARE, generator),
+            trees_by_depth(depths, by_depth, ONE_SHARE, generator),
+        ]
         width = 2 * _MAX_SIZE + 1
         trees = [tree[(tree != PAD).sum(-1) <= width] for tree in trees]
         tokens = torch.cat(

@@ -30,6 +30,7 @@ from emlinit.generator.program import Programs
 # Candidates that are read as formulas: the shortest descriptions of the data, and from either end of the front.
 _SHORTEST, _CHEAPEST, _MOST_ACCURATE = 7, 3, 1
 _MOST_ACCURATE_SHORT = 2  # of the part of the front that can be offered, and that is read in any case
+_FEW_CONSTANTS = 4  # and the best that have 1, 2, ... constants: EML nodes say little of how a formula is called
 _SURELY_SHORT, _SURELY_LONG = (
     0.8,
     1.5,
@@ -97,7 +98,8 @@ def weighted_finalists(
     likely, surely = (int(factor * max_complexity) for factor in _COST_OF_A_NODE)
     shortest = [pool.shortest(_SHORTEST, cost) for cost in (likely, surely)]
     snappable, short_enough = _short_once_snapped(pool, problem, likely), _short_enough(pool, max_complexity)
-    found = pool.programs[_worth_reading(pool, *shortest, snappable, short_enough)]
+    few_constants = pool.best_with_each_number_of_constants(_FEW_CONSTANTS, likely)
+    found = pool.programs[_worth_reading(pool, *shortest, snappable, short_enough, few_constants)]
     # The simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed.
     simple = fit_constants(
         simple_laws(found.n_variables), problem.x[problem.search], problem.y[problem.search], config=_SIMPLE_FIT

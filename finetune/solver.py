@@ -19,6 +19,8 @@ from emlinit.finetune.law.choice import choose
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import Law
+from emlinit.finetune.law.polish import polished
+from emlinit.finetune.law.symbol_names import symbols_for
 from emlinit.finetune.options import (
     GRAMMAR_CHOICES,
     MAX_COMPLEXITY,
@@ -36,6 +38,7 @@ from emlinit.finetune.preparation import prepare, sample_of
 from emlinit.finetune.search.exact import PeelingSampler
 from emlinit.finetune.search.weighted import WeightedSearchConfig
 from emlinit.finetune.sizes import constant_columns, odd_size
+from emlinit.finetune.sparse.dictionary import FEW_LEVELS
 from emlinit.finetune.visits import Clock, Data, NamedSampler, Search, visits
 from emlinit.generator.errors import UserError
 from emlinit.generator.functions.cache import load_search_table
@@ -44,6 +47,7 @@ from emlinit.generator.program import programs_from_tokens
 
 _MOST_NAMES = 20  # columns that are listed
 _LEAST_EXPLAINED = 0.5  # of the variance of the rows held out: what explains less is no law
+_MANY_DECADES = 4  # of a target, from which it is said that the smaller values hardly count
 _PREPARATION_SHARE = 0.2  # of the time: after it, choosing among many variables ends
 
 
@@ -147,6 +151,7 @@ def solve(
     x, y = sample_of(x, y, rng)
     problem = prepare(x, y, rng, clock.at(clock.began + _PREPARATION_SHARE * clock.seconds))
     data = Data(x[:, problem.columns], y, [names[i] for i in problem.columns], problem)
+    language = replace(language, factors=_factors(data))
     clock.report("reading the table of small functions (built the first time)")
     search = Search(data, samplers, load_search_table(data.x.shape[1]), seed, clock, language, on_better)
 
@@ -182,7 +187,10 @@ def _solution(
     best = chosen
     if not chosen.is_exact and len(train) < len(data.y):
         best = refitted(chosen, data.x, data.y, search.language)
-        front = [best if finding is chosen else finding for finding in front]
+    best = polished(best, data.x, data.y, search.language)
+    place = front.index(chosen)
+    better = [entry for entry in front[place + 1 :] if entry.complexity > best.complexity and entry.rmse < best.rmse]
+    front = [*(entry for entry in front[:place] if entry.complexity < best.complexity), best, *better]
     asked = search.samplers[best.grammar] if best.asked_network else None
     return Solution(
         law=best.law,
@@ -197,9 +205,16 @@ def _solution(
             *_notes(data, names, n_rows, constant),
             *_how_good(chosen, validation, search.language.max_complexity),
             *_limits(search, chosen),
+            *_decades(chosen),
         ),
         revision=asked.revision if asked else None,
     )
+
+
+def _factors(data: Data) -> frozenset[str]:
+    """Symbols of the columns of two or three levels, each of them in several rows."""
+    few = [1 < len(np.unique(column)) <= FEW_LEVELS and len(column) > 2 * FEW_LEVELS for column in data.x.T]
+    return frozenset(symbol.name for symbol, is_few in zip(symbols_for(data.names), few, strict=True) if is_few)
 
 
 def _samplers(given: Mapping[str, NamedSampler] | None, grammar: str) -> Mapping[str, NamedSampler]:
@@ -271,7 +286,7 @@ def _how_good(chosen: Finding, rows: np.ndarray, max_complexity: int) -> Iterato
 
 def _limits(search: Search, chosen: Finding) -> Iterator[str]:
     """What may have kept the search from the best law."""
-    if search.language != Language() and not chosen.law.expression.free_symbols:
+    if replace(search.language, factors=frozenset()) != Language() and not chosen.law.expression.free_symbols:
         yield "of the laws that may be written none is better than a constant"
     if search.clock.is_stopped:
         yield "stopped early: the best law so far"
@@ -280,6 +295,16 @@ def _limits(search: Search, chosen: Finding) -> Iterator[str]:
         yield (
             f"an exact law of {min(exact)} nodes was found and left out: it is longer than the "
             f"{search.language.max_complexity} that a law may have"
+        )
+
+
+def _decades(chosen: Finding) -> Iterator[str]:
+    """What least squares makes of a target that is positive throughout and of all sizes."""
+    low, high = float(chosen.y.min()), float(chosen.y.max())
+    if low > 0 and high > 10**_MANY_DECADES * low and not chosen.is_exact:
+        yield (
+            f"the target spans {math.log10(high / low):.0f} decades, and its smaller values hardly count: to weigh all "
+            "alike, give its logarithm as the target"
         )
 
 

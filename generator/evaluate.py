@@ -21,7 +21,7 @@ Legend: b batch, p point, v input variable, n tree node.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +33,7 @@ from emlinit.generator.program import Programs
 
 RTOL = {torch.float64: 1e-10, torch.float32: 1e-3}
 """Relative error up to which a value is certified by default."""
-_BLOCK_ELEMENTS = 1 << 14  # rows x points of one buffer row-block: 128 KiB in float64, a few of them fit in L2
+_BLOCK_ELEMENTS = 3 << 14  # rows x points of one buffer row-block: 384 KiB in float64, a few of them fit in L2
 _CHUNK_POINTS = 2048
 _LARGEST_UNSURE = 0.1  # error of an argument up to which a first-order bound is one
 
@@ -161,6 +161,12 @@ class Block:
         self.n_terms = [1 if bare else terms for bare, terms in zip(self.bare, most, strict=True)]
         pick = (rows[:, None], slots[None], slice(0, max(self.n_terms)))
         source, self.weight, self.bias = prepared.source[pick], prepared.weight[pick], prepared.bias[pick[:2]]
+        # The same as columns over points: real part, imaginary part, their sizes added up; by slot and term.
+        re, im = self.weight.unbind(-1)
+        self._weights = torch.stack([re, im, re.abs() + im.abs()]).permute(2, 3, 0, 1)[..., None].contiguous()
+        self.zero = self.bias.new_zeros(())
+        re, im = self.bias.unbind(-1)
+        self._biases = torch.stack([re, im, re.abs() + im.abs()]).permute(2, 0, 1)[..., None].contiguous()
         v = prepared.n_variables
         local = torch.arange(self.n_rows, device=rows.device)[:, None, None]
         shared = x.dim() == 2
@@ -172,6 +178,19 @@ class Block:
         first = torch.cat([torch.zeros(1, dtype=torch.int64, device=rows.device), torch.where(own, self.n_rows, 1)])
         self.row = torch.where(own[source], first.cumsum(0)[source] + local, first.cumsum(0)[source])
         self.row = self.row.permute(1, 2, 0).contiguous()  # (slot, term, program)
+
+    def rows(self, slot: int, active: int) -> tuple[Tensor, ...]:
+        """Buffer rows that each term of a slot of the first `active` programs reads."""
+        return self.row[slot, : self.n_terms[slot], :active].unbind(0)
+
+    def weights(self, slot: int, active: int) -> list[tuple[Tensor, ...]]:
+        """(Real part, imaginary part, their sizes added up) of each weight of a slot of the first `active` programs."""
+        columns = self._weights[slot, : self.n_terms[slot], :, :active].flatten(0, 1).unbind(0)
+        return [columns[at : at + 3] for at in range(0, len(columns), 3)]
+
+    def biases(self, slot: int, active: int) -> tuple[Tensor, ...]:
+        """(Real part, imaginary part, their sizes added up) of a slot's constant in the first `active` programs."""
+        return self._biases[slot, :, :active].unbind(0)
 
     def buffer(self, fill_x: bool) -> Tensor:
         """Rows of values (or, without `fill_x`, of zeros): [1], variables, nodes; unused node rows are 0."""
@@ -199,15 +218,16 @@ def _sweep_real(block: Block, ceiling: float, rtol: float | None) -> tuple[Tenso
         left, left_error = _slot_real(block, values, errors, 2 * node, active, unit)
         right, right_error = _slot_real(block, values, errors, 2 * node + 1, active, unit)
         rows = block.node_rows(node)
-        torch.maximum(largest[:active], left, out=largest[:active])
+        largest_so_far, unsure_so_far = largest[:active], unsure[:active]
+        torch.maximum(largest_so_far, left, out=largest_so_far)
         exp, log = left.exp_(), right.log()
         torch.sub(exp, log, out=values[rows])
         if errors is None or left_error is None or right_error is None:
-            torch.maximum(unsure[:active], log.abs_(), out=unsure[:active])  # infinite at ln 0, NaN below
+            torch.maximum(unsure_so_far, log.abs_(), out=unsure_so_far)  # infinite at ln 0, NaN below
             continue
-        torch.maximum(unsure[:active], left_error, out=unsure[:active])
+        torch.maximum(unsure_so_far, left_error, out=unsure_so_far)
         bound = right_error.div_(right)
-        torch.maximum(unsure[:active], bound, out=unsure[:active])
+        torch.maximum(unsure_so_far, bound, out=unsure_so_far)
         torch.addcmul(bound.add_(log.abs_(), alpha=unit).add_(exp, alpha=unit), exp, left_error, out=errors[rows])
     value, error = _slot_real(block, values, errors, 2 * block.n_nodes, block.n_rows, unit)
     # ln of a double is below 1000 in size: the exponential alone decides whether a node passes the ceiling.
@@ -230,22 +250,21 @@ def _slot_real(
     block: Block, values: Tensor, errors: Tensor | None, slot: int, active: int, unit: float
 ) -> tuple[Tensor, Tensor | None]:
     """Value and error bound of one slot of the first `active` programs, in tensors that the caller may overwrite."""
-    rows = block.row[slot, :, :active]
+    rows = block.rows(slot, active)
     if block.bare[slot]:
         return values.index_select(0, rows[0]), None if errors is None else errors.index_select(0, rows[0])
-    total = block.bias[:active, slot, :1].expand(-1, values.shape[1]).clone()
-    scale = total.abs() if errors is not None else None
-    error = torch.zeros_like(total) if errors is not None else None
-    for term in range(block.n_terms[slot]):
-        weight = block.weight[:active, slot, term, :1]
-        part = values.index_select(0, rows[term]).mul_(weight)
-        total += part
-        if errors is not None and error is not None and scale is not None:
-            error.addcmul_(errors.index_select(0, rows[term]), weight.abs())
-            scale += part.abs_()
-    if error is not None and scale is not None:
-        error.add_(scale, alpha=unit)
-    return total, error
+    total, _, scale = block.biases(slot, active)
+    error = block.zero
+    addcmul: Callable[..., Tensor] = Tensor.addcmul
+    add: Callable[..., Tensor] = Tensor.add  # the first term makes the sums, the others are added in place
+    for row, (weight, _, size) in zip(rows, block.weights(slot, active), strict=True):
+        part = values.index_select(0, row).mul_(weight)
+        total = add(total, part)
+        if errors is not None:
+            error = addcmul(error, errors.index_select(0, row), size)
+            scale = add(scale, part.abs_())
+        addcmul, add = Tensor.addcmul_, Tensor.add_
+    return total, None if errors is None else error.add_(scale, alpha=unit)
 
 
 def _sweep_complex(
@@ -263,7 +282,8 @@ def _sweep_complex(
         rows = block.node_rows(node)
         re, im = values[0][rows], values[1][rows]
         log_re, squared = forward((left_re, left_im), (right_re, right_im), out=(re, im))[1:]
-        torch.maximum(worst[:active], torch.maximum(re.abs(), im.abs()), out=worst[:active])
+        so_far = worst[:active]
+        torch.maximum(so_far, torch.maximum(re.abs(), im.abs()), out=so_far)
         if certify:
             modulus = squared.sqrt_()
             unsure = (right_re < 0) & (right_im != 0) & (right_im.abs() <= right_error)
@@ -287,22 +307,19 @@ def slot_complex(
     block: Block, values: tuple[Tensor, Tensor], errors: Tensor, slot: int, active: int, unit: float, certify: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Real part, imaginary part and error bound of one slot of the first `active` programs, in fresh tensors."""
-    rows = block.row[slot, :, :active]
+    rows = block.rows(slot, active)
     if block.bare[slot]:
         error = errors.index_select(0, rows[0]) if certify else errors
         return values[0].index_select(0, rows[0]), values[1].index_select(0, rows[0]), error
-    n_points = errors.shape[1]
-    total_re = block.bias[:active, slot, :1].expand(-1, n_points).clone()
-    total_im = block.bias[:active, slot, 1:].expand(-1, n_points).clone()
-    scale = total_re.abs() + total_im.abs()
-    error = torch.zeros_like(total_re)
-    for term in range(block.n_terms[slot]):
-        weight_re, weight_im = block.weight[:active, slot, term, :1], block.weight[:active, slot, term, 1:]
-        re, im = values[0].index_select(0, rows[term]), values[1].index_select(0, rows[term])
-        total_re.addcmul_(re, weight_re).addcmul_(im, weight_im, value=-1.0)
-        total_im.addcmul_(im, weight_re).addcmul_(re, weight_im)
+    total_re, total_im, scale = block.biases(slot, active)
+    error = block.zero
+    addcmul: Callable[..., Tensor] = Tensor.addcmul  # the first term makes the sums, the others are added in place
+    for row, (weight_re, weight_im, size) in zip(rows, block.weights(slot, active), strict=True):
+        re, im = values[0].index_select(0, row), values[1].index_select(0, row)
+        total_re = addcmul(total_re, re, weight_re).addcmul_(im, weight_im, value=-1.0)
+        total_im = addcmul(total_im, im, weight_re).addcmul_(re, weight_im)
         if certify:
-            size = weight_re.abs() + weight_im.abs()
-            error.addcmul_(errors.index_select(0, rows[term]), size)
-            scale.addcmul_(re.abs_().add_(im.abs_()), size)
-    return total_re, total_im, error.add_(scale, alpha=unit)
+            error = addcmul(error, errors.index_select(0, row), size)
+            scale = addcmul(scale, re.abs_().add_(im.abs_()), size)
+        addcmul = Tensor.addcmul_
+    return total_re, total_im, error.add_(scale, alpha=unit) if certify else errors

@@ -59,37 +59,34 @@ def depth(tokens: Int64[Tensor, "b l"]) -> Int64[Tensor, " b"]:
 
     `+`, `w` and `j` do not count: they belong to the slot, not to the tree.
     """
-    n_rows, length = tokens.shape
-    stack = torch.zeros(n_rows, length + 2, dtype=torch.int64, device=tokens.device)
-    top = torch.zeros(n_rows, dtype=torch.int64, device=tokens.device)  # number of items on each row's stack
-    rows = torch.arange(n_rows, device=tokens.device)
-    operands = arity(tokens)
-    for position in range(length - 1, -1, -1):  # right to left: operands are on the stack before their operator
-        kind = tokens[:, position]
-        binary, leaf = operands[:, position] == 2, operands[:, position] == 0
-        first, second = stack[rows, (top - 1).clamp_min(0)], stack[rows, (top - 2).clamp_min(0)]
-        value = torch.where(binary, torch.maximum(first, second) + (kind == EML), first)
-        value = torch.where(leaf, 0, value)
-        top = top + leaf.long() - binary.long()
-        target = (top - 1).clamp_min(0)
-        stack[rows, target] = torch.where(kind == PAD, stack[rows, target], value)
-    return stack[:, 0]
+    if not tokens.shape[1]:
+        return tokens.new_zeros(len(tokens))
+    # Each eml is above all positions of its own subtree: one more from its beginning on, one less from its end on.
+    is_eml = (tokens == EML).long()
+    end = torch.arange(tokens.shape[1], device=tokens.device) + subtree_lengths(tokens)
+    above = torch.nn.functional.pad(is_eml, (0, 1)).scatter_add(1, end, -is_eml).cumsum(-1)
+    return above.amax(-1)
 
 
 def subtree_lengths(tokens: Int64[Tensor, "b l"]) -> Int64[Tensor, "b l"]:
-    """Number of tokens of the expression that starts at each position; 0 at padding."""
+    """Number of tokens of the expression that starts at each position; 0 at padding.
+
+    An expression ends before the next position with fewer open slots than there are at its beginning. Slots are filled one
+    at a time, so that this is the next position with one less: found by sorting positions by (open slots, position). What
+    a sequence leaves open ends with the sequence.
+    """
     n_rows, length = tokens.shape
-    rows = torch.arange(n_rows, device=tokens.device)
-    lengths = torch.zeros(n_rows, length + 1, dtype=torch.int64, device=tokens.device)
-    operands = arity(tokens)
-    for position in range(length - 1, -1, -1):  # an operand starts where the one before it ends
-        kind = tokens[:, position]
-        first = torch.where(kind > 0, lengths[:, position + 1], 0)
-        second = lengths[rows, (position + 1 + first).clamp_max(length)]
-        binary, unary = operands[:, position] == 2, operands[:, position] == 1
-        total = 1 + torch.where(binary, first + second, torch.where(unary, first, 0))
-        lengths[:, position] = torch.where(kind == PAD, 0, total)
-    return lengths[:, :length]
+    used = tokens != PAD
+    opened = torch.nn.functional.pad(slots_opened(tokens), (1, 0)).int()
+    opened[:, 0] = 1
+    place = torch.arange(length + 1, dtype=torch.int32, device=tokens.device)
+    keys = opened.cumsum(-1, dtype=torch.int32) * (length + 1) + place
+    beyond = keys.new_full((n_rows, 1), torch.iinfo(torch.int32).max)
+    ascending = torch.cat([keys, beyond], 1).sort(-1).values
+    wanted = keys[:, :-1] - (length + 1)  # one slot less, at this position or later
+    distance = ascending.gather(1, torch.searchsorted(ascending, wanted)) - wanted
+    left = used.sum(-1, keepdim=True) - place[:-1]
+    return torch.where(used, torch.minimum(distance, left), 0)
 
 
 def to_text(tokens: Int64[Tensor, " l"], constants: Float64[Tensor, " l"]) -> str:

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from emlinit.generator.grammar import EML, ONE, PLUS, X1, C, J, W, slots_opened
+from emlinit.generator.grammar import EML, ONE, PAD, PLUS, X1, C, J, W, arity, subtree_lengths
 from emlinit.generator.records import Records
 
 
@@ -141,55 +141,53 @@ class Programs(Records):
 def programs_from_tokens(tokens: Int64[Tensor, "b l"], constants: Float64[Tensor, "b l"], n_variables: int) -> Programs:
     """Read complete prefix sequences as programs: products are multiplied out, sums become terms of their slot.
 
-    One sweep over the positions, all sequences at once. Each token fills an open slot with a factor `value * i**turns`;
-    `+` opens the same slot twice, `w` and `j` multiply the factor, `eml` opens the two slots of a new node. Nodes are
-    numbered from the end of the sequence, so that children come before their parents.
+    All positions of all sequences at once. A position that is an operand of `eml` (or the whole expression) begins a slot
+    with the factor `value * i**turns = 1`; one below `+`, `w` or `j` belongs to the slot of its parent and has its factor,
+    times the constant of `w` and `j`. Nodes are numbered from the end of the sequence, so that children come before their
+    parents.
     """
     n_rows, length = tokens.shape
-    device = tokens.device
-    rows = torch.arange(n_rows, device=device)
-    n_nodes = (tokens == EML).sum(-1)
-    max_nodes = int(n_nodes.max()) if n_rows else 0
-    n_slots = 2 * max_nodes + 1
-    slot_stack = torch.zeros(n_rows, length + 2, dtype=torch.int64, device=device)
-    value_stack = torch.ones(n_rows, length + 2, dtype=torch.float64, device=device)
-    turns_stack = torch.zeros(n_rows, length + 2, dtype=torch.int64, device=device)  # powers of i
-    free_stack = torch.zeros(n_rows, length + 2, dtype=torch.bool, device=device)
-    slot_stack[:, 0] = n_slots - 1
-    top = torch.ones(n_rows, dtype=torch.int64, device=device)
-    next_node = n_nodes - 1
-    slot_at = torch.zeros(n_rows, length, dtype=torch.int64, device=device)
-    value_at = torch.zeros(n_rows, length, dtype=torch.float64, device=device)
-    turns_at = torch.zeros_like(slot_at)
-    free_at = torch.zeros(n_rows, length, dtype=torch.bool, device=device)
-    source_at = torch.zeros_like(slot_at)
-    opened = slots_opened(tokens)
-    for position in range(length):
-        kind = tokens[:, position]
-        read = (top - 1).clamp_min(0)
-        slot, value, turns = slot_stack[rows, read], value_stack[rows, read], turns_stack[rows, read]
-        free = free_stack[rows, read]
-        is_eml = kind == EML
+    place = torch.arange(length, device=tokens.device).expand(n_rows, -1)
+    is_eml = tokens == EML
+    n_nodes = is_eml.sum(-1)
+    node = n_nodes[:, None] - is_eml.cumsum(-1)
+    n_slots = 2 * (int(n_nodes.max()) if n_rows else 0) + 1
+    parent = _parents(tokens)
+    kind = torch.where(parent < 0, PAD, tokens.gather(1, parent.clamp_min(0)))
+    side = (place > parent + 1).long()  # 0 left, 1 right
+    parent = parent.clamp_min(0)
+    slot = torch.where(kind == EML, 2 * node.gather(1, parent) + side, n_slots - 1)
+    value = torch.ones(n_rows, length, dtype=torch.float64, device=tokens.device)
+    turns = torch.zeros_like(slot)  # powers of i
+    free = torch.zeros_like(is_eml)
+    inherits = (kind == PLUS) | (kind == W) | (kind == J)
+    if bool(inherits.any()):
         is_factor = (kind == W) | (kind == J)
-        slot_at[:, position], turns_at[:, position] = slot, turns
-        value_at[:, position] = torch.where(kind == C, value * constants[:, position], value)
-        free_at[:, position] = free | (kind == C)
-        source_at[:, position] = torch.where(is_eml, n_variables + 1 + next_node, (kind - X1 + 1).clamp_min(0))
-        # The popped place holds what the token opens first-to-last: the second operand below, the first on top.
-        slot_stack[rows, read] = torch.where(is_eml, 2 * next_node + 1, slot)
-        value_stack[rows, read] = torch.where(
-            is_eml, 1.0, torch.where(is_factor, value * constants[:, position], value)
-        )
-        turns_stack[rows, read] = torch.where(is_eml, 0, turns + (kind == J))
-        free_stack[rows, read] = ~is_eml & (free | is_factor)
-        above = read + 1
-        slot_stack[rows, above] = torch.where(is_eml, 2 * next_node, slot)
-        value_stack[rows, above] = torch.where(is_eml, 1.0, value)
-        turns_stack[rows, above] = torch.where(is_eml, 0, turns)
-        free_stack[rows, above] = ~is_eml & free
-        top = top + opened[:, position]
-        next_node = next_node - is_eml.long()
-    return _fill_slots(tokens, slot_at, value_at, turns_at % 4, free_at, source_at, n_nodes, n_slots, n_variables)
+        factor = torch.where(is_factor, constants.gather(1, parent), 1.0)
+        settled = ~inherits
+        while not bool(settled.all()):  # one operator of a slot deeper each time
+            now = ~settled & settled.gather(1, parent)
+            slot = torch.where(now, slot.gather(1, parent), slot)
+            value = torch.where(now, value.gather(1, parent) * factor, value)
+            turns = torch.where(now, turns.gather(1, parent) + (kind == J), turns)
+            free = torch.where(now, free.gather(1, parent) | is_factor, free)
+            settled |= now
+        value = torch.where(tokens == C, value * constants, value)
+    else:
+        value = torch.where(tokens == C, constants, value)
+    free = free | (tokens == C)
+    source = torch.where(is_eml, n_variables + 1 + node, (tokens - X1 + 1).clamp_min(0))
+    return _fill_slots(tokens, slot, value, turns % 4, free, source, n_nodes, n_slots, n_variables)
+
+
+def _parents(tokens: Tensor) -> Tensor:
+    """Position of the operator that each position is an operand of; -1 at the beginning, anything at padding."""
+    n_rows, length = tokens.shape
+    place = torch.arange(length, device=tokens.device).expand(n_rows, -1)
+    spans = torch.nn.functional.pad(subtree_lengths(tokens), (0, 1))
+    # A first operand stands behind its operator, a second one behind the first.
+    second = torch.where(arity(tokens) == 2, place + 1 + spans[:, 1:], length)
+    return torch.nn.functional.pad(place - 1, (0, 1)).scatter(1, second, place)[:, :length]
 
 
 def _fill_slots(
@@ -204,31 +202,32 @@ def _fill_slots(
     n_variables: int,
 ) -> Programs:
     """Scatter what each position contributes to its slot: a constant to the bias, any other source to the next term."""
-    n_rows, device = tokens.shape[0], tokens.device
+    n_rows, length = tokens.shape
+    device = tokens.device
     is_term = (tokens == EML) | (tokens == ONE) | (tokens >= X1)
     term = torch.zeros_like(slot)
-    count = torch.zeros(n_rows, n_slots, dtype=torch.int64, device=device)
-    for position in range(tokens.shape[1]):
-        place = slot[:, position : position + 1]
-        term[:, position] = count.gather(1, place)[:, 0]
-        count.scatter_add_(1, place, is_term[:, position : position + 1].long())
-    n_terms = max(int(count.max()) if n_rows else 0, 1)
-    sign = torch.where(turns < 2, 1.0, -1.0)
+    if bool((tokens == PLUS).any()):
+        # Number of the earlier terms of the same slot: among all keys those from the slot's first one on.
+        keys = slot * length + torch.arange(length, device=device)
+        ascending = torch.where(is_term, keys, n_slots * length).sort(-1).values
+        term = torch.searchsorted(ascending, keys) - torch.searchsorted(ascending, slot * length)
+    row, place = is_term.nonzero(as_tuple=True)
+    n_terms = 1 + (int(term[row, place].max()) if len(row) else 0)
+    value = torch.where(turns < 2, value, -value)
     part = turns % 2  # 0 real, 1 imaginary
-    row = torch.arange(n_rows, device=device)[:, None].expand_as(slot)
     sources = torch.zeros(n_rows, n_slots, n_terms, dtype=torch.int64, device=device)
     weight = torch.zeros(n_rows, n_slots, n_terms, 2, dtype=torch.float64, device=device)
     free_weight = torch.zeros(n_rows, n_slots, n_terms, 2, dtype=torch.bool, device=device)
     bias = torch.zeros(n_rows, n_slots, 2, dtype=torch.float64, device=device)
     free_bias = torch.zeros(n_rows, n_slots, 2, dtype=torch.bool, device=device)
-    where = (row[is_term], slot[is_term], term[is_term])
-    sources[where] = source[is_term]
-    weight[(*where, part[is_term])] = (value * sign)[is_term]
-    free_weight[(*where, part[is_term])] = free[is_term]
-    is_constant = tokens == C
-    where = (row[is_constant], slot[is_constant], part[is_constant])
-    bias.index_put_(where, (value * sign)[is_constant], accumulate=True)
-    free_bias[where] = True
+    sources[row, slot[row, place], term[row, place]] = source[row, place]
+    of_weight = (row, slot[row, place], term[row, place], part[row, place])
+    weight[of_weight] = value[row, place]
+    free_weight[of_weight] = free[row, place]
+    row, place = (tokens == C).nonzero(as_tuple=True)
+    of_bias = (row, slot[row, place], part[row, place])
+    bias.index_put_(of_bias, value[row, place], accumulate=True)
+    free_bias[of_bias] = True
     return Programs(sources, weight, bias, n_nodes, n_variables, free_weight, free_bias)
 
 

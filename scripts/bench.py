@@ -1,38 +1,59 @@
-"""How fast the evaluator is: real node-points a second on one core, mask included, over a batch of different programs.
+"""How fast evaluator, stream, training, proposals and Gumbel-hard training are; on a GPU beside one core of the CPU.
 
     python scripts/bench.py
+    python scripts/bench.py --device cpu --only evaluator
+    python scripts/bench.py --device cuda --workers 12 --json
 
-Programs are random trees of 1 to 15 nodes that are real and valid at all points, no two alike; each has its own points.
-Time is CPU time of this one thread, so that a busy machine does not change the figure much. The plain loop beside it
-evaluates the same batch node by node with a PyTorch gather and no mask at all.
+Wall-clock rates: the fastest of some repetitions, after one that does not count. What is timed is said in
+`benchmarks/speed.py`; what the machine lacks is skipped, and said.
+Exit code: 0 measured, 1 something failed (the line says why), 2 the input has to be mended.
 """
 
 import argparse
+import json
+import os
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from textwrap import shorten
 from typing import TYPE_CHECKING
+
+from emlinit.generator.errors import UserError
 
 # Torch takes seconds to import: until `run` is reached, Ctrl-C shows a traceback.
 from emlinit.scripts.arguments import Parser, count_argument
 from emlinit.scripts.running import print_remark, run
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
 
-    from emlinit.generator.program import Programs
+PARTS = ("evaluator", "stream", "training", "proposals", "gumbel-hard")
+"""First words of the names of measurements."""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line of `bench`."""
-    parser = Parser("Speed of the evaluator on one core.")
+    parser = Parser("Speed of the parts, on the CPU and on a GPU if there is one.")
     parser.add_argument(
-        "--programs", type=count_argument, default=2000, metavar="N", help="different programs in the batch"
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="cuda is measured beside the CPU"
     )
+    parser.add_argument(
+        "--only", choices=PARTS, nargs="+", metavar="PART", help=f"some of {', '.join(PARTS)} (default: all)"
+    )
+    parser.add_argument("--programs", type=count_argument, default=2000, metavar="N", help="of the evaluator's batch")
     parser.add_argument("--points", type=count_argument, default=256, metavar="N", help="points of each program")
+    parser.add_argument("--batch-size", type=count_argument, default=128, metavar="N", help="of stream and training")
+    parser.add_argument("--pool-batches", type=count_argument, default=16, metavar="N", help="minibatches of a pool")
     parser.add_argument(
-        "--repeats", type=count_argument, default=7, metavar="N", help="runs, of which the fastest counts"
+        "--d-model", type=count_argument, metavar="N", help="width of the network (default: pretrain's)"
     )
+    parser.add_argument(
+        "--workers", type=count_argument, metavar="N", help="of the stream with workers (default: all cores but one)"
+    )
+    parser.add_argument(
+        "--repeats", type=count_argument, default=3, metavar="N", help="runs, of which the fastest counts"
+    )
+    parser.add_argument("--threads", type=count_argument, default=1, metavar="N", help="CPU threads")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     return parser.parse_args(argv)
 
 
@@ -44,69 +65,57 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _bench(arguments: argparse.Namespace) -> int:
     import torch
 
-    from emlinit.generator.corpus.trees import trees_by_size
-    from emlinit.generator.evaluate import evaluate
-    from emlinit.generator.program import Programs, programs_from_tokens
+    from emlinit.benchmarks.speed import Measurement, SpeedConfig, measurements
 
-    n_programs, n_points, repeats = arguments.programs, arguments.points, arguments.repeats
-    torch.set_num_threads(1)
-    generator = torch.Generator().manual_seed(0)
-    x = 0.8 + torch.rand(n_points, 3, generator=generator, dtype=torch.float64)
-    kept: list[Programs] = []
-    while sum(map(len, kept)) < n_programs:
-        sizes = torch.randint(1, 16, (8 * n_programs,), generator=generator)
-        tokens = trees_by_size(sizes, torch.ones(len(sizes), 3, dtype=torch.bool), 0.3, generator)
-        tokens = torch.unique(torch.nn.functional.pad(tokens, (0, 31 - tokens.shape[1])), dim=0)
-        programs = programs_from_tokens(tokens, torch.zeros(tokens.shape, dtype=torch.float64), 3)
-        kept.append(programs[_really_real(programs, x)])
-    everything = Programs.cat(kept)
-    programs = everything[torch.randperm(len(everything), generator=generator)[:n_programs]]
-    node_points: int = int(programs.n_nodes.sum()) * n_points
+    on_cuda = arguments.device == "cuda" or (arguments.device == "auto" and torch.cuda.is_available())
+    if on_cuda and not torch.cuda.is_available():
+        raise UserError("no CUDA device is available here: use --device cpu or auto")
+    torch.set_num_threads(arguments.threads)
+    sizes = {name: getattr(arguments, name) for name in ("programs", "points", "repeats", "batch_size", "pool_batches")}
+    sizes["workers"] = arguments.workers or max((os.cpu_count() or 1) - 1, 1)
+    if arguments.d_model is not None:
+        sizes["d_model"] = arguments.d_model
+    devices = [torch.device(name) for name in (("cpu", "cuda") if on_cuda else ("cpu",))]
+    names = [torch.cuda.get_device_name() if device.type == "cuda" else "CPU" for device in devices]
+    wanted = [m for m in measurements() if m.name.split()[0].strip(",") in (arguments.only or PARTS)]
+    if not arguments.json:
+        print(f"{'a second':30}" + "".join(f"{name[:18]:>20}" for name in names) + (f"{'ratio':>8}" if on_cuda else ""))
+    found = []
 
-    def speed(work: Callable[[], object]) -> float:
-        """Million node-points a second of the fastest run."""
-        times = []
-        for _ in range(repeats):
-            began = time.process_time()
-            work()
-            times.append(time.process_time() - began)
-        return node_points / min(times) / 1e6
+    def measured(measurement: Measurement, device: "torch.device") -> float | str:
+        from emlinit.benchmarks.speed import Missing, Speeds
 
-    print(
-        f"{len(programs)} programs, {float(programs.n_nodes.double().mean()):.1f} nodes on average, {n_points} points"
-    )
-    share = 100 * float(evaluate(programs, x).valid.double().mean())
-    print(
-        f"certified mask (default)    {speed(lambda: evaluate(programs, x)):6.1f} million node-points/s, {share:.1f} % valid"
-    )
-    print(f"finite mask                 {speed(lambda: evaluate(programs, x, rtol=None)):6.1f}")
-    print(f"plain gather loop, no mask  {speed(lambda: _plain(programs, x)):6.1f}")
-    print_remark(f"torch {torch.__version__}, one thread")
-    return 0
+        try:
+            return measurement.rate(Speeds(SpeedConfig(**sizes), device))
+        except Missing as lack:
+            return f"skipped: {lack}"
+        except RuntimeError as problem:  # the others are worth having all the same
+            return f"failed: {shorten(str(problem), 200)}"
 
-
-def _really_real(programs: "Programs", x: "Tensor") -> "Tensor":
-    """Programs that are real and valid at every node and point: a logarithm of a negative number makes NaN here."""
-    import torch
-
-    from emlinit.generator.evaluate import evaluate
-
-    valid = evaluate(programs, x).valid.all(-1)
-    return valid & torch.isfinite(_plain(programs, x)).all(-1)
+    for measurement in wanted:
+        rates = [measured(measurement, device) for device in devices]
+        by_device = {device.type: rate for device, rate in zip(devices, rates, strict=True)}
+        found.append({"name": measurement.name, "unit": measurement.unit, **by_device})
+        if not arguments.json:
+            print(_line(measurement.name, measurement.unit, rates), flush=True)
+    about = {"torch": torch.__version__, "threads": arguments.threads, "devices": names, **sizes}
+    if arguments.json:
+        print(json.dumps({**about, "measurements": found}))
+    else:
+        print_remark(", ".join(f"{name} {value}" for name, value in about.items() if name != "devices"))
+    return 1 if any(str(rate).startswith("failed") for line in found for rate in line.values()) else 0
 
 
-def _plain(programs: "Programs", x: "Tensor") -> "Tensor":
-    """Exact trees the simple way: all programs run through all node places, one gather for each operand."""
-    import torch
+def _line(name: str, unit: str, rates: Sequence[float | str]) -> str:
+    numbers = [rate for rate in rates if isinstance(rate, float)]
+    cells = "".join(f"{_shown(rate):>20}" if isinstance(rate, float) else f"{'-':>20}" for rate in rates)
+    ratio = f"{numbers[1] / numbers[0]:8.1f}" if len(numbers) == 2 else " " * 8 * (len(rates) - 1)
+    why = next((f" ({rate})" for rate in rates if isinstance(rate, str)), "")
+    return f"{name:30}{cells}{ratio}  {unit}{why}"
 
-    n, v = len(programs), programs.n_variables
-    buffer = x.new_ones(1 + v + programs.max_nodes, n, len(x))
-    buffer[1 : 1 + v] = x.T[:, None]
-    rows = torch.arange(n)
-    for node in range(programs.max_nodes):
-        left, right = (buffer[programs.source[:, 2 * node + side, 0], rows] for side in (0, 1))
-        buffer[1 + v + node] = torch.exp(left) - torch.log(right)
-    return buffer[programs.source[:, -1, 0], rows]
+
+def _shown(rate: float) -> str:
+    return f"{rate / 1e6:.1f} million" if rate >= 1e6 else f"{rate:,.0f}"
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ python=${PYTHON-python}
 workers=$((($(nproc) - 2) / 2)) # a grammar: the other cores launch what the GPU does
 train="--model-size base --stream.batch-size 2048 --stream.pool-batches 32 --optimiser.ema-decay 0.998
   --checkpoint-seconds 60 --held-out-seconds 60 --log-seconds 5"
-((workers <= 0)) || ! grep -q "^    workers: int" "$(dirname -- "$0")/../generator/corpus/config.py" || train+=" --stream.workers $workers"
+((workers <= 0)) || train+=" --stream.workers $workers"
 train=${SESSION_TRAIN-$train}
 
 fail() { echo "error: $1" >&2; exit 2; }

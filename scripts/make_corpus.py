@@ -29,7 +29,8 @@ then:
   emlinit pretrain --stream.grammar exact --stream.corpus corpora/exact --stream.corpus-share 0.5 --minutes 60
 
 The folder holds Parquet files and a card (README.md): datasets.load_dataset("corpora/exact") reads it, and it can be
-uploaded to the Hugging Face Hub as it is. It holds programs, not data: training draws points and noise afresh each time.
+uploaded to the Hugging Face Hub as it is (--stream.corpus hf-hub:OWNER/NAME@REV then reads it). It holds programs, not data:
+training draws points and noise afresh each time.
 The functions of the frozen evaluation sets are left out. Give the same --max-... to training (as in --stream.max-nodes): it
 skips programs beyond its limits.
 

@@ -59,7 +59,8 @@ class HubServer:
     def add(self, name: str, folder: Path, **access: bool) -> str:
         """Make a repository of a folder's files; returns the commit."""
         repository = self.repositories.setdefault(name, Repository(**access))
-        return repository.commit({path.name: path.read_bytes() for path in folder.iterdir()})
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        return repository.commit({path.relative_to(folder).as_posix(): path.read_bytes() for path in files})
 
     def stop(self) -> None:
         if self._running:
@@ -90,6 +91,12 @@ class _Handler(BaseHTTPRequestHandler):
             len(parts) > 4 and parts[2] == "resolve" and (repository := self._readable("/".join(parts[:2]))) is not None
         ):
             self._resolve(repository, "/".join(parts[3:-1]), parts[-1])
+        elif parts[:2] == ["api", "datasets"]:
+            if (repository := self._readable("/".join(parts[2:4]))) is not None:
+                self._send_data_set("/".join(parts[2:4]), repository, parts[4], parts[5])
+        elif parts[0] == "datasets":
+            if (repository := self._readable("/".join(parts[1:3]))) is not None:
+                self._resolve(repository, parts[4], "/".join(parts[5:]))
         elif parts[0] == "api" and parts[1] != "models":
             self._fail(404, "NotFound", "no such page")
 
@@ -165,6 +172,19 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             return repository
         return None
+
+    def _send_data_set(self, name: str, repository: Repository, asked: str, revision: str) -> None:
+        """What a data set is (`revision`), or which files it has (`tree`)."""
+        commit = repository.names.get(revision, revision)
+        if commit not in repository.commits:
+            return self._fail(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        if asked == "revision":
+            return self._send_json({"id": name, "sha": commit, "private": repository.private, "siblings": []})
+        files = [
+            {"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+            for path, data in repository.commits[commit].items()
+        ]
+        return self._send_json(files)
 
     def _resolve(self, repository: Repository, revision: str, file: str) -> None:
         commit = repository.names.get(revision, revision)

@@ -43,7 +43,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         *_MODEL,
         *_GENERATOR,
     ),
-    "benchmarks": ("finetune", "model", *_GENERATOR),
+    "benchmarks": ("finetune", "finetune/routing", "model", "model/pretraining", *_GENERATOR),
     "benchmarks/basin": ("benchmarks", "benchmarks/trees", *_FINETUNE, *_MODEL, *_GENERATOR),
     "benchmarks/laws": ("benchmarks", *_FINETUNE, *_MODEL, *_GENERATOR),
     "benchmarks/trees": ("benchmarks", *_FINETUNE, *_MODEL, *_GENERATOR),

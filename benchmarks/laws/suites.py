@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import sympy
 
+from emlinit.benchmarks.laws.field import FieldCase, draw_case
 from emlinit.benchmarks.ranges import extended_ranges
 from emlinit.generator.corpus.frozen import FrozenFormula, load_formula_problems, real_values
 from emlinit.generator.errors import UserError
@@ -31,6 +32,7 @@ from emlinit.generator.formulas.simplify import shorter_forms
 
 LAW_DATA_DIR = Path(__file__).resolve().parent / "data"
 _N_TRAIN, _N_TEST = 200, 1000
+_N_FIELD = 200  # cases of the field that are drawn unless told otherwise
 _MOST_TRIES = 1000  # rounds of redrawing points at which a law is undefined
 Ranges = Sequence[Sequence[float]] | np.ndarray
 _TRAIN, _NOISE, _FRESH, _EXTENDED = range(4)  # streams of random numbers of a problem
@@ -122,6 +124,11 @@ def _random(name: str, noise: float, seed: int, limit: int | None) -> list[LawPr
     return [_from_frozen(name, frozen, noise, seed) for frozen in load_formula_problems()[:limit]]
 
 
+def _field(name: str, noise: float, seed: int, limit: int | None) -> list[LawProblem]:
+    cases = (draw_case(number, seed, _N_TEST) for number in range(_N_FIELD if limit is None else limit))
+    return [_from_field(name, case, noise, seed) for case in cases]
+
+
 def _facts(name: str) -> list[dict[str, Any]]:
     """The laws of `data/NAME.json`."""
     facts: list[dict[str, Any]] = json.loads((LAW_DATA_DIR / f"{name}.json").read_text())["problems"]
@@ -134,6 +141,11 @@ LAW_SUITES: dict[str, LawSuite] = {
     "feynman": LawSuite("the 52 equations of the AI-Feynman database with at most 3 variables", _published),
     "measured": LawSuite(
         "measurements with an accepted law, many of them certified by NIST", _measured, own_noise=True
+    ),
+    "field": LawSuite(
+        "the curves of the textbooks with drawn constants, units and rows: see benchmarks/laws/field.py",
+        _field,
+        published=False,
     ),
     "formulas": LawSuite("frozen random formulas that are on no published list", _random, published=False),
 }
@@ -195,6 +207,26 @@ def _from_frozen(suite: str, frozen: FrozenFormula, noise: float, seed: int) -> 
         np.stack(extended_ranges(frozen.x), 1),
         min(complexity(formula), complexity(formula.evalf())),
         seed,
+    )
+
+
+def _from_field(suite: str, case: FieldCase, noise: float, seed: int) -> LawProblem:
+    symbols = real_symbols(case.x.shape[1])
+    clean, fresh, extended = (real_values(case.formula, symbols, x) for x in (case.x, case.fresh, case.extended))
+    return LawProblem(
+        name=case.name,
+        suite=suite,
+        formula=case.formula,
+        names=tuple(symbol.name for symbol in symbols),
+        x=case.x,
+        y=clean + noise * clean.std() * _rng(case.name, seed, _NOISE).standard_normal(len(clean)),
+        clean=clean,
+        noise=noise,
+        fresh=case.fresh,
+        fresh_y=fresh,
+        extended=case.extended,
+        extended_y=extended,
+        complexity=min(complexity(case.formula), complexity(case.formula.evalf())),
     )
 
 

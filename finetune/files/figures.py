@@ -1,7 +1,7 @@
 """Two pictures of a solution: the data against the law with residuals, and the Pareto front."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,9 @@ _LINE_POINTS = 11.0
 """From one formula on the front to the next, in points (1/72 inch)."""
 
 
-def save_fit(path: Path, law: Law, x: np.ndarray, y: np.ndarray, target: str) -> None:
+def save_fit(
+    path: Path, law: Law, x: np.ndarray, y: np.ndarray, target: str, units: Mapping[str, str] | None = None
+) -> None:
     """Data and law over each variable, with the residuals below; of many rows a random sample.
 
     Args:
@@ -38,7 +40,9 @@ def save_fit(path: Path, law: Law, x: np.ndarray, y: np.ndarray, target: str) ->
         x: points of shape (p, v), the columns of the law.
         y: measured values of shape (p,).
         target: column name of `y`.
+        units: of the columns that have one, for the axes.
     """
+    units = units or {}
     n_rows, data = len(y), "data"
     if n_rows > _MOST_POINTS:
         rows = np.sort(np.random.default_rng(0).choice(n_rows, _MOST_POINTS, replace=False))
@@ -63,8 +67,8 @@ def save_fit(path: Path, law: Law, x: np.ndarray, y: np.ndarray, target: str) ->
             above.plot(column, predicted, "x", color=_LAW, markersize=4, label="law")
         below.axhline(0.0, color=_MUTED, linewidth=0.8)
         below.plot(column, y - predicted, "o", color=_DATA, markersize=3, alpha=0.8)
-        _label(below, _said(name, horizontal), "residual" if panel == 0 else "")
-        _label(above, "", _said(target, vertical) if panel == 0 else "")
+        _label(below, _said(name, units.get(name), horizontal), "residual" if panel == 0 else "")
+        _label(above, "", _said(target, units.get(target), vertical) if panel == 0 else "")
         _scale(below, "x", horizontal, column)
         _scale(above, "y", vertical, y)
     axes[0][0].legend(frameon=False)
@@ -137,9 +141,10 @@ def _scale(axes: Axes, name: str, scale: Scale, numbers: np.ndarray) -> None:
     set_limits(-0.15 * scale.linear_below, float(numbers.max()) * 1.4)
 
 
-def _said(name: str, scale: Scale) -> str:
-    """The name of an axis that is linear in part says so."""
-    return f"{name} (linear below {scale.linear_below:g})" if scale.linear_below else name
+def _said(name: str, unit: str | None, scale: Scale) -> str:
+    """The name of an axis, its unit, and whether it is linear in part."""
+    named = name if unit is None else f"{name} in {unit}"
+    return f"{named} (linear below {scale.linear_below:g})" if scale.linear_below else named
 
 
 def _wrapped(text: str, width: int) -> str:

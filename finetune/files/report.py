@@ -108,7 +108,7 @@ def write_outputs(
         "result.json": lambda path: path.write_text(to_json(record, indent=2) + "\n", encoding="utf-8"),
         "law.tex": lambda path: path.write_text(_tex(solution, table, constants), encoding="utf-8"),
         "law.py": lambda path: path.write_text(law.python_source(table.target, constants), encoding="utf-8"),
-        "fit.png": lambda path: save_fit(path, law, _columns(solution, table), table.y, table.target),
+        "fit.png": lambda path: save_fit(path, law, _columns(solution, table), table.y, table.target, table.units),
         "front.png": lambda path: save_front(
             path,
             [entry.complexity for entry in solution.front],

@@ -8,7 +8,8 @@ the residuals at the precision that the law leaves, its constants, its shape. Th
 
     a program      while there are thousands of candidates: `description_nats`, from counts alone. 1 nat a node and a
                    term; a constant ln(n)/2 and the digits that one point fixes.
-    a formula      when one of a few is chosen: `description_length`, from what is printed. `NATS_PER_NODE` a node.
+    a formula      when one of a few is chosen: `description_length`, from what is printed. `NATS_PER_NODE` a node,
+                   a shape that has a name being as many nodes as its numbers and two or three more.
                    k numbers estimated from n points (the constants and the error itself) cost k/2 · ln(n)
                    (Rissanen 1978), and each constant the digits that one point fixes: the better the data, the more
                    a fitted 0.9965 costs that could be 1. Or, if more, k · n / (n - k - 1), the small-sample
@@ -67,23 +68,27 @@ def description_length(
     n_points: int,
     scale: float,
     n_distinct: int | None = None,
+    spread: float | None = None,
 ) -> Float64[Tensor, " e"]:
     """Nats to describe the data with each formula, up to a constant; infinite where the error is not finite or a law has as
     many constants as there are different points to tell.
 
     Args:
         mse: mean squared error.
-        complexity: nodes of the expression.
+        complexity: nodes of the expression, or what stands for them (see `Finding.description_nodes`).
         n_free: constants that are not simple numbers.
         n_points: points that `mse` is a mean over.
         scale: of the target (its root mean square); residuals below `RELATIVE_FLOOR` of it count as rounding.
         n_distinct: how many of the points differ; all of them by default. Repeated ones fix constants, but no form.
+        spread: of the target (its standard deviation), against which the digits of a constant are counted, so that a law is
+            no dearer because the target lies far from 0; `scale` by default.
     """
     floor = rounding_floor(scale)
     n_distinct = n_points if n_distinct is None else n_distinct
+    spread = scale if spread is None else spread
     k = n_free.to(torch.float64) + 1
     spare = n_distinct - k - 1
-    digits = (scale / (mse + floor).sqrt()).log().clamp_min(0.0)
+    digits = (spread / (mse + floor).sqrt()).log().clamp_min(0.0)
     precise = 0.5 * math.log(n_points) * k + torch.where(n_free > 0, n_free * digits, 0.0)
     constants = torch.maximum(precise, k * n_distinct / spare.clamp_min(1e-300))
     length = 0.5 * n_points * (mse + floor).log() + constants + NATS_PER_NODE * complexity

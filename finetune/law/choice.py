@@ -20,11 +20,13 @@ _FURTHER, _FURTHER_NODES = 2, 4
 def choose(
     findings: Sequence[Finding], train: np.ndarray, validation: np.ndarray, *, max_complexity: float | int = math.inf
 ) -> tuple[list[Finding], Finding]:
-    """The Pareto front of (complexity, rmse over all rows), simplest first, and the finding to report.
+    """The front of (complexity, rmse over all rows), simplest first, and the finding to report.
 
     An exact law ends the front: the simplest one is reported. Otherwise it is the shortest description of the data among
     the laws that hold on the validation rows (see `front`), and at most two more entries follow it, of about
-    twice its complexity at most: what lies further fits the noise.
+    twice its complexity at most: what lies further fits the noise. A shape with a name counts as the nodes that it takes
+    to say it; so of laws that fit alike the one that is reported need not be that of the fewest symbols, and what is both
+    shorter and more accurate than it is left out of the front.
 
     Args:
         findings: laws beside the same data.
@@ -38,53 +40,64 @@ def choose(
     front = _front([finding for finding in findings if finding.is_readable(max_complexity)]) or _front(findings)
     if not front:
         raise ValueError("no candidate law is defined on all rows")
-    exact = [rank for rank, finding in enumerate(front) if finding.is_exact]
-    if exact:
-        front = front[: exact[0] + 1]
-        return front, front[-1]
+    exact = [finding for finding in front if finding.is_exact]
+    chosen = min(exact, key=lambda finding: finding.complexity) if exact else _shortest(front, train, validation)
+    before = [f for f in front if f.complexity < chosen.complexity and f.rmse > chosen.rmse]
+    most = 0 if exact else 2 * chosen.complexity + _FURTHER_NODES
+    after = [f for f in front if chosen.complexity < f.complexity <= most and f.rmse < chosen.rmse]
+    return [*_pareto(before), chosen, *_pareto(after)[:_FURTHER]], chosen
+
+
+def _shortest(front: Sequence[Finding], train: np.ndarray, validation: np.ndarray) -> Finding:
+    """The shortest description of the data."""
     held_out = not np.array_equal(train, validation)
 
     def mean_squares(rows: np.ndarray) -> torch.Tensor:
         return torch.tensor([finding.errors(rows).rmse ** 2 for finding in front], dtype=torch.float64)
 
-    chosen = shortest_description(
-        torch.tensor([finding.complexity for finding in front]),
-        torch.tensor([finding.n_fitted for finding in front]),
-        mean_squares(train),
-        mean_squares(validation),
-        len(train),
-        len(validation) if held_out else 0,
-        _scale(front[0].y),
-        front[0].n_distinct,
-    )
-    most = 2 * front[chosen].complexity + _FURTHER_NODES
-    further = [finding for finding in front[chosen + 1 : chosen + 1 + _FURTHER] if finding.complexity <= most]
-    return [*front[: chosen + 1], *further], front[chosen]
+    return front[
+        shortest_description(
+            torch.tensor([finding.description_nodes for finding in front]),
+            torch.tensor([finding.n_fitted for finding in front]),
+            mean_squares(train),
+            mean_squares(validation),
+            len(train),
+            len(validation) if held_out else 0,
+            _scale(front[0].y),
+            front[0].n_distinct,
+            float(front[0].y.std()),
+        )
+    ]
 
 
 def _front(findings: Sequence[Finding]) -> list[Finding]:
-    """The simplest first, each more accurate than the one before."""
+    """What takes more to be said than the one before is more accurate."""
     if not findings:
         return []
     y, errors = findings[0].y, [finding.rmse for finding in findings]
+    nodes = [finding.description_nodes for finding in findings]
     lengths = description_length(
         torch.tensor(errors, dtype=torch.float64).square(),
-        torch.tensor([finding.complexity for finding in findings]),
+        torch.tensor(nodes),
         torch.tensor([finding.n_fitted for finding in findings]),
         len(y),
         _scale(y),
         findings[0].n_distinct,
+        float(y.std()),
     ).tolist()
     # Of laws as complex as one another the shortest description stands: 1.5 is worth more than 1.49987 of equal fit.
     shortest: dict[int, int] = {}
     for i in sorted(range(len(findings)), key=lambda i: (lengths[i], errors[i])):
-        shortest.setdefault(findings[i].complexity, i)
-    kept = [findings[i] for i in shortest.values()]
+        shortest.setdefault(nodes[i], i)
+    return _pareto([findings[i] for i in shortest.values()], by_description=True)
+
+
+def _pareto(findings: Sequence[Finding], *, by_description: bool = False) -> list[Finding]:
     order = pareto_front(
-        torch.tensor([finding.complexity for finding in kept]),
-        torch.tensor([finding.rmse for finding in kept], dtype=torch.float64),
+        torch.tensor([f.description_nodes if by_description else f.complexity for f in findings], dtype=torch.int64),
+        torch.tensor([finding.rmse for finding in findings], dtype=torch.float64),
     )
-    return [kept[rank] for rank in order.tolist()]
+    return [findings[rank] for rank in order.tolist()]
 
 
 def _scale(y: np.ndarray) -> float:

@@ -12,12 +12,14 @@ import numpy as np
 import sympy
 
 from emlinit.finetune.law.law import Law
+from emlinit.finetune.law.shape import shape_parameters
 
 EXACT_ERROR = 1e-9
 """Root mean squared error, relative to that of a constant, up to which a law counts as exact."""
 _DIGITS_PER_CONSTANT = 1.5
 """Digits of the error that each constant must account for in an exact law: a series fitted to a smooth function gains
 about one digit with every term."""
+_NODES_OF_A_NAME = 2  # of a shape: one of some twenty, at 1.5 nats a node
 _LEAST_ERROR = 1e-13  # relative: less is asked of no law
 
 
@@ -103,6 +105,12 @@ class Finding:
     def complexity(self) -> int:
         """Nodes of the printed formula's expression tree."""
         return self.law.complexity
+
+    @cached_property
+    def description_nodes(self) -> int:
+        """Nodes that are paid for: those of the formula, or of the name of its shape, its variable and its numbers."""
+        told = shape_parameters(self.law.expression)
+        return self.complexity if told is None else min(self.complexity, _NODES_OF_A_NAME + 1 + told)
 
     def is_readable(self, max_complexity: float | int) -> bool:
         """Whether it may be offered: a formula of real numbers, of so many nodes at most, defined on all rows."""

@@ -39,11 +39,12 @@ def shortest_description(
     n_validation: int,
     scale: float,
     n_distinct: int | None = None,
+    spread: float | None = None,
 ) -> int:
     """Index of the law to report: the shortest description among those that hold on the validation points.
 
     With few validation points their error says little, so it may exceed the best one's by a factor exp(6 / √points).
-    Where no error is finite the first entry is returned. `n_distinct` is as in `description_length`.
+    Where no error is finite the first entry is returned. `n_distinct` and `spread` are as in `description_length`.
     """
     floor = rounding_floor(scale)
     mse = (n_train * train_mse + n_validation * validation_mse) / (n_train + n_validation)
@@ -52,5 +53,5 @@ def shortest_description(
     else:
         finite = torch.where(validation_mse.isfinite(), validation_mse, torch.inf)
         admissible = finite + floor <= (finite.min() + floor) * math.exp(6.0 / math.sqrt(n_validation))
-    length = description_length(mse, complexity, n_free, n_train + n_validation, scale, n_distinct)
+    length = description_length(mse, complexity, n_free, n_train + n_validation, scale, n_distinct, spread)
     return int(torch.where(admissible, length, torch.inf).argmin())

@@ -33,6 +33,9 @@ class Language:
     """Most nodes of the printed formula's expression tree."""
     integer_exponents: bool = False
     """Whether powers of what varies have whole exponents."""
+    factors: frozenset[str] = frozenset()
+    """Symbols of columns that have two or three levels: no function and no power is taken of these alone, since any of them
+    would say no more than a line or a parabola through the levels."""
 
     def admits(self, expression: sympy.Expr) -> bool:
         """Whether the formula is in the language."""
@@ -40,7 +43,7 @@ class Language:
 
     def speaks(self, expression: sympy.Expr) -> bool:
         """Whether it is, but for its length."""
-        if self.operators is None and not self.forbidden and not self.integer_exponents:
+        if self.operators is None and not self.forbidden and not self.integer_exponents and not self.factors:
             return True
         return all(self._has(node) for node in _varying(expression))
 
@@ -72,9 +75,14 @@ class Language:
     def _knows(self, name: str) -> bool:
         return (self.operators is None or name in self.operators) and name not in self.forbidden
 
+    def _is_of_factors(self, node: sympy.Expr) -> bool:
+        return bool(self.factors) and all(symbol.name in self.factors for symbol in node.free_symbols)
+
     def _has(self, node: sympy.Expr) -> bool:
         """Whether the operation at the top of a formula is there."""
         if self.integer_exponents and node.is_Pow and node.base.free_symbols and not _is_whole(node.exp):
+            return False
+        if self._is_of_factors(node) and not (node.is_Add or node.is_Mul or (node.is_Pow and node.exp == 2)):
             return False
         printed, ways = _names(node)
         known = self.operators is None or any(way <= self.operators for way in ways)

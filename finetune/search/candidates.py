@@ -12,6 +12,10 @@ from emlinit.finetune.fitting.prices import description_cost, description_nats
 from emlinit.finetune.search.ingredients import holds_none_of
 from emlinit.generator.program import Programs
 
+_SAME_NATS, _SAME_FIT = (
+    0.01,
+    1e-4,
+)  # differences of the description's length and of ln(loss) that tell no two laws apart
 _SAME_LOSS = 1e-12  # relative difference: candidates that cost as much and agree so far are one found twice
 _CLEARLY_BETTER = 0.999  # of the loss of what costs less: a smaller gain is no step of the front
 _LAW_DIGITS, _DIGITS_PER_CONSTANT = 9.0, 2.2  # of the root mean squared error, relative to the deviation of the targets
@@ -100,9 +104,23 @@ class CandidatePool:
         return description_nats(self.programs, self.loss, self.n_points)
 
     def shortest(self, n: int, most_cost: int | None = None) -> Int64[Tensor, " n"]:
-        """Rows that describe the targets in the fewest nats, of those that cost no more than so much."""
-        order: Tensor = self.nats.argsort(stable=True)
-        return (order if most_cost is None else order[self.cost[order] <= most_cost])[:n]
+        """Rows that describe the targets in the fewest nats, of those that cost no more than so much, and each law once:
+        fitted from several starts it comes in several times, equal to a few digits."""
+        nats = self.nats
+        order: Tensor = nats.argsort(stable=True)
+        order = order if most_cost is None else order[self.cost[order] <= most_cost]
+        nats, loss = nats[order], self.loss[order].clamp_min(_SMALLEST_LOSS)
+        same = (nats[:, None] - nats).abs() <= _SAME_NATS
+        same &= (loss[:, None] / loss).log().abs() <= _SAME_FIT
+        return order[~same.tril(-1).any(1)][:n]
+
+    def best_with_each_number_of_constants(self, most: int, most_cost: int) -> Int64[Tensor, " n"]:
+        """The row with the smallest loss of each number of free constants from 1 on, of those that cost so much at most."""
+        assert self.programs is not None
+        n_free = torch.where(self.cost <= most_cost, self.programs.n_free(), 0)
+        order = self.loss.argsort(stable=True)
+        rows = [order[n_free[order] == number][:1] for number in range(1, most + 1)]
+        return torch.cat(rows)
 
     def best(self, n: int) -> Int64[Tensor, " n"]:
         """Rows with the smallest losses."""

@@ -23,6 +23,7 @@ from emlinit.generator.builder import Builder
 from emlinit.generator.formulas.compile_weighted import program_from_slot
 from emlinit.generator.program import Programs
 from emlinit.generator.slots import Slot
+from emlinit.generator.tidy import fix_simple_exponents
 
 _RIDGE = 1e-12  # of the normal equations, on functions of unit length: two of them may be one on these points
 _LARGEST = 1e12  # modulus of a function
@@ -30,6 +31,7 @@ _FAR = 3.0  # ranges of a variable that its middle may be away from 0
 _RATES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # over the range of x
 _FINE_RATES = tuple(0.5 * 2 ** (0.5 * step) for step in range(14))
 _SIGNED_RATES = (-4.0, -1.5, -0.5, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+_ACTIVATIONS = (-40.0, -20.0, -12.0, -8.0, -5.0, -3.0, -2.0, -1.0, -0.5, 0.5, 1.0, 2.0, 4.0, 8.0)  # in middles of x
 _WIDTHS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # in ranges of x
 _EXPONENTS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 _PLACES, _BESIDE = 17, 0.3  # positions over the range of x and a little to either side
@@ -86,6 +88,8 @@ class Shape:
     """Whether it is tried with a_0, too."""
     without_constant: bool = True
     """Whether it is tried without a_0, too."""
+    with_fixed_powers: bool = False
+    """Whether the powers in it, such as the square in a Gaussian, are part of the shape and no constants."""
     wave: bool = False
     """Whether its two functions are cosine and sine of one angle, and become one cosine with a phase."""
 
@@ -159,6 +163,13 @@ SHAPES = (
         lambda b, x, t: [_one_over_one_plus(b, _shifted_exponent(b, x, t[0], t[1]))],
     ),
     Shape(
+        "saturation",
+        lambda span: [span.scales()],
+        lambda x, t: [x / (x + t[0])],
+        lambda b, x, t: [_one_over_one_plus(b, b.scale(b.reciprocal(x), t[0]))],
+        positive=True,
+    ),
+    Shape(
         "Hill",
         lambda span: [list(_EXPONENTS), span.scales()],
         lambda x, t: [1 / (1 + (t[1] / x) ** t[0])],
@@ -178,12 +189,14 @@ SHAPES = (
         lambda span: [span.places(), [width * span.length for width in _WIDTHS]],
         lambda x, t: [(-0.5 * ((x - t[0]) / t[1]).square()).exp()],
         lambda b, x, t: [_bell(b, x, t[0], t[1])],
+        with_fixed_powers=True,
     ),
     Shape(
         "Lorentzian",
         lambda span: [span.places(), [width * span.length for width in _WIDTHS]],
         lambda x, t: [1 / (1 + ((x - t[0]) / t[1]).square())],
         lambda b, x, t: [_one_over_one_plus(b, b.scale(b.power(_deviation(b, x, t[0]), 2.0), t[1] ** -2.0))],
+        with_fixed_powers=True,
     ),
     Shape(
         "stretched exponential",
@@ -211,6 +224,7 @@ SHAPES = (
         lambda x, t: [(-0.5 * ((x.log() - t[0]) / t[1]).square()).exp()],
         lambda b, x, t: [_bell(b, b.ln(x), t[0], t[1])],
         positive=True,
+        with_fixed_powers=True,
     ),
     Shape(
         "power of a shifted variable",
@@ -227,6 +241,14 @@ SHAPES = (
         lambda x, t: [(-t[0] * x).exp(), (-2 * t[0] * x).exp()],
         lambda b, x, t: [b.exp(b.scale(x, -t[0])), b.power(b.exp(b.scale(x, -t[0])), 2.0)],
         without_constant=False,
+    ),
+    Shape(
+        "Arrhenius",
+        lambda span: [[rate * 0.5 * (span.low + span.high) for rate in _ACTIVATIONS]],
+        lambda x, t: [(t[0] / x).exp()],
+        lambda b, x, t: [b.exp(b.scale(b.reciprocal(x), t[0]))],
+        positive=True,
+        with_fixed_powers=True,
     ),
     Shape(
         "exponential of a shifted reciprocal",
@@ -250,12 +272,14 @@ SHAPES = (
         lambda span: [_inner_places(span)],
         lambda x, t: [(x - t[0]).abs(), x.expand(len(t[0]), -1)],
         _kink,
+        with_fixed_powers=True,
     ),
     Shape(
         "symmetric kink",
         lambda span: [_inner_places(span)],
         lambda x, t: [(x - t[0]).abs()],
         lambda b, x, t: [b.absolute(_deviation(b, x, t[0]))],
+        with_fixed_powers=True,
     ),
     Shape(
         "jump",
@@ -263,6 +287,7 @@ SHAPES = (
         lambda x, t: [(x - t[0]).sign()],
         _jump,
         without_constant=False,
+        with_fixed_powers=True,
     ),
 )
 """Every shape that is tried."""
@@ -351,7 +376,8 @@ def _smaller_or_larger(x: Float64[Tensor, "p v"], y: Points) -> list[Programs]:
             parts = [builder.absolute(builder.add(first, builder.negative(second))), first, second]
             terms = [builder.scale(part, factor) for part, factor in zip(parts, factors, strict=False)]
             for constant in ([builder.constant(factors[3])], []):
-                programs.append(program_from_slot(builder.readout(builder.add(*terms, *constant)), n_variables))
+                value_slot = builder.readout(builder.add(*terms, *constant))
+                programs.append(fix_simple_exponents(program_from_slot(value_slot, n_variables)))
     return programs
 
 
@@ -397,6 +423,7 @@ def _program(
             parts = [builder.scale(part, factor) for part, factor in zip(parts, factors, strict=False)]
             rest = factors[len(parts) :]
         value = builder.add(*parts, *(builder.constant(number) for number in rest))
-        return program_from_slot(builder.readout(value), n_variables)
+        program = program_from_slot(builder.readout(value), n_variables)
     except (ArithmeticError, ValueError):
         return None
+    return fix_simple_exponents(program) if shape.with_fixed_powers else program

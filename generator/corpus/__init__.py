@@ -1,1 +1,1 @@
-"""Random programs: samplers, supports, canonical forms, the endless stream, and the frozen sets."""
+"""Random programs: samplers, canonical forms, points, the endless stream, and the frozen sets."""

@@ -7,27 +7,38 @@ Legend: b batch, l token position (m after rewriting), n tree node, m probe poin
 """
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from emlinit.generator.evaluate import evaluate_nodes
-from emlinit.generator.functions.table import INVALID_KEY, FunctionTable, build_table, probe_points, value_keys
+from emlinit.generator.functions.cache import load_table
+from emlinit.generator.functions.table import INVALID_KEY, FunctionTable, probe_points, value_keys
 from emlinit.generator.grammar import EML, PAD, subtree_lengths
 from emlinit.generator.program import programs_from_tokens
+
+_LONGEST = torch.iinfo(torch.int16).max
+"""Tokens of a spelling that does not exist."""
 
 
 class Canonicaliser:
     """Rewrites exact trees over `n_variables` variables; holds the table of small functions."""
 
-    def __init__(self, n_variables: int, table_size: int = 5) -> None:
-        """Build the table: in three variables, 0.1 s for size 4 and 1 s for size 5."""
+    def __init__(self, n_variables: int, table_size: int = 5, device: torch.device | str = "cpu") -> None:
+        """Read the table from the cache or build it: in three variables, 0.1 s for size 4 and 1 s for size 5.
+
+        Args:
+            n_variables: variables of the trees.
+            table_size: most nodes of the small functions.
+            device: where the trees will be.
+        """
         self.n_variables = n_variables
-        self.probes = probe_points(n_variables)
-        self.table: FunctionTable = build_table(n_variables, table_size, self.probes)
+        self.probes = probe_points(n_variables).to(device)
+        self.table: FunctionTable = load_table(n_variables, table_size).to(device)
 
     def node_keys(self, tokens: Int64[Tensor, "b l"]) -> Int64[Tensor, "b l"]:
         """Value key of the function at each `eml` token; `INVALID_KEY` elsewhere and where a probe is not certified."""
-        programs = programs_from_tokens(tokens, torch.zeros(tokens.shape, dtype=torch.float64), self.n_variables)
+        zeros = torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
+        programs = programs_from_tokens(tokens, zeros, self.n_variables)
         re, im = evaluate_nodes(programs, self.probes)
         keys = value_keys(re, im)
         is_eml = tokens == EML
@@ -41,41 +52,63 @@ class Canonicaliser:
     ) -> tuple[Int64[Tensor, "b m"], Int64[Tensor, " b"]]:
         """Canonical tokens, and the key of each whole function (`INVALID_KEY` if it cannot be had at the probes).
 
-        A replacement taken from the same tree may itself hold synonyms; each further pass resolves one level of those.
+        A replacement taken from the same tree may itself hold synonyms; each further pass resolves one level of those. What
+        a pass leaves as it is, the next one would leave, too: only the few trees that change are looked at again.
         """
+        keys = self.node_keys(tokens)
+        canonical, root = tokens.clone(), keys[:, 0].clone()
+        rows = torch.arange(len(tokens), device=tokens.device)
+        changed = torch.zeros_like(root, dtype=torch.bool)
         for _ in range(passes):
-            tokens = self._rewrite(tokens, self.node_keys(tokens))
-        return tokens, self.node_keys(tokens)[:, 0]
+            changes, tokens, keys = self._rewrite(tokens, keys)
+            if not len(tokens):
+                break
+            rows = rows[changes]
+            canonical[rows] = torch.nn.functional.pad(tokens, (0, canonical.shape[1] - tokens.shape[1]))
+            changed[rows] = True
+        if bool(changed.any()):
+            root[changed] = self.node_keys(canonical[changed])[:, 0]
+        longest = int((canonical != PAD).sum(-1).max()) if len(canonical) else 1
+        return canonical[:, :longest], root
 
-    def _rewrite(self, tokens: Tensor, keys: Tensor) -> Tensor:
-        n_rows, length = tokens.shape
+    def _rewrite(self, tokens: Tensor, keys: Tensor) -> tuple[Bool[Tensor, " b"], Tensor, Tensor]:
+        """Which trees have a subtree with a shorter spelling, these trees with it, and the keys of their nodes.
+
+        The nodes below a spelling from the table get no key: they are as short as can be, and so would any tree be that
+        equals one of them.
+        """
+        device, place = tokens.device, torch.arange(tokens.shape[1], device=tokens.device)
         spans = subtree_lengths(tokens)
-        place = torch.arange(length)
         # The shortest spelling of each subtree: within the tree, then in the table.
         same = (keys[:, :, None] == keys[:, None, :]) & (keys != INVALID_KEY)[:, :, None]
-        best, source = torch.where(same, spans[:, None, :], 10**6).min(-1)
+        best, source = torch.where(same, spans[:, None, :].short(), _LONGEST).min(-1)
         found = self.table.find(keys)
-        table_span = torch.where(found >= 0, 2 * self.table.sizes[found] + 1, 10**6)
-        from_table = table_span < torch.minimum(best, spans)
-        best = torch.where(from_table, table_span, best)
-        replace = best < spans
-        source = torch.where(replace, source, place)
-        # Outermost replacements only; what they cover is dropped.
-        covered_until = torch.zeros(n_rows, dtype=torch.int64)
-        width = torch.zeros_like(tokens)
-        for position in range(length):
-            outside = position >= covered_until
-            take = outside & replace[:, position]
-            covered_until = torch.where(take, position + spans[:, position], covered_until)
-            kept = outside & (tokens[:, position] != PAD)
-            width[:, position] = torch.where(take, best[:, position], kept.long())
+        table_span = torch.where(found >= 0, 2 * self.table.sizes[found] + 1, _LONGEST)
+        shortest = torch.minimum(best.long(), table_span)
+        replace = shortest < spans
+        changes = replace.any(-1)
+        tokens, spans, replace, shortest = tokens[changes], spans[changes], replace[changes], shortest[changes]
+        n_rows, length = tokens.shape
+        if not n_rows:
+            return changes, tokens, keys[changes]
+        from_table = (table_span < best)[changes] & replace
+        source = torch.where(replace, source[changes], place)
+        # Outermost replacements only; what they cover, from their beginning to their end, is dropped.
+        ends = replace.long()
+        covers = torch.nn.functional.pad(ends, (0, 1)).scatter_add(1, place + spans, -ends).cumsum(-1)[:, :length]
+        outermost = replace & (covers == 1)
+        kept = (covers == 0) & (tokens != PAD)
+        width = torch.where(outermost, shortest, kept.long())
         end = width.cumsum(-1)
-        new_length = int(end[:, -1].max())
-        slot = torch.arange(new_length)
+        slot = torch.arange(int(end[:, -1].max()), device=device)
         origin = torch.searchsorted(end, slot.expand(n_rows, -1).contiguous(), right=True).clamp_max(length - 1)
         offset = slot - (end - width).gather(1, origin)
-        own = tokens.gather(1, (source.gather(1, origin) + offset).clamp_max(length - 1))
+        place = (source.gather(1, origin) + offset).clamp_max(length - 1)
         table_width = self.table.tokens.shape[1]
-        known = self.table.tokens[found.gather(1, origin).clamp_min(0), offset.clamp_max(table_width - 1)].long()
-        out = torch.where(from_table.gather(1, origin), known, own)
-        return torch.where(slot < end[:, -1:], out, PAD)
+        row = found[changes].gather(1, origin).clamp_min(0)
+        known = self.table.tokens[row, offset.clamp_max(table_width - 1)].long()
+        from_table, inside = from_table.gather(1, origin), slot < end[:, -1:]
+        out = torch.where(from_table, known, tokens.gather(1, place))
+        keyless = (from_table & (offset > 0)) | ~inside
+        keys = keys[changes].gather(1, place).masked_fill(keyless, INVALID_KEY)
+        return changes, torch.where(inside, out, PAD), keys

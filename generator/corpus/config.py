@@ -2,19 +2,20 @@
 
 The law of a random program is a few shares that a run may choose - the fields of `StreamConfig`, written into its
 configuration - and a few dozen numbers that nobody turns: the tables of `formulas`, the constants and odds of `trees`,
-the ranges of `supports`, the forms of `canonical`, the shares and bounds named at the top of `drawing` and `examples`.
+the forms of `canonical`, the ranges of the points in `examples`, the shares and bounds named at the top of `drawing`,
+`rounds` and `examples`.
 `CORPUS_VERSION` stands for all of the latter together.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import MAX_VARIABLES
 
-CORPUS_VERSION = 1
+CORPUS_VERSION = 2
 """Raise it with any change after which the same configuration and seed give other examples, or the same in another order:
 a number or a table, the order of the draws, what is rejected, what is held to be canonical. It is written into the
 configuration of every run and checkpoint and into the card of every stored corpus; a run is resumed only under the version
@@ -29,8 +30,9 @@ class StreamConfig:
     grammar: Literal["exact", "weighted"] = "exact"
     """Which grammar the labels are written in."""
     corpus: str = ""
-    """Folder of a stored corpus (made by scripts/make_corpus.py) whose programs are trained on, over and over in random
-    order; points are drawn afresh each time. Without it every program is drawn afresh, too."""
+    """Stored corpus whose programs are trained on, over and over in random order: a folder (made by scripts/make_corpus.py)
+    or a data set of the Hugging Face Hub, as hf-hub:OWNER/NAME@REV. Points are drawn afresh each time. Without it every
+    program is drawn afresh, too."""
     corpus_share: float = 1.0
     """Share of the examples whose programs come from the stored corpus, if there is one; the rest are drawn afresh."""
     max_variables: int = 3
@@ -56,6 +58,9 @@ class StreamConfig:
     """Examples of a minibatch."""
     pool_batches: int = 16
     """Minibatches that are made, sorted by length and shuffled together."""
+    workers: int = 0
+    """Worker processes that draw fresh programs while the run trains, 0 for none: which programs does not depend on it.
+    Points and values are made by the run, on its device."""
     formula_share: float = 0.7
     """Weighted grammar: share of compiled random formulas; the rest are random weighted trees."""
     irrelevant_share: float = 0.08
@@ -81,6 +86,7 @@ def stream_ranges(config: StreamConfig) -> dict[str, tuple[int | float, ...]]:
         "min_points": (2, config.min_points, config.max_points),
         "batch_size": (1, config.batch_size, 2**20),
         "pool_batches": (1, config.pool_batches, 2**16),
+        "workers": (0, config.workers, 1024),
         "depth_growth": (0.01, config.depth_growth, 100),
         "one_share": (0, config.one_share, 0.99),  # of ones alone only constants are made
         "largest_y": (1, config.largest_y, math.inf),
@@ -88,6 +94,12 @@ def stream_ranges(config: StreamConfig) -> dict[str, tuple[int | float, ...]]:
         "least_noise": (1e-12, config.least_noise, config.most_noise),
         **{name: (0, getattr(config, name), 1) for name in shares},
     }
+
+
+def programs_law(stream: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `StreamConfig` that decide which examples there are: not the place of the stored corpus, whose hash
+    says which one it is, and not who draws the programs."""
+    return {name: value for name, value in stream.items() if name not in ("corpus", "workers")}
 
 
 def check_ranges(ranges: Mapping[str, tuple[int | float, ...]]) -> None:

@@ -1,14 +1,16 @@
 """The programs of the corpus: random ones, and what of any program may be trained on.
 
 Exact: random trees, `size_share` of them uniform by size and the rest by depth. Weighted: compiled random formulas and
-random weighted trees. Every program passes `Admission`, whether it was drawn a moment ago or read from a file of unknown
-origin: it is within the limits, in canonical form, and of no function that an evaluation asks for. Functions are known by
-their values at fixed probe points (`value_keys`), so that a held-out one is found in any spelling.
+random weighted trees. Of which kind a program is, is drawn for each, so that any few of them are a fair sample. Every
+program passes `Admission`, whether it was drawn a moment ago or read from a file of unknown origin: it is within the
+limits, in canonical form, and of no function that an evaluation asks for. Functions are known by their values at fixed
+probe points (`value_keys`), so that a held-out one is found in any spelling.
 
 Legend: b batch, l token position, v input variable, k key.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -50,36 +52,60 @@ class Drawn(Records):
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def trimmed(self) -> "Drawn":
+        """Without padding that no program needs."""
+        length = max(int((self.tokens != PAD).sum(-1).max()), 1) if len(self) else 1
+        return replace(self, tokens=self.tokens[:, :length], constants=self.constants[:, :length])
+
+    @classmethod
+    def cat(cls, parts: Sequence["Drawn"]) -> "Drawn":
+        """Join programs, padded to the longest."""
+        length = max((part.tokens.shape[1] for part in parts), default=0)
+        padded = [
+            replace(part, tokens=pad_to(part.tokens, length), constants=pad_to(part.constants, length))
+            for part in parts
+        ]
+        return super().cat(padded)
+
 
 class Admission:
     """Lets through what may be trained on, in the form in which it is a label."""
 
-    def __init__(self, config: StreamConfig, excluded_keys: Int64[Tensor, " k"] | None = None) -> None:
+    def __init__(
+        self,
+        config: StreamConfig,
+        excluded_keys: Int64[Tensor, " k"] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
         """Args:
         config: the limits.
         excluded_keys: functions that must not enter, as `Canonicaliser.node_keys` (exact grammar) or `weighted_keys`
             tells them.
+        device: where programs are looked at; from wherever they come, they are on it afterwards.
         """
-        self.config = config
-        self._excluded = torch.empty(0, dtype=torch.int64) if excluded_keys is None else excluded_keys
-        self._canonicaliser = Canonicaliser(config.max_variables) if config.grammar == "exact" else None
+        self.config, self._device = config, torch.device(device)
+        excluded = torch.empty(0, dtype=torch.int64) if excluded_keys is None else excluded_keys
+        self._excluded = excluded.to(self._device)
+        self._canonicaliser = (
+            Canonicaliser(config.max_variables, device=self._device) if config.grammar == "exact" else None
+        )
 
     def __call__(self, drawn: Drawn) -> Drawn:
-        """The programs that may enter."""
+        """The programs that may enter, in order."""
+        drawn = drawn.to(self._device)
         return self._weighted(drawn) if self._canonicaliser is None else self._exact(drawn, self._canonicaliser)
 
     def _exact(self, drawn: Drawn, canonicaliser: Canonicaliser) -> Drawn:
         config = self.config
         small = size(drawn.tokens) <= config.max_nodes + UNCANONICAL_NODES
-        if not bool(small.any()):
-            return drawn.rows(small)
-        tokens, key = canonicaliser(drawn.tokens[small])
+        drawn = drawn.rows(small).trimmed()
+        tokens, key = canonicaliser(drawn.tokens)
         new_size = size(tokens)
         keep = (key != INVALID_KEY) & (depth(tokens) <= config.max_depth) & (new_size <= config.max_nodes)
         keep &= (2 * new_size + 1 <= config.max_tokens) & (new_size > 0)
         keep &= ~(torch.isin(key, self._excluded) & (new_size >= EXCLUDE_FROM_SIZE))
-        tokens = tokens[keep]
-        return Drawn(tokens, torch.zeros(tokens.shape, dtype=torch.float64), drawn.variable_mask[small][keep])
+        constants = torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
+        return Drawn(tokens, constants, drawn.variable_mask).rows(keep)
 
     def _weighted(self, drawn: Drawn) -> Drawn:
         config = self.config
@@ -97,7 +123,7 @@ def weighted_keys(tokens: Int64[Tensor, "b l"], constants: Float64[Tensor, "b l"
     The values need not be certified: what is held out is to be known again, and the same program has the same ones.
     """
     programs = programs_from_tokens(tokens, constants, MAX_VARIABLES)
-    probes = probe_points(MAX_VARIABLES)
+    probes = probe_points(MAX_VARIABLES).to(tokens.device)
     result = evaluate(programs, probes.expand(len(tokens), -1, -1), rtol=None)
     values = torch.where(result.valid, result.value, float("nan"))
     return value_keys(values, torch.zeros_like(values))
@@ -125,11 +151,11 @@ def _places(share: Float64[Tensor, " c"], n: int, generator: torch.Generator) ->
 class FreshPrograms:
     """Programs that are made up on the spot; nothing but the two generators decides which."""
 
-    def __init__(self, config: StreamConfig, admission: Admission) -> None:
-        self.config, self._admission = config, admission
+    def __init__(self, config: StreamConfig) -> None:
+        self.config = config
 
     def draw(self, n_rows: int, generator: torch.Generator, rng: np.random.Generator) -> Drawn:
-        """Try `n_rows` programs; those that may be trained on."""
+        """Make up `n_rows` programs, less those that are far too large: `Admission` says which may be trained on."""
         if self.config.grammar == "exact":
             return self._exact(n_rows, generator)
         return self._weighted(n_rows, generator, rng)
@@ -141,44 +167,50 @@ class FreshPrograms:
         return torch.arange(self.config.max_variables) < count[:, None]
 
     def _exact(self, n_rows: int, generator: torch.Generator) -> Drawn:
-        """Random exact trees, some uniform by size and the rest by depth, in canonical form."""
+        """Random exact trees, some uniform by size and the rest by depth."""
         config = self.config
         mask = self._variables(n_rows, generator)
-        by_size = int(n_rows * config.size_share + 1e-9)  # a sixth of 12 is 2, whatever the rounding of 1 / 6
-        trees = []
-        if by_size:
-            sizes = torch.randint(1, config.max_nodes + 1, (by_size,), generator=generator)
-            trees.append(trees_by_size(sizes, mask[:by_size], config.one_share, generator))
+        by_size = torch.rand(n_rows, generator=generator) < config.size_share
+        sizes = torch.randint(1, config.max_nodes + 1, (int(by_size.sum()),), generator=generator)
         share = config.depth_growth ** torch.arange(config.max_depth).double()
-        ends = (share.cumsum(0) / share.sum() * (n_rows - by_size)).long()
-        for level, rows in enumerate(mask[by_size:].tensor_split(ends[:-1]), start=1):
-            if len(rows):
-                trees.append(trees_by_depth(level, rows, config.one_share, generator))
-        length = max(t.shape[1] for t in trees)
-        tokens = torch.cat([pad_to(t, length) for t in trees])
-        return self._admission(Drawn(tokens, torch.zeros(tokens.shape, dtype=torch.float64), mask))
+        depths = 1 + _places(share, n_rows - len(sizes), generator)
+        tokens = _interleaved(
+            by_size,
+            trees_by_size(sizes, mask[by_size], config.one_share, generator),
+            trees_by_depth(depths, mask[~by_size], config.one_share, generator),
+        )
+        drawn = Drawn(tokens, torch.zeros(tokens.shape, dtype=torch.float64), mask)
+        return drawn.rows(size(tokens) <= config.max_nodes + UNCANONICAL_NODES).trimmed()
 
     def _weighted(self, n_rows: int, generator: torch.Generator, rng: np.random.Generator) -> Drawn:
-        """Compiled random formulas and random weighted trees."""
+        """Compiled random formulas and random weighted trees, with variables that they do not read at times."""
         config = self.config
-        n_formulas = round(n_rows * config.formula_share)
+        is_formula = torch.rand(n_rows, generator=generator) < config.formula_share
+        n_formulas = int(is_formula.sum())
         formula = FormulaConfig(
             max_variables=config.max_variables, max_nodes=config.max_nodes, max_tokens=config.max_tokens
         )
-        drawn_tokens, drawn_constants = sample_formula_programs(n_formulas, rng, formula)
+        formula_tokens, formula_constants = sample_formula_programs(n_formulas, rng, formula)
         mask = self._variables(n_rows - n_formulas, generator)
         share = WEIGHTED_SIZE_DECAY ** torch.arange(WEIGHTED_LARGEST).double()
         sizes = 1 + _places(share, len(mask), generator)
         trees = trees_by_size(sizes, mask, WEIGHTED_ONE_SHARE, generator)
         tree_tokens, tree_constants = add_constants(trees, mask, generator)
-        length = max(drawn_tokens.shape[1], tree_tokens.shape[1])
-        tokens = torch.cat([pad_to(torch.as_tensor(drawn_tokens), length), pad_to(tree_tokens, length)])
-        constants = torch.cat([pad_to(torch.as_tensor(drawn_constants), length), pad_to(tree_constants, length)])
-        drawn = self._admission(Drawn(tokens, constants, read_variables(tokens, config.max_variables)))
+        tokens = _interleaved(is_formula, torch.as_tensor(formula_tokens), tree_tokens)
+        constants = _interleaved(is_formula, torch.as_tensor(formula_constants), tree_constants)
+        drawn = Drawn(tokens, constants, read_variables(tokens, config.max_variables))
         return with_irrelevant_variables(drawn, config.irrelevant_share, generator)
+
+
+def _interleaved(mask: Bool[Tensor, " b"], these: Tensor, others: Tensor) -> Tensor:
+    """Rows of two padded matrices: where the mask holds the next of `these`, elsewhere the next of `others`."""
+    length = max(these.shape[1], others.shape[1])
+    joined = these.new_zeros(len(mask), length)
+    joined[mask], joined[~mask] = pad_to(these, length), pad_to(others, length)
+    return joined
 
 
 def with_irrelevant_variables(drawn: Drawn, share: float, generator: torch.Generator) -> Drawn:
     """The same problems, which have at times variables that their program does not read."""
     more = torch.rand(drawn.variable_mask.shape, generator=generator) < share
-    return Drawn(drawn.tokens, drawn.constants, drawn.variable_mask | more)
+    return replace(drawn, variable_mask=drawn.variable_mask | more)

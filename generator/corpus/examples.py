@@ -1,7 +1,8 @@
 """Training examples: programs with points and targets, and minibatches of them.
 
-What cannot be computed reliably never becomes an example: the points are those of the certified mask of `evaluate`, and a
-program is dropped that has too few of them or hardly varies over them.
+The points lie as users' tables have them: ranges, spacing and clusters. What cannot be computed reliably never becomes an
+example: the points are those of the certified mask of `evaluate`, and a program is dropped that has too few of them or
+hardly varies over them.
 
 Legend: b batch, p point, v input variable, l token position.
 """
@@ -16,7 +17,6 @@ from torch import Tensor
 
 from emlinit.generator.corpus.config import StreamConfig
 from emlinit.generator.corpus.drawing import Drawn, pad_to
-from emlinit.generator.corpus.supports import random_supports
 from emlinit.generator.errors import UserError
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.grammar import MAX_VARIABLES, PAD
@@ -74,7 +74,13 @@ class Batch(Records):
 
 def make_examples(drawn: Drawn, config: StreamConfig, generator: torch.Generator) -> Batch:
     """Give each program `config.max_points` points and targets, with noise on some of the weighted ones; drop the programs
-    for which that cannot be done honestly."""
+    for which that cannot be done honestly.
+
+    Args:
+        drawn: the programs.
+        config: grammar and limits.
+        generator: source of points and noise, on the device of the programs.
+    """
     n_rows, n_points = len(drawn), config.max_points
     mask = drawn.variable_mask
     x = random_supports(n_rows, 2 * n_points, config.max_variables, generator, drawn.tokens.device)
@@ -85,7 +91,7 @@ def make_examples(drawn: Drawn, config: StreamConfig, generator: torch.Generator
     if result.imag is not None:
         usable &= result.imag.abs() <= LARGEST_IMAGINARY * result.value.abs()
     # The first usable points of each row, in their random order.
-    first = torch.sort(~usable, dim=1, stable=True).indices[:, :n_points]
+    first = torch.sort((~usable).byte(), dim=1, stable=True).indices[:, :n_points]
     y = result.value.gather(1, first)
     x = x.gather(1, first[..., None].expand(-1, -1, config.max_variables))
     spread = y.std(-1) if n_rows else y.new_empty(0)  # of nothing torch warns
@@ -103,6 +109,47 @@ def make_examples(drawn: Drawn, config: StreamConfig, generator: torch.Generator
         y[keep],
         torch.ones_like(y[keep], dtype=torch.bool),
     )
+
+
+def random_supports(
+    n_rows: int,
+    n_points: int,
+    n_variables: int,
+    generator: torch.Generator,
+    device: torch.device,
+    *,
+    positive: float = 0.7,
+) -> Float64[Tensor, "b p v"]:
+    """Random points; every row and variable has its own range.
+
+    A range is positive with probability `positive`, else of mixed sign. Its width is log-uniform over a factor of 40, its
+    lower end anywhere from near zero to several widths. Points are uniform, log-uniform (positive ranges only), evenly
+    spaced, or gathered in up to four clusters.
+    """
+    shape = (n_rows, n_variables, 1)
+
+    def uniform(low: float, high: float, full: tuple[int, ...] = shape) -> Tensor:
+        draw = torch.rand(full, generator=generator, device=device, dtype=torch.float64)
+        return low + (high - low) * draw
+
+    width = torch.exp(uniform(-1.2, 2.5))
+    is_positive = uniform(0.0, 1.0) < positive
+    low = torch.where(is_positive, torch.exp(uniform(-3.0, 1.2)), -width * uniform(0.1, 1.0))
+    high = low + width
+    unit = uniform(0.0, 1.0, (n_rows, n_variables, n_points))
+    kind = uniform(0.0, 1.0)[..., 0]
+    is_even, is_gathered = (kind >= 0.65) & (kind < 0.8), kind >= 0.8
+    # An even spacing in more than one variable is a line unless each variable has its own order.
+    order = torch.rand(int(is_even.sum()), n_points, generator=generator, device=device).argsort(-1)
+    unit[is_even] = torch.linspace(0, 1, n_points, device=device, dtype=torch.float64)[order]
+    n_gathered = int(is_gathered.sum())
+    centre = uniform(0.0, 1.0, (n_gathered, 4))
+    member = torch.randint(0, 4, (n_gathered, n_points), generator=generator, device=device)
+    unit[is_gathered] = (centre.gather(1, member) + 0.1 * (unit[is_gathered] - 0.5)).clamp(0, 1)
+    flat = low + (high - low) * unit
+    log = torch.exp(low.abs().log() + (high.abs() / low.abs()).log() * unit)
+    use_log = is_positive & (uniform(0.0, 1.0) < 0.2)
+    return torch.where(use_log, log, flat).transpose(1, 2).contiguous()
 
 
 def check_yield(n_in_vain: int) -> None:
@@ -126,7 +173,8 @@ def _noise(
 ) -> Float64[Tensor, "b p"]:
     """Gaussian noise for rows of this standard deviation: a level a row, log-uniform, and none for most rows."""
     low, high = math.log(config.least_noise), math.log(config.most_noise / config.least_noise)
-    level = torch.exp(low + high * torch.rand(len(spread), 1, generator=generator))
-    level *= torch.rand(len(spread), 1, generator=generator) < config.noise_share
-    noise = torch.randn(len(spread), n_points, generator=generator, dtype=torch.float64)
+    shape, device = (len(spread), 1), spread.device
+    level = torch.exp(low + high * torch.rand(shape, generator=generator, device=device))
+    level *= torch.rand(shape, generator=generator, device=device) < config.noise_share
+    noise = torch.randn(len(spread), n_points, generator=generator, dtype=torch.float64, device=device)
     return level * spread[:, None] * noise

@@ -8,7 +8,8 @@
         constants     list of float64   values of the tokens c, w and j, in order (weighted grammar only)
         n_variables   uint8             variables of the problem, x1..xn; the program need not read all of them
 
-Only the Parquet files matter to a reader; any that `datasets` finds and that have these columns will do.
+Only the Parquet files matter to a reader; any that `datasets` finds and that have these columns will do. A data set of the
+Hugging Face Hub, `hf-hub:OWNER/NAME@REV`, is such a folder once it is downloaded to the cache of `huggingface_hub`.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import pyarrow as pa
@@ -32,6 +34,8 @@ COLUMNS = {
 }
 """Grammar -> the columns of its corpora; which grammar a corpus is of is told by whether there are constants."""
 CARD_NAME, ORIGIN_NAME, SHARD_NAME = "README.md", "corpus.json", "data/train-{:05}-of-{:05}.parquet"
+HUB = "hf-hub:"
+"""What the name of a data set of the Hub begins with; anything else is a folder."""
 _SHARD = re.compile(r"-(\d+)-of-(\d+)\.parquet$")
 
 
@@ -41,17 +45,25 @@ def token_kinds(grammar: str) -> list[int]:
     return list(kinds) if grammar == "weighted" else [kind for kind in kinds if kind in (EML, ONE) or kind >= X1]
 
 
-def open_corpus(folder: str, grammar: str) -> tuple[Any, str]:
+def open_corpus(place: str, grammar: str) -> tuple[Any, str]:
     """Open a stored corpus of a grammar.
+
+    Args:
+        place: its folder, or `hf-hub:OWNER/NAME@REV`.
+        grammar: `exact` or `weighted`.
 
     Returns:
         The training split as a memory-mapped `datasets.Dataset` that gives Arrow tables, and the sha256 of its files.
 
     Raises:
-        UserError: what is missing or wrong with the folder, and what to do.
+        UserError: what is missing or wrong with the folder or the data set, and what to do.
     """
+    folder = str(_downloaded(place)) if place.startswith(HUB) else place
     if not Path(folder).is_dir():
-        raise UserError(f"no folder '{folder}' with a corpus: make one with scripts/make_corpus.py --out '{folder}'")
+        raise UserError(
+            f"no folder '{place}' with a corpus: make one with scripts/make_corpus.py --out '{place}', or write "
+            f"{HUB}OWNER/NAME@REV for a data set of the Hub"
+        )
     import datasets  # slow to import, and needed only here
 
     try:
@@ -59,23 +71,66 @@ def open_corpus(folder: str, grammar: str) -> tuple[Any, str]:
             builder = datasets.load_dataset_builder(folder)
             files = [Path(name) for name in (builder.config.data_files or {}).get("train", ())]
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as problem:
-        raise UserError(f"no corpus in '{folder}' ({_short(problem)}): it should hold Parquet files") from problem
+        raise UserError(f"no corpus in '{place}' ({_short(problem)}): it should hold Parquet files") from problem
     files = sorted(path for path in files if path.suffix == ".parquet")
     if not files:
-        raise UserError(f"no corpus in '{folder}': it has no training split of Parquet files")
-    _check_files(folder, files, grammar)
+        raise UserError(f"no corpus in '{place}': it has no training split of Parquet files")
+    _check_files(place, files, grammar)
     try:
         with _quiet(datasets):
             table = datasets.load_dataset(folder, split="train")
     except (OSError, ValueError, pa.ArrowException, datasets.exceptions.DatasetsError) as problem:
-        raise UserError(f"the corpus in '{folder}' is damaged ({_short(problem)}): make or copy it again") from problem
+        raise UserError(f"the corpus in '{place}' is damaged ({_short(problem)}): make or copy it again") from problem
     table = table.select_columns(list(COLUMNS[grammar])).with_format("arrow")
-    _check_values(folder, table, grammar)
+    _check_values(place, table, grammar)
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return table, digest.hexdigest()
+
+
+def _downloaded(place: str) -> Path:
+    """The folder of the cache with the files of `hf-hub:OWNER/NAME@REV`, downloaded if they are not there.
+
+    Raises:
+        UserError: not of that form, no such data set or revision, no permission, or no answer.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    repository, _, revision = place.removeprefix(HUB).partition("@")
+    if not revision:
+        raise UserError(f"'{place}' names no revision: write {HUB}{repository}@REV with a commit hash or tag")
+    try:
+        return Path(
+            snapshot_download(
+                repository, repo_type="dataset", revision=revision, allow_patterns=["*.parquet", CARD_NAME, ORIGIN_NAME]
+            )
+        )
+    except HFValidationError as problem:
+        raise UserError(f"'{place}' is not of the form {HUB}OWNER/NAME@REV: {_short(problem)}") from problem
+    except GatedRepoError as problem:
+        raise UserError(f"the data set '{repository}' is gated: ask for access on its page, and log in") from problem
+    except RepositoryNotFoundError as problem:
+        raise UserError(
+            f"the Hub has no data set '{repository}', or it is private: check the name, or log in with 'hf auth login'"
+        ) from problem
+    except RevisionNotFoundError as problem:
+        raise UserError(f"the data set '{repository}' has no revision '{revision}': name one that it has") from problem
+    except LocalEntryNotFoundError as problem:
+        raise UserError(
+            f"no answer from the Hub ({_short(problem.__cause__ or problem)}), and '{repository}' at '{revision}' is not in "
+            "the cache: check the network"
+        ) from problem
+    except Exception as problem:  # the client raises those of the libraries below it, too
+        raise UserError(f"'{place}' cannot be downloaded ({_short(problem)}): try again later") from problem
 
 
 def _check_files(folder: str, files: Sequence[Path], grammar: str) -> None:
@@ -150,5 +205,5 @@ def _quiet(datasets: Any) -> Iterator[None]:
 
 
 def _short(problem: BaseException) -> str:
-    """The first sentence of a message that may be long."""
-    return " ".join(str(problem).split())[:120]
+    """The beginning of a message that may be long."""
+    return shorten(str(problem).rstrip(".:") or type(problem).__name__, 120)

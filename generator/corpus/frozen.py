@@ -22,11 +22,10 @@ from torch import Tensor
 from emlinit.generator.corpus.canonical import Canonicaliser
 from emlinit.generator.corpus.config import StreamConfig
 from emlinit.generator.corpus.drawing import EXCLUDE_FROM_SIZE, weighted_keys
-from emlinit.generator.corpus.examples import Batch
+from emlinit.generator.corpus.examples import Batch, random_supports
 from emlinit.generator.corpus.formulas import FormulaConfig, sample_formula_programs
 from emlinit.generator.corpus.skeletons import Skeleton, skeleton
 from emlinit.generator.corpus.stream import ExampleStream
-from emlinit.generator.corpus.supports import random_supports
 from emlinit.generator.corpus.trees import trees_by_depth
 from emlinit.generator.errors import UserError
 from emlinit.generator.evaluate import evaluate
@@ -92,7 +91,7 @@ def make_grammar_problems(per_depth: int, seed: int) -> tuple[list[FrozenProblem
     for level in range(2, 7):
 
         def draw(mask: Tensor, level: int = level) -> Tensor:
-            return trees_by_depth(level, mask, FROZEN_ONE_SHARE, maker.generator)
+            return trees_by_depth(torch.full((len(mask),), level), mask, FROZEN_ONE_SHARE, maker.generator)
 
         def fits(tokens: Tensor, level: int = level) -> Tensor:
             return (depth(tokens) == level) & (size(tokens) <= 15)
@@ -107,8 +106,8 @@ def make_wide_problems(per_size: int, seed: int) -> tuple[list[FrozenProblem], I
     for low, high in WIDE_SIZES:
 
         def draw(mask: Tensor) -> Tensor:
-            level = int(torch.randint(4, 8, (), generator=maker.generator))
-            return trees_by_depth(level, mask, FROZEN_ONE_SHARE, maker.generator)
+            level = torch.randint(4, 8, (1,), generator=maker.generator)
+            return trees_by_depth(level.expand(len(mask)), mask, FROZEN_ONE_SHARE, maker.generator)
 
         def fits(tokens: Tensor, low: int = low, high: int = high) -> Tensor:
             return (size(tokens) >= low) & (size(tokens) <= high)
@@ -283,7 +282,7 @@ def frozen_keys() -> Int64[Tensor, " k"]:
 def held_out(config: StreamConfig) -> tuple[list[Batch], Int64[Tensor, " k"]]:
     """The held-out minibatches of a corpus, one pool of its own seed, and (exact grammar) the keys of their functions of
     `EXCLUDE_FROM_SIZE` nodes or more, to be left out of training together with `frozen_keys`."""
-    batches = ExampleStream(replace(config, corpus=""), seed=HELD_OUT_SEED).make_pool(0)
+    batches = ExampleStream(replace(config, corpus="", workers=0), seed=HELD_OUT_SEED).make_pool(0)
     if config.grammar != "exact":
         return batches, torch.empty(0, dtype=torch.int64)
     canonicaliser = Canonicaliser(config.max_variables)

@@ -72,12 +72,9 @@ class StoredPrograms:
         config = self.config
         known = drawn.rows(~drawn.variable_mask[:, config.max_variables :].any(-1))
         drawn = Drawn(known.tokens, known.constants, known.variable_mask[:, : config.max_variables])
-        if not len(drawn):
-            return drawn
-        drawn = self._admission(drawn)
         if config.grammar == "weighted":
             drawn = with_irrelevant_variables(drawn, config.irrelevant_share, generator)
-        return drawn
+        return self._admission(drawn)
 
     def read(self, index: Sequence[int]) -> Drawn:
         """Some programs by their numbers, as they are stored; the mask is that of all `MAX_VARIABLES` variables.

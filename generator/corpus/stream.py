@@ -4,7 +4,10 @@ is given.
 Notable:
 - Examples are made in pools. Pool number k of a rank depends on (seed, rank, k) and, if there is a stored corpus, on how
   much of it was read before. So the state of the stream is three integers, and a resumed run sees exactly what an
-  uninterrupted one would have seen.
+  uninterrupted one would have seen. Programs do not depend on where the run is; points are drawn on its device, and those
+  of a GPU are others than those of a CPU.
+- Programs are drawn in rounds (see `rounds`), by worker processes if there are any, and become examples in a few large
+  takes.
 - Within a pool examples are sorted by length and cut into minibatches, which are then shuffled: little padding, and all
   examples of a minibatch have the same number of points.
 - Labels are canonical, and functions of a frozen evaluation set are kept out by value (see `drawing`).
@@ -21,17 +24,22 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from emlinit.generator.corpus.config import StreamConfig
-from emlinit.generator.corpus.drawing import Admission, FreshPrograms
+from emlinit.generator.corpus.drawing import Admission
 from emlinit.generator.corpus.examples import Batch, check_yield, make_examples
+from emlinit.generator.corpus.rounds import RoundSource, seeds_of
 from emlinit.generator.corpus.stored import StoredPrograms
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import PAD
 
 PATIENCE = 1000
 """Programs of a stored corpus that are tried in a row, beyond two epochs, before it is held to be useless."""
-FEWEST_DRAWN = 64
-"""Fresh programs beside a stored corpus are drawn at least this many at a time: a sampler of shares needs some rows. So are
-those of a pool that is smaller, once as many were drawn in vain."""
+LARGEST_TAKE = 1 << 15
+"""Programs that get their points at once: a few GB in flight at 96 points."""
+FIRST_TAKE = {"exact": 1.95, "weighted": 1.24}
+"""Programs of the first take, in wanted ones: enough at the default limits. Elsewhere there is a second take, or some
+are not needed."""
+MARGIN = 1.05
+"""A further take is this much larger than what should do, going by the ones before, so that another one is rarely needed."""
 
 
 class ExampleStream:
@@ -53,7 +61,7 @@ class ExampleStream:
         rank: number of the process in a distributed run; each has its own stream.
         n_ranks: number of processes; each reads its own part of a stored corpus.
         excluded_keys: value keys of frozen functions that must not appear (see `Admission`).
-        device: where the minibatches are put.
+        device: where examples are made and minibatches are put.
 
         Raises:
             UserError: the stored corpus is missing, damaged, empty or of the other grammar.
@@ -63,10 +71,16 @@ class ExampleStream:
         self.stored: StoredPrograms | None = None
         """The corpus that is read from, if there is one."""
         self._seed = (seed, rank)
-        admission = Admission(config, excluded_keys)
-        # No law with real constants is drawn twice: only what comes from a file has to be compared.
-        self._fresh = FreshPrograms(config, admission if config.grammar == "exact" else Admission(config))
+        wanted = config.batch_size * config.pool_batches
+        self._n_stored = round(wanted * config.corpus_share) if config.corpus else 0
+        self._n_fresh = wanted - self._n_stored
+        self._fresh: RoundSource | None = None
+        if self._n_fresh:
+            # No law with real constants is drawn twice: only what comes from a file has to be compared.
+            compared = excluded_keys if config.grammar == "exact" else None
+            self._fresh = RoundSource(config, self._seed, self._n_fresh, compared, self.device)
         if config.corpus:
+            admission = Admission(config, excluded_keys, self.device)
             self.stored = StoredPrograms(config, admission, seed=seed, rank=rank, n_ranks=n_ranks)
         self._pool_number, self._position, self._read_before = 0, 0, 0
         self._pool: list[Batch] = []
@@ -101,7 +115,7 @@ class ExampleStream:
     def __next__(self) -> Batch:
         if not self._pool:
             self._pool = self.make_pool(self._pool_number)
-        batch = self._pool[self._position].to(self.device)
+        batch = self._pool[self._position]
         self._position += 1
         if self._position == len(self._pool):
             self._pool, self._position, self._pool_number = [], 0, self._pool_number + 1
@@ -109,30 +123,35 @@ class ExampleStream:
                 self._read_before = self.stored.n_read
         return batch
 
+    def close(self) -> None:
+        """End the worker processes, if any run; the stream goes on with new ones when it is read again."""
+        if self._fresh is not None:
+            self._fresh.close()
+
     def make_pool(self, number: int) -> list[Batch]:
         """All minibatches of pool `number`; with a stored corpus, of the programs that are next in it.
 
         Raises:
             UserError: no program can be trained on, be it of the stored corpus or drawn afresh.
         """
-        seeds = np.random.SeedSequence([*self._seed, number]).generate_state(2, np.uint64)
-        generator = torch.Generator().manual_seed(int(seeds[0] >> np.uint64(1)))
-        rng = np.random.default_rng(int(seeds[1]))
-        config = self.config
-        wanted = config.batch_size * config.pool_batches
-        n_stored = 0 if self.stored is None else round(wanted * config.corpus_share)
+        first, second, third, _ = seeds_of(*self._seed, number, 0)
+        generator = torch.Generator(self.device).manual_seed(first)
         parts = []
-        if n_stored < wanted:
-            parts.append(self._fresh_examples(wanted - n_stored, generator, rng))
-        if self.stored is not None and n_stored:
-            parts.append(self._stored_examples(self.stored, n_stored, generator))
-        pool = Batch.cat(parts)
+        if self._fresh is not None:
+            parts.append(self._fresh_examples(self._fresh, number, generator))
+        if self.stored is not None and self._n_stored:
+            irrelevant = torch.Generator().manual_seed(second)
+            parts.append(self._stored_examples(self.stored, generator, irrelevant))
+        return self._minibatches(Batch.cat(parts), np.random.default_rng(third))
+
+    def _minibatches(self, pool: Batch, rng: np.random.Generator) -> list[Batch]:
+        config = self.config
         order = (pool.tokens != PAD).sum(-1).argsort(stable=True)
         minibatches = []
-        for k in torch.randperm(config.pool_batches, generator=generator).tolist():
+        for k in rng.permutation(config.pool_batches).tolist():
             batch = pool.rows(order[k * config.batch_size : (k + 1) * config.batch_size])
             low, high = np.log([config.min_points, config.max_points + 1])
-            n_points = int(np.exp(low + (high - low) * float(torch.rand((), generator=generator))))
+            n_points = int(np.exp(rng.uniform(low, high)))
             minibatches.append(
                 replace(
                     batch, x=batch.x[:, :n_points], y=batch.y[:, :n_points], point_mask=batch.point_mask[:, :n_points]
@@ -140,27 +159,32 @@ class ExampleStream:
             )
         return minibatches
 
-    def _fresh_examples(self, n: int, generator: torch.Generator, rng: np.random.Generator) -> Batch:
+    def _fresh_examples(self, source: RoundSource, number: int, generator: torch.Generator) -> Batch:
+        programs = source.programs(number)
         parts: list[Batch] = []
-        n_fewest = 1 if self.stored is None else FEWEST_DRAWN
-        n_in_vain = 0
-        while (missing := n - sum(map(len, parts))) > 0:
-            # A few rows are all of the same kind, say of the largest depth: where those are no good, more are drawn at once.
-            n_tried = max(n, n_fewest, n_in_vain if n_in_vain >= FEWEST_DRAWN else 0)
-            part = make_examples(self._fresh.draw(n_tried, generator, rng), self.config, generator)
+        n_taken, n_drawn, n_take = 0, 0, int(FIRST_TAKE[self.config.grammar] * self._n_fresh)
+        while (missing := self._n_fresh - sum(map(len, parts))) > 0:
+            drawn = programs.take(min(n_take, LARGEST_TAKE))
+            n_taken += len(drawn)
+            part = make_examples(drawn, self.config, generator)
             if len(part):
-                some = n_in_vain >= FEWEST_DRAWN and len(part) > missing
-                parts.append(part.rows(torch.arange(missing) * len(part) // missing) if some else part)
-            n_in_vain = 0 if len(part) else n_in_vain + n_tried
-            check_yield(n_in_vain)
-        return Batch.cat(parts).rows(slice(0, n))
+                parts.append(part)
+                n_drawn = programs.n_drawn
+            check_yield(programs.n_drawn - n_drawn)
+            n_found = sum(map(len, parts))
+            missing = self._n_fresh - n_found
+            n_take = int(MARGIN * missing * n_taken / n_found) + 8 if n_found else 2 * n_taken + 8
+        source.finished(programs)
+        return Batch.cat(parts).rows(slice(0, self._n_fresh))
 
-    def _stored_examples(self, stored: StoredPrograms, n: int, generator: torch.Generator) -> Batch:
+    def _stored_examples(
+        self, stored: StoredPrograms, generator: torch.Generator, irrelevant: torch.Generator
+    ) -> Batch:
         """No more programs are read than examples are missing, so that each has its turn once an epoch."""
         parts: list[Batch] = []
         n_fruitless = 0
-        while missing := n - sum(map(len, parts)):
-            drawn = stored.draw(missing, generator)
+        while missing := self._n_stored - sum(map(len, parts)):
+            drawn = stored.draw(missing, irrelevant)
             part = make_examples(drawn, self.config, generator) if len(drawn) else None
             if part is not None and len(part):
                 parts.append(part)

@@ -38,49 +38,54 @@ def trees_by_size(
 
 
 def trees_by_depth(
-    depth: int, variable_mask: Bool[Tensor, "b v"], one_share: float, generator: torch.Generator
+    depth: Int64[Tensor, " b"], variable_mask: Bool[Tensor, "b v"], one_share: float, generator: torch.Generator
 ) -> Int64[Tensor, "b l"]:
     """Exact trees of exactly `depth`: one child, on a random side, continues the longest path; the other is a leaf with
-    probability `OTHER_CHILD_LEAF`, else of a smaller random depth."""
-    n_rows, device = len(variable_mask), variable_mask.device
-    if depth == 0 or not n_rows:
-        return random_leaves(variable_mask, 1, one_share, generator)
-    deep = trees_by_depth(depth - 1, variable_mask, one_share, generator)
-    draw = torch.rand(n_rows, generator=generator, device=device)
-    spread = torch.randint(1, max(depth, 2), (n_rows,), generator=generator, device=device)
-    other_depth = torch.where((draw < OTHER_CHILD_LEAF) | (depth == 1), 0, spread)
-    other = torch.full((n_rows, 1), PAD, dtype=torch.int64, device=device)
-    for level in range(depth):
-        rows = torch.nonzero(other_depth == level)[:, 0]
-        if len(rows):
-            part = trees_by_depth(level, variable_mask[rows], one_share, generator)
-            if part.shape[1] > other.shape[1]:
-                other = torch.nn.functional.pad(other, (0, part.shape[1] - other.shape[1]), value=PAD)
-            other[rows, : part.shape[1]] = part
-    swap = torch.rand(n_rows, generator=generator, device=device)[:, None] < 0.5
-    width = max(deep.shape[1], other.shape[1])
-    deep, other = (torch.nn.functional.pad(t, (0, width - t.shape[1]), value=PAD) for t in (deep, other))
-    first, second = torch.where(swap, other, deep), torch.where(swap, deep, other)
-    place = torch.arange(2 * width + 1, device=device)[None]
-    split = 1 + (first != PAD).sum(-1, keepdim=True)
-    from_first = torch.cat([first, torch.full_like(first[:, :1], PAD)], 1).gather(
-        1, (place - 1).clamp(0, width).expand(n_rows, -1)
-    )
-    from_second = torch.cat([second, torch.full_like(second[:, :1], PAD)], 1).gather(1, (place - split).clamp(0, width))
-    tokens = torch.where(place < split, from_first, from_second)
-    tokens[:, 0] = EML
-    return tokens[:, : int((tokens != PAD).sum(-1).max())]
+    probability `OTHER_CHILD_LEAF`, else of a smaller random depth, uniform.
+
+    Grown from the root, all trees of the batch level by level: `pending` holds, row after row in prefix order, the depths of
+    the subtrees that are not written yet and -1 for each `eml` that is. A step writes the root of every pending subtree.
+    """
+    n_rows, device = len(depth), depth.device
+    row = torch.arange(n_rows, device=device)
+    pending = depth
+    for _ in range(int(depth.max()) if n_rows else 0):
+        grows = pending > 0
+        above = pending[grows]
+        draw = torch.rand(2, len(above), generator=generator, device=device, dtype=torch.float64)
+        spread = 1 + ((draw[0] - OTHER_CHILD_LEAF) / (1 - OTHER_CHILD_LEAF) * (above - 1)).long()
+        other = torch.where((draw[0] < OTHER_CHILD_LEAF) | (above == 1), 0, spread)
+        swap = draw[1] < 0.5
+        # An element that grows becomes three: the operator and its operands.
+        end = (1 + 2 * grows.long()).cumsum(0)
+        origin = torch.repeat_interleave(end - torch.nn.functional.pad(end[:-1], (1, 0)))
+        row, pending = row[origin], pending[origin]
+        place = end[grows]
+        pending[place - 3] = -1
+        pending[place - 2] = torch.where(swap, other, above - 1)
+        pending[place - 1] = torch.where(swap, above - 1, other)
+    length = torch.bincount(row, minlength=n_rows)
+    longest = int(length.max()) if n_rows else 1
+    place = torch.arange(longest, device=device)
+    inside = place < length[:, None]
+    is_eml = torch.zeros_like(inside).masked_scatter(inside, pending < 0)
+    leaves = random_leaves(variable_mask, longest, one_share, generator)
+    return torch.where(inside, torch.where(is_eml, EML, leaves), PAD)
 
 
 def random_leaves(
     variable_mask: Bool[Tensor, "b v"], length: int, one_share: float, generator: torch.Generator
 ) -> Int64[Tensor, "b l"]:
-    """Leaves: the constant 1 with probability `one_share`, else one of the row's variables, all alike."""
+    """Leaves: the constant 1 with probability `one_share`, else one of the row's variables (it has one at least), all
+    alike."""
     n_rows, device = len(variable_mask), variable_mask.device
-    chance = variable_mask.double() + 1e-12
-    variable = torch.multinomial(chance, length, replacement=True, generator=generator)
-    is_one = torch.rand(n_rows, length, generator=generator, device=device) < one_share
-    return torch.where(is_one, ONE, X1 + variable)
+    draw = torch.rand(n_rows, length, generator=generator, device=device)
+    count = variable_mask.sum(-1, keepdim=True)
+    # What is left of the draw above `one_share` is uniform, too.
+    number = ((draw - one_share) / (1 - one_share) * count).long().clamp_min(0)
+    present = (~variable_mask).byte().argsort(dim=-1, stable=True)
+    variable = present.gather(1, torch.minimum(number, count - 1).clamp_min(0))
+    return torch.where(draw < one_share, ONE, X1 + variable)
 
 
 def add_constants(

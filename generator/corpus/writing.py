@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from emlinit.generator.corpus.card import Figures, corpus_card
-from emlinit.generator.corpus.config import CORPUS_VERSION, StreamConfig, check_ranges, stream_ranges
+from emlinit.generator.corpus.config import CORPUS_VERSION, StreamConfig, check_ranges, programs_law, stream_ranges
 from emlinit.generator.corpus.drawing import Admission, FreshPrograms, read_variables
 from emlinit.generator.corpus.examples import Batch, check_yield, make_examples
 from emlinit.generator.corpus.folder import CARD_NAME, COLUMNS, ORIGIN_NAME, SHARD_NAME
@@ -132,7 +132,9 @@ def _origin(config: WritingConfig) -> dict[str, Any]:
         "programs": config.programs,
         "seed": config.seed,
         "shard_size": config.shard_size,
-        "stream": {name: value for name, value in asdict(config.stream).items() if not name.startswith("corpus")},
+        "stream": {
+            name: value for name, value in programs_law(asdict(config.stream)).items() if name != "corpus_share"
+        },
     }
 
 
@@ -141,7 +143,8 @@ class _Drawing:
 
     def __init__(self, config: WritingConfig) -> None:
         self._config = config
-        self._source = FreshPrograms(config.stream, Admission(config.stream, training_exclusions(config.stream)[1]))
+        self._source = FreshPrograms(config.stream)
+        self._admission = Admission(config.stream, training_exclusions(config.stream)[1])
 
     def shard(self, number: int, n_rows: int, progress: Callable[[int], object]) -> pa.Table:
         """A shard as a table; `progress` takes the number of programs that came."""
@@ -151,7 +154,7 @@ class _Drawing:
         parts: list[Batch] = []
         missing, n_in_vain = n_rows, 0
         while missing > 0:
-            drawn = self._source.draw(ROUND, generator, rng)
+            drawn = self._admission(self._source.draw(ROUND, generator, rng))
             part = make_examples(drawn, self._config.stream, generator).rows(slice(0, missing))
             if len(part):
                 parts.append(part)

@@ -11,7 +11,8 @@ Legend: f function, m probe point, v variable, l token position.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,6 +84,13 @@ class FunctionTable:
         """Row of each key, -1 where the table has no such function."""
         place = torch.searchsorted(self.keys, keys.contiguous()).clamp_max(len(self.keys) - 1)
         return torch.where(self.keys[place] == keys, self.order[place], -1)
+
+    def to(self, device: torch.device | str) -> "FunctionTable":
+        """The same table on another device."""
+        tensors: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **tensors)
 
     def tokens_of(self, rows: Int64[Tensor, "*b"]) -> Int64[Tensor, "*b l"]:
         """Prefix tokens of the trees of some rows, padded to 2 * max_size + 1."""

@@ -29,9 +29,10 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from emlinit.generator.corpus.config import CORPUS_VERSION, StreamConfig
+from emlinit.generator.corpus.config import CORPUS_VERSION, StreamConfig, programs_law
 from emlinit.generator.corpus.examples import Batch
 from emlinit.generator.corpus.frozen import training_exclusions
+from emlinit.generator.corpus.rounds import worker_deaths_told
 from emlinit.generator.corpus.stream import ExampleStream
 from emlinit.generator.errors import UserError
 from emlinit.generator.foreign import kind_of_path, reason, shown
@@ -58,14 +59,14 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 
     Raises:
         UserError: an option out of its range, no budget, a folder that already holds a run (without `resume`) or holds
-            none (with it), a run made with another configuration, a state that is not one of such a run, or a folder
-            that cannot be written (any more). What was saved before stays.
+            none (with it), a run made with another configuration, a state that is not one of such a run, a folder that
+            cannot be written (any more), or a worker process that was killed. What was saved before stays.
     """
     check(config)
     if config.threads > 0:
         torch.set_num_threads(config.threads)
     try:
-        with joined_world(config.device) as world:
+        with joined_world(config.device) as world, worker_deaths_told():
             return _trained(config, world)
     except OSError as problem:
         raise UserError(
@@ -76,8 +77,11 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 def _trained(config: PretrainConfig, world: World) -> dict[str, Any]:
     """A whole run, of which nothing is left on return."""
     run = PretrainingRun(config, world)
-    run.start()
-    return run.train()
+    try:
+        run.start()
+        return run.train()
+    finally:
+        run.stream.close()
 
 
 class PretrainingRun:
@@ -270,7 +274,7 @@ class PretrainingRun:
         if not isinstance(config, dict) or not isinstance(config.get("stream"), dict):
             raise self._foreign("it says nothing of its configuration")
         before = {"corpus_version": 1, **config}  # see CORPUS_VERSION
-        before["stream"] = _programs_law({**dataclasses.asdict(StreamConfig()), **before["stream"]})
+        before["stream"] = programs_law({**dataclasses.asdict(StreamConfig()), **before["stream"]})
         if isinstance(before.get("optimiser"), dict):
             before["optimiser"] = {**dataclasses.asdict(OptimiserConfig()), **before["optimiser"]}
         for name, value in self._fixed_config().items():
@@ -310,7 +314,7 @@ class PretrainingRun:
         return {
             "seed": self.config.seed,
             "corpus_version": CORPUS_VERSION,
-            "stream": _programs_law(dataclasses.asdict(self.config.stream)),
+            "stream": programs_law(dataclasses.asdict(self.config.stream)),
             "model": dataclasses.asdict(self.model.config),
             "optimiser": dataclasses.asdict(self.config.optimiser),
         }
@@ -357,8 +361,3 @@ def _held_out_stream(stream: StreamConfig) -> StreamConfig:
         batch_size=min(stream.batch_size, StreamConfig.batch_size),
         pool_batches=min(stream.pool_batches, StreamConfig.pool_batches),
     )
-
-
-def _programs_law(stream: dict[str, Any]) -> dict[str, Any]:
-    """The stream's fields without the place of the stored corpus: its hash, in the stream's state, says which one it is."""
-    return {name: value for name, value in stream.items() if name != "corpus"}

@@ -112,6 +112,14 @@ def test_what_is_offered_is_short_and_what_is_no_law_is_said_to_be_none(
         solve(x, noise, seconds=3, initialisers=initialisers, max_complexity=0)
 
 
+def test_a_target_of_all_sizes_is_told_how_it_is_weighed(initialisers: dict[str, EMLInitialiser]) -> None:
+    x = np.geomspace(1, 100, 40)[:, None]
+    y = 3e4 * x[:, 0] ** -2.5 * np.exp(0.1 * np.random.default_rng(3).standard_normal(40))
+    solution = solve(x, y, seconds=3, initialisers=initialisers)
+    assert solution.notes[-1].startswith("the target spans 5 decades, and its smaller values hardly count")
+    assert not any("decades" in note for note in solve(x, y + 1, seconds=3, initialisers=initialisers).notes)
+
+
 def test_a_grid_that_holds_zeros(initialisers: dict[str, EMLInitialiser]) -> None:
     """A power is taken through a logarithm, which has no value at 0; the law is that of all rows."""
     first, second = (axis.ravel().astype(float) for axis in np.meshgrid(np.arange(5), np.arange(5)))

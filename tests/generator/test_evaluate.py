@@ -6,7 +6,7 @@ import mpmath
 import pytest
 import torch
 
-from emlinit.generator.corpus.supports import random_supports
+from emlinit.generator.corpus.examples import random_supports
 from emlinit.generator.corpus.trees import add_constants, trees_by_size
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.grammar import EML, ONE, PLUS, X1, C, J, W, from_text, pad_sequences

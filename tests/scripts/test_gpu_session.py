@@ -26,7 +26,7 @@ def _session(*arguments: object, steps: int = 10, parts: str = "tests bench trai
         "OMP_NUM_THREADS": "1",
         "SESSION_PARTS": parts,
         "SESSION_TESTS": "-n0 -p no:cacheprovider tests/model/test_attention.py",
-        "SESSION_BENCH": "--programs 20 --points 8 --repeats 1",
+        "SESSION_BENCH": "--only evaluator --programs 20 --points 8 --repeats 1",
         "SESSION_TRAIN": f"--steps {steps} {TINY}",
         "SESSION_MARGIN": "20",
     }

@@ -1,10 +1,14 @@
 """The documented smoke test of pretraining runs as it is written, and what cannot be trained on is one line."""
 
 import json
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,3 +72,67 @@ def test_a_size_is_where_the_options_of_the_architecture_begin() -> None:
     assert (fewer.model, fewer.stream.max_points) == (MODEL_SIZES["large"], 100)
     with pytest.raises(UserError, match=r"invalid choice 'huge' for argument '--model-size'"):
         pretrain.parse(["--steps", "1", "--model-size", "huge"])
+
+
+@pytest.fixture
+def run_with_workers(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run of some minutes in a process group of its own, which has made its first steps."""
+    arguments = [*_smoke_test(), "--minutes", "3", "--steps", "1000000", "--log-seconds", "0.1", "--device", "cpu"]
+    arguments += ["--stream.workers", "2", "--stream.max-points", "16"]
+    run = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / "pretrain.py"), *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    metrics = tmp_path / "runs" / "smoke" / "metrics.jsonl"
+    deadline = time.monotonic() + 100
+    while not (metrics.exists() and metrics.stat().st_size) and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    yield run
+    if run.poll() is None:
+        os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+
+
+def _workers(parent: int) -> list[int]:
+    """Processes that a process has spawned to draw programs."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def _group_is_gone(group: int) -> bool:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.skipif(
+    not Path(f"/proc/self/task/{os.getpid()}/children").exists(), reason="no /proc to find the workers in"
+)
+@pytest.mark.parametrize("how", ["a worker is killed", "Ctrl-C", "the run is killed"])
+def test_how_workers_end(how: str, run_with_workers: subprocess.Popen[str]) -> None:
+    run = run_with_workers
+    workers = _workers(run.pid)
+    assert len(workers) == 2
+    if how == "a worker is killed":
+        os.kill(workers[0], signal.SIGKILL)
+        said = run.communicate(timeout=60)[1]
+        assert run.returncode == 2
+        assert re.fullmatch(r"error: a process that draws programs \(--stream\.workers\) was killed, .*\n", said), said
+    elif how == "Ctrl-C":
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does: all processes of the group get it
+        printed, said = run.communicate(timeout=60)
+        assert (run.returncode, said) == (0, "")
+        assert json.loads(printed)["held_out_loss"] > 0
+    else:
+        os.kill(run.pid, signal.SIGKILL)
+        run.communicate(timeout=60)
+    assert _group_is_gone(run.pid)

@@ -63,6 +63,14 @@ def test_the_fit_names_the_law_with_its_signs_as_they_stand(tmp_path: Path, draw
     assert law.short_formula in title.replace("\n", " ")
 
 
+def test_axes_name_the_units_that_are_known(tmp_path: Path, drawn: list[Figure]) -> None:
+    law = _law("w:1.5 x1", ("t",))
+    x = np.linspace(1, 2, 9)[:, None]
+    save_fit(tmp_path / "fit.png", law, x, law.predict(x), "U", {"t": "s", "U": "$mV"})
+    above, below = drawn[0].axes
+    assert (below.get_xlabel(), above.get_ylabel()) == ("t in s", "U in $mV")
+
+
 def test_a_long_law_is_wrapped_and_fits_into_the_picture(tmp_path: Path, drawn: list[Figure]) -> None:
     terms = " ".join(f"+ w:{i}.23456 eml w:-0.{i} x1 1" for i in range(1, 30))
     law = _law(f"{terms} c:1.5", ("concentration",))

@@ -1,6 +1,7 @@
 """The choice among laws: the exact one ends the front, noise is not fitted, and nothing absurd is shown beside the law."""
 
 import numpy as np
+import pytest
 
 from emlinit.finetune.law.choice import choose
 from emlinit.finetune.law.finding import Finding
@@ -84,3 +85,31 @@ def test_what_is_too_long_is_chosen_only_if_there_is_nothing_else() -> None:
     assert chosen.law is short
     assert [entry.law for entry in front] == [short]
     assert choose(findings[1:], ROWS[:40], ROWS[40:], max_complexity=10)[1].law is long
+
+
+def test_a_shape_with_a_name_is_not_dearer_for_its_symbols() -> None:
+    """A saturation and an exponential that fit alike: the first has two constants, the other three, and both eight nodes."""
+    y = 5.4 * X[:, 0] / (X[:, 0] + 0.44)
+    noise = 0.1 * np.random.default_rng(1).standard_normal(60)
+    saturation = law("w:5.4 eml eml 1 + c:1.0 w:0.44 eml w:-1.0 eml 1 x1 1 1")
+    exponential = law("+ c:4.9 w:-4.4 eml w:-2.0 x1 1")
+    found = [beside(one, y + noise) for one in (saturation, exponential)]
+    assert [finding.complexity for finding in found] != [finding.description_nodes for finding in found]
+    assert found[1].description_nodes == 6
+
+
+@pytest.mark.parametrize("offset", [0.0, 50.0, -5000.0])
+def test_the_choice_does_not_depend_on_where_y_lies(offset: float) -> None:
+    """Eight points of a decay on a large constant: what it explains is counted against the spread of y."""
+    x = np.linspace(0, 0.9, 8)[:, None]
+    y = offset + 2.2 * np.exp(-2.6 * x[:, 0]) + 0.05 * np.array([1, -1, -1, 1, 1, -1, 1, -1])
+
+    def law_of(text: str) -> Finding:
+        tokens, constants = from_text(text, 1)
+        return Finding.of(
+            Law.from_program(programs_from_tokens(tokens[None], constants[None], 1), ["x"], x), x, y, grammar="weighted"
+        )
+
+    decay = law_of(f"+ c:{offset + 0.01} w:2.2 eml w:-2.6 x1 1")
+    constant = law_of(f"c:{float(y.mean())}")
+    assert choose([constant, decay], np.arange(8), np.arange(8))[1] is decay

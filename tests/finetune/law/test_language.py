@@ -100,3 +100,22 @@ def test_ingredients_that_no_law_has_are_known_before_the_search() -> None:
     assert language("+ * tanh atan").without == {"wave", "root"}
     assert language("+ ^").without == {"wave", "ln"}
     assert language(integer_exponents=True).without == {"root"}
+
+
+@pytest.mark.parametrize(
+    ("formula", "is_said"),
+    [
+        (X * (1.8 + 2.6 * Y) + 3, True),
+        (X * Y**2, True),
+        (sympy.exp(-(0.3 + 0.2 * Y) * X), True),
+        (X * sympy.cos(20.7 * Y - 1.24), False),
+        (X + sympy.exp(Y), False),
+        (X + sympy.sqrt(Y), False),
+        (X / (1 + Y), False),
+        (X**Y, True),
+        (2.0**Y, False),
+    ],
+)
+def test_of_a_factor_alone_no_function_is_taken(formula: sympy.Expr, is_said: bool) -> None:
+    assert Language().speaks(formula)
+    assert Language(factors=frozenset({"y"})).speaks(formula) == is_said

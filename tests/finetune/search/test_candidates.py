@@ -72,3 +72,19 @@ def test_the_shortest_may_be_those_that_do_not_cost_too_much() -> None:
     assert pool.cost[pool.shortest(3)].tolist()[0] == 7
     assert max(pool.cost[pool.shortest(3, 4)].tolist()) == 4
     assert len(pool.shortest(3, 0)) == 0
+
+
+def test_a_law_that_came_from_several_starts_is_counted_once() -> None:
+    pool = CandidatePool(100)
+    again = _programs(*(f"w:{0.5 + 1e-6 * start} eml 1 x1" for start in range(5)), "w:0.5 x1")
+    pool.add(again, torch.tensor([0.1, 0.1 + 1e-9, 0.1 + 2e-9, 0.1 + 3e-9, 0.1 + 4e-9, 0.5], dtype=torch.float64))
+    assert len(pool) == 6
+    assert pool.loss[pool.shortest(3)].tolist() == [0.1, 0.5]
+
+
+def test_the_best_with_each_number_of_constants() -> None:
+    pool = CandidatePool(100)
+    programs = _programs("w:0.5 x1", "w:0.7 eml 1 x1", "+ c:0.5 w:2.0 x1", "+ c:0.5 w:2.0 eml 1 w:3.0 x1", "x1")
+    pool.add(programs, torch.tensor([0.5, 0.4, 0.3, 0.2, 0.9], dtype=torch.float64))
+    assert pool.loss[pool.best_with_each_number_of_constants(4, 100)].tolist() == [0.4, 0.3, 0.2]
+    assert pool.loss[pool.best_with_each_number_of_constants(1, 2)].tolist() == [0.5]

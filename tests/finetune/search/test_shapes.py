@@ -16,6 +16,7 @@ CURVES: dict[str, Callable[[Tensor], Tensor]] = {
     "power": lambda t: 2.2 * t**1.37 + 5,
     "damped oscillation": lambda t: 2.3 * (-0.35 * t).exp() * (4.1 * t + 0.6).sin() + 1.1,
     "logistic": lambda t: 1.2 + 5 / (1 + (-(t - 4) / 0.8).exp()),
+    "saturation": lambda t: 6.1 * t / (t + 2.7) + 0.8,
     "Hill": lambda t: 4 + 93 / (1 + (t / 5.3) ** 1.7),
     "Planck": lambda t: 2.7 * t**3 / (1.3 * t).expm1(),
     "Gaussian": lambda t: 0.7 + 4 * (-0.5 * ((t - 3.3) / 0.9).square()).exp(),
@@ -26,6 +27,7 @@ CURVES: dict[str, Callable[[Tensor], Tensor]] = {
     "lognormal": lambda t: 6 * (-0.5 * ((t.log() - 1.1) / 0.45).square()).exp(),
     "power of a shifted variable": lambda t: 3 * (t + 1.7) ** 0.62 - 2,
     "Morse": lambda t: 4 * (1 - (-1.1 * (t - 2.1)).exp()).square() - 4,
+    "Arrhenius": lambda t: 7 * (-3.1 / t).exp() + 1,
     "exponential of a shifted reciprocal": lambda t: 20 * (-9.0 / (t + 2.3)).exp(),
     "arctangent": lambda t: 2 * ((t - 4.4) / 0.6).atan() + 3,
     "kink": lambda t: 1.5 * t + 2 * (t - 4.3).abs() + 1,
@@ -83,6 +85,18 @@ def test_two_variables_may_be_a_power_law_or_the_smaller_one() -> None:
     assert _error(x, -2.5 * x[:, 0] ** 1.31 / x[:, 1] ** 0.77) < 1e-8
     assert _error(x, torch.minimum(x[:, 0], x[:, 1])) < 1e-8
     assert _error(x, 3 * torch.maximum(x[:, 0], x[:, 1]) + 1) < 1e-8
+
+
+def test_powers_that_make_a_shape_are_no_constants() -> None:
+    """A noisy kink is |t - 4.3| and not its power 1.002; so the 2 and the 1/2 of sqrt(u²) are no longer free."""
+    t = torch.linspace(0.3, 10.1, 90, dtype=torch.float64)
+    y = CURVES["symmetric kink"](t) + 0.1 * torch.randn(
+        90, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    [shape] = [shape for shape in SHAPES if shape.name == "symmetric kink"]
+    programs = propose_shapes(t[:, None], y, shapes=[shape])
+    assert programs is not None
+    assert set(programs.n_free().tolist()) == {2, 3}  # with and without a constant
 
 
 def test_columns_of_few_levels_and_constant_ones_have_no_shape() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hub_server import HubServer, Repository
 
 from emlinit.generator.corpus.folder import open_corpus
 from emlinit.generator.errors import UserError
@@ -91,3 +92,36 @@ def test_no_programs(copy: Path) -> None:
 def test_wider_whole_numbers_will_do(tmp_path: Path) -> None:
     pq.write_table(pa.table({"n_variables": [1], "more": ["x"], "tokens": [[1, 7, 3]]}), tmp_path / "programs.parquet")
     assert len(open_corpus(str(tmp_path), "exact")[0]) == 1
+
+
+def test_a_data_set_of_the_hub_is_the_same_as_its_folder(stored: Callable[[str], Path], hub: HubServer) -> None:
+    commit = hub.add("owner/trees", stored("exact"))
+    local, sha256 = open_corpus(str(stored("exact")), "exact")
+    for revision in (commit, "main"):
+        table, same = open_corpus(f"hf-hub:owner/trees@{revision}", "exact")
+        assert (table[:]["tokens"].to_pylist(), same) == (local[:]["tokens"].to_pylist(), sha256)
+    hub.stop()  # what is in the cache needs no network
+    assert open_corpus(f"hf-hub:owner/trees@{commit}", "exact")[1] == sha256
+
+
+def test_what_is_wrong_with_a_data_set_of_the_hub(stored: Callable[[str], Path], hub: HubServer) -> None:
+    hub.add("owner/trees", stored("exact"))
+    hub.repositories["owner/other"] = Repository()
+    hub.repositories["owner/other"].commit({"README.md": b"nothing\n"})
+    hub.repositories["owner/gated"] = Repository(gated=True)
+
+    def refused(name: str, message: str, grammar: str = "exact") -> None:
+        with pytest.raises(UserError, match=message) as refusal:
+            open_corpus(name, grammar)
+        assert "\n" not in str(refusal.value)
+
+    refused("owner/trees", "no folder 'owner/trees' with a corpus: .*, or write hf-hub:OWNER/NAME@REV")
+    refused("hf-hub:owner/trees", "names no revision: write hf-hub:owner/trees@REV with a commit hash or tag")
+    refused("hf-hub:a b@main", "is not of the form hf-hub:OWNER/NAME@REV")
+    refused("hf-hub:owner/nothing@main", "the Hub has no data set 'owner/nothing', or it is private")
+    refused("hf-hub:owner/gated@main", "the data set 'owner/gated' is gated: ask for access")
+    refused("hf-hub:owner/trees@v9", "the data set 'owner/trees' has no revision 'v9'")
+    refused("hf-hub:owner/other@main", "no corpus in 'hf-hub:owner/other@main'")
+    refused("hf-hub:owner/trees@main", "is of the exact grammar, not of the weighted one", "weighted")
+    hub.stop()
+    refused("hf-hub:owner/unknown@main", "no answer from the Hub .* and 'owner/unknown' at 'main' is not in the cache")

@@ -98,7 +98,8 @@ def test_stored_programs_get_points_like_others(grammar: str, law: Law, stored: 
     stream = ExampleStream(config, seed=0)
     first, second = stream.make_pool(0), stream.make_pool(1)
     for batch in first:
-        result = evaluate(programs_from_tokens(batch.tokens, batch.constants, 5), batch.x)
+        # Whether a value is certified may depend on the programs that it is evaluated with, if only just.
+        result = evaluate(programs_from_tokens(batch.tokens, batch.constants, 5), batch.x, rtol=None)
         torch.testing.assert_close(result.value, batch.y, rtol=1e-9, atol=0)
         found = _programs(batch)
         # Canonical form is reached in two passes, so that a third may find a still shorter spelling.

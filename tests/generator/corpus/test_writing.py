@@ -40,7 +40,7 @@ def test_datasets_reads_what_was_written(grammar: str, stored: Callable[[str], P
         free = torch.isin(tokens, torch.tensor([C, W, J]))
         assert int(free.sum()) == len(row.get("constants", []))
         constants[free] = torch.tensor(row.get("constants", []), dtype=torch.float64)
-        x = torch.linspace(0.1, 5, 50, dtype=torch.float64)[None, :, None]
+        x = torch.linspace(-5, 20, 500, dtype=torch.float64)[None, :, None]
         assert bool(evaluate(programs_from_tokens(tokens, constants, 1), x).valid.any())
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any, Literal
 
@@ -160,6 +161,19 @@ def test_a_resumed_run_equals_an_uninterrupted_one(muon: bool, uninterrupted: Pa
     assert _equal(_trained(tmp_path / "run"), _trained(uninterrupted))
 
 
+def test_workers_neither_change_a_run_nor_how_it_is_resumed(uninterrupted: Path, tmp_path: Path) -> None:
+    config = _config(tmp_path / "run", stream=replace(_stream("exact"), workers=1))
+    run = PretrainingRun(config, ALONE)
+    run.start()
+    for _ in range(6):
+        run.train_step(next(run.stream), run.progress())
+    run.save()
+    run.stream.close()
+    pretrain(replace(config, resume=True, stream=replace(config.stream, workers=2)))
+    assert active_children() == []
+    assert _equal(_trained(tmp_path / "run"), _trained(uninterrupted))
+
+
 def test_a_run_on_a_stored_corpus_is_resumed_on_the_same_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     for seed in range(2):
@@ -191,12 +205,15 @@ def test_a_run_from_before_a_field_of_the_stream_can_be_resumed(uninterrupted: P
     run.save()
     path = tmp_path / "run" / "state.safetensors"
     state = load_state(path)
-    del state["config"]["corpus_version"]
     for name in ("corpus_share", "size_share", "one_share", "irrelevant_share", "least_noise", "most_noise"):
         del state["config"]["stream"][name]
     save_state(state, path)
     pretrain(_config(tmp_path / "run", resume=True))
     assert _equal(_trained(tmp_path / "run"), _trained(uninterrupted))
+    del state["config"]["corpus_version"]  # it was introduced with the first one
+    save_state(state, path)
+    with pytest.raises(UserError, match=f"has corpus_version 1, not {CORPUS_VERSION}"):
+        pretrain(_config(tmp_path / "run", resume=True))
     state["config"]["corpus_version"] = CORPUS_VERSION + 1
     save_state(state, path)
     with pytest.raises(UserError, match=f"has corpus_version {CORPUS_VERSION + 1}, not {CORPUS_VERSION}"):
