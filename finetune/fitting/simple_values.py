@@ -17,6 +17,7 @@ _DENOMINATORS = (1, 2, 3, 4, 5, 6, 8)
 _PLACES = (1, 2, 3)
 _USUAL = 4  # largest numerator and denominator of the fractions that laws are made of
 _UNITS = ((math.pi, (1, 2, 3, 4, 6)), (math.e, (1, 2)))
+_MULTIPLES = (1, 2, 3, 4, 8)  # of these units that laws have: 7 pi is 22 by chance
 _LARGEST_NUMERATOR = 10_000
 
 
@@ -47,6 +48,6 @@ def simple_values(value: float, error: float, *, largest_z: float = 6.0) -> list
     for unit, denominators in _UNITS:
         for q in denominators:
             p = round(value / unit * q)
-            if 0 < abs(p) <= 12 and math.gcd(p, q) == 1:
+            if abs(p) in _MULTIPLES and math.gcd(p, q) == 1:
                 offer(p * unit / q, math.log1p(abs(p)) + math.log(q) + 3.0)
     return sorted(found.items(), key=lambda item: item[1])
