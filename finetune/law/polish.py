@@ -49,9 +49,12 @@ def polished(finding: Finding, x: np.ndarray, y: np.ndarray, language: Language)
     """
     law = finding.law
     n_fitted = finding.n_fitted
-    for form in [*known_forms(law.expression), law.expression]:
+    for known in [*known_forms(law.expression), law.expression]:
+        form = language.form(known)
+        if form is None:
+            continue
         start = Law(law.program, law.names, form)
-        if start.complexity > max(language.max_complexity, law.complexity) or language.form(form) is None:
+        if start.complexity > max(language.max_complexity, law.complexity):
             continue
         try:
             better = _rounded(start, x, y)

@@ -6,11 +6,14 @@ Rounds are drawn with generators of the CPU, on whatever device the run is. Whic
 by the worker where the run is on the CPU, else on the run's device, which is faster at it.
 
 Workers are those of torch's `DataLoader`, with all rounds of a pool as one item. They end with the run, also when it is
-killed (each looks now and then whether its parent is there), and leave Ctrl-C to it.
+killed, and leave Ctrl-C to it.
 """
 
 import itertools
+import multiprocessing
+import os
 import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -187,7 +190,7 @@ class RoundSource:
                 sampler=itertools.count(pool),
                 num_workers=self._n_workers,
                 collate_fn=_as_it_is,
-                worker_init_fn=_leave_signals,
+                worker_init_fn=_begin,
                 multiprocessing_context="spawn",
                 generator=torch.Generator(),  # or it would draw from the global one
             )
@@ -198,9 +201,19 @@ def _as_it_is(item: Any) -> Any:
     return item
 
 
-def _leave_signals(_number: int) -> None:
-    """Ctrl-C goes to all processes of a terminal; the run decides what becomes of it."""
+def _begin(_number: int) -> None:
+    """What a worker does first. Ctrl-C goes to all processes of a terminal, and the run decides what becomes of it. And a
+    worker ends with the run, however that ends: torch's own watch does not see a run that was killed while the worker was
+    being started."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
+
+
+def _end_with_the_run() -> None:
+    run = multiprocessing.parent_process()
+    if run is not None:
+        run.join()
+        os._exit(1)
 
 
 @contextmanager

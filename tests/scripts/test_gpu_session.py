@@ -45,7 +45,7 @@ def test_a_session_leaves_all_in_small_files_and_another_goes_on(tmp_path: Path)
     done = _session(240, tmp_path / "out")
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
-    assert "million node-points/s" in (out / "bench.txt").read_text()
+    assert "node-points" in (out / "bench.txt").read_text()
     assert "deselected" in (out / "tests.txt").read_text()
     for grammar in GRAMMARS:
         assert [line["step"] for line in read_lines(out / grammar)][-1] == 10

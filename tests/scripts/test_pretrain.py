@@ -1,5 +1,6 @@
 """The documented smoke test of pretraining runs as it is written, and what cannot be trained on is one line."""
 
+import contextlib
 import json
 import os
 import re
@@ -74,27 +75,36 @@ def test_a_size_is_where_the_options_of_the_architecture_begin() -> None:
         pretrain.parse(["--steps", "1", "--model-size", "huge"])
 
 
-@pytest.fixture
-def run_with_workers(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A run of some minutes in a process group of its own, which has made its first steps."""
+def _started(workers: int, folder: Path) -> subprocess.Popen[str]:
+    """A run of some minutes in a process group of its own."""
     arguments = [*_smoke_test(), "--minutes", "3", "--steps", "1000000", "--log-seconds", "0.1", "--device", "cpu"]
-    arguments += ["--stream.workers", "2", "--stream.max-points", "16"]
-    run = subprocess.Popen(
+    arguments += ["--stream.workers", str(workers), "--stream.max-points", "16"]
+    return subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / "pretrain.py"), *arguments],
-        cwd=tmp_path,
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
+
+
+def _end(run: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(run.pid, signal.SIGKILL)  # workers that are left hold the pipes open, and reading would never end
+    run.communicate(timeout=60)
+
+
+@pytest.fixture
+def run_with_workers(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run with two workers that has made its first steps."""
+    run = _started(2, tmp_path)
     metrics = tmp_path / "runs" / "smoke" / "metrics.jsonl"
     deadline = time.monotonic() + 100
     while not (metrics.exists() and metrics.stat().st_size) and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     yield run
-    if run.poll() is None:
-        os.killpg(run.pid, signal.SIGKILL)
-    run.communicate()
+    _end(run)
 
 
 def _workers(parent: int) -> list[int]:
@@ -114,9 +124,12 @@ def _group_is_gone(group: int) -> bool:
     return False
 
 
-@pytest.mark.skipif(
+needs_proc = pytest.mark.skipif(
     not Path(f"/proc/self/task/{os.getpid()}/children").exists(), reason="no /proc to find the workers in"
 )
+
+
+@needs_proc
 @pytest.mark.parametrize("how", ["a worker is killed", "Ctrl-C", "the run is killed"])
 def test_how_workers_end(how: str, run_with_workers: subprocess.Popen[str]) -> None:
     run = run_with_workers
@@ -136,3 +149,20 @@ def test_how_workers_end(how: str, run_with_workers: subprocess.Popen[str]) -> N
         os.kill(run.pid, signal.SIGKILL)
         run.communicate(timeout=60)
     assert _group_is_gone(run.pid)
+
+
+@needs_proc
+@pytest.mark.parametrize("delay", [0.0, 0.5, 2.0])
+def test_workers_that_are_being_started_end_with_a_run_that_is_killed(delay: float, tmp_path: Path) -> None:
+    run = _started(2, tmp_path)
+    try:
+        deadline = time.monotonic() + 100
+        while run.poll() is None and not _workers(run.pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(delay)  # the first loads torch meanwhile, the second is begun
+        assert run.poll() is None
+        run.kill()
+        run.wait(timeout=60)
+        assert _group_is_gone(run.pid)
+    finally:
+        _end(run)
