@@ -12,6 +12,7 @@ from emlinit.finetune.fitting.prices import description_cost, description_nats
 from emlinit.finetune.search.ingredients import holds_none_of
 from emlinit.generator.program import Programs
 
+_ROUNDING = 1e-18  # loss of what is exact: such losses are all alike
 _SAME_NATS, _SAME_FIT = (
     0.01,
     1e-4,
@@ -105,13 +106,13 @@ class CandidatePool:
 
     def shortest(self, n: int, most_cost: int | None = None) -> Int64[Tensor, " n"]:
         """Rows that describe the targets in the fewest nats, of those that cost no more than so much, and each law once:
-        fitted from several starts it comes in several times, equal to a few digits."""
+        fitted from several starts it comes in several times, equal to a few digits. Exact ones may well be different."""
         nats = self.nats
         order: Tensor = nats.argsort(stable=True)
         order = order if most_cost is None else order[self.cost[order] <= most_cost]
-        nats, loss = nats[order], self.loss[order].clamp_min(_SMALLEST_LOSS)
-        same = (nats[:, None] - nats).abs() <= _SAME_NATS
-        same &= (loss[:, None] / loss).log().abs() <= _SAME_FIT
+        nats, loss = nats[order], self.loss[order]
+        same = ((nats[:, None] - nats).abs() <= _SAME_NATS) & (loss > _ROUNDING)
+        same &= (loss[:, None] / loss.clamp_min(_SMALLEST_LOSS)).log().abs() <= _SAME_FIT
         return order[~same.tril(-1).any(1)][:n]
 
     def best_with_each_number_of_constants(self, most: int, most_cost: int) -> Int64[Tensor, " n"]:

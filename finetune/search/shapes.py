@@ -35,6 +35,7 @@ _ACTIVATIONS = (-40.0, -20.0, -12.0, -8.0, -5.0, -3.0, -2.0, -1.0, -0.5, 0.5, 1.
 _WIDTHS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # in ranges of x
 _EXPONENTS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 _PLACES, _BESIDE = 17, 0.3  # positions over the range of x and a little to either side
+_PLACES_OF_PEAKS = 81  # a width of the narrowest peak apart
 _FREQUENCIES, _FREQUENCY_STEP = 56, 0.6 * math.pi  # radians over the range of x
 
 Theta = Float64[Tensor, "s k"]
@@ -55,10 +56,10 @@ class Range:
         """Difference of the two."""
         return self.high - self.low
 
-    def places(self) -> list[float]:
+    def places(self, n: int = _PLACES) -> list[float]:
         """Positions over the range, and beside it."""
         ends = (self.low - _BESIDE * self.length, self.high + _BESIDE * self.length)
-        return torch.linspace(*ends, _PLACES, dtype=torch.float64).tolist()
+        return torch.linspace(*ends, n, dtype=torch.float64).tolist()
 
     def scales(self) -> list[float]:
         """Positive sizes, from a third of the smallest value (or a thousandth of the largest) to three times the largest."""
@@ -186,14 +187,14 @@ SHAPES = (
     ),
     Shape(
         "Gaussian",
-        lambda span: [span.places(), [width * span.length for width in _WIDTHS]],
+        lambda span: [span.places(_PLACES_OF_PEAKS), [width * span.length for width in _WIDTHS]],
         lambda x, t: [(-0.5 * ((x - t[0]) / t[1]).square()).exp()],
         lambda b, x, t: [_bell(b, x, t[0], t[1])],
         with_fixed_powers=True,
     ),
     Shape(
         "Lorentzian",
-        lambda span: [span.places(), [width * span.length for width in _WIDTHS]],
+        lambda span: [span.places(_PLACES_OF_PEAKS), [width * span.length for width in _WIDTHS]],
         lambda x, t: [1 / (1 + ((x - t[0]) / t[1]).square())],
         lambda b, x, t: [_one_over_one_plus(b, b.scale(b.power(_deviation(b, x, t[0]), 2.0), t[1] ** -2.0))],
         with_fixed_powers=True,

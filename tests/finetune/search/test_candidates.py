@@ -80,6 +80,9 @@ def test_a_law_that_came_from_several_starts_is_counted_once() -> None:
     pool.add(again, torch.tensor([0.1, 0.1 + 1e-9, 0.1 + 2e-9, 0.1 + 3e-9, 0.1 + 4e-9, 0.5], dtype=torch.float64))
     assert len(pool) == 6
     assert pool.loss[pool.shortest(3)].tolist() == [0.1, 0.5]
+    exact = CandidatePool(100)
+    exact.add(_programs("w:0.5 x1", "w:0.5 x2"), torch.tensor([1e-31, 2e-31], dtype=torch.float64))
+    assert len(exact.shortest(3)) == 2  # which of them is the law is seen when they are read
 
 
 def test_the_best_with_each_number_of_constants() -> None:
