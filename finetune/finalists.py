@@ -30,6 +30,7 @@ from emlinit.generator.program import Programs
 # Candidates that are read as formulas: the shortest descriptions of the data, and from either end of the front.
 _SHORTEST, _CHEAPEST, _MOST_ACCURATE = 7, 3, 1
 _MOST_ACCURATE_SHORT = 2  # of the part of the front that can be offered, and that is read in any case
+_SHORT_ONES = 4  # and among those that are short in any case
 _FEW_CONSTANTS = 4  # and the best that have 1, 2, ... constants: EML nodes say little of how a formula is called
 _SURELY_SHORT, _SURELY_LONG = (
     0.8,
@@ -97,6 +98,7 @@ def weighted_finalists(
     # What costs more than the first is longer than a law may be, what costs less than the second is not.
     likely, surely = (int(factor * max_complexity) for factor in _COST_OF_A_NODE)
     shortest = [pool.shortest(_SHORTEST, cost) for cost in (likely, surely)]
+    shortest.append(pool.shortest(_SHORT_ONES, int(_SURELY_SHORT * max_complexity)))
     snappable, short_enough = _short_once_snapped(pool, problem, likely), _short_enough(pool, max_complexity)
     few_constants = pool.best_with_each_number_of_constants(_FEW_CONSTANTS, likely)
     found = pool.programs[_worth_reading(pool, *shortest, snappable, short_enough, few_constants)]
@@ -121,7 +123,7 @@ def weighted_finalists(
         nats[start : start + _SIMPLEST] = -torch.inf
     cost = description_cost(fitted.programs)
     short = torch.where(cost <= _SURELY_SHORT * max_complexity, nats, torch.inf).argsort(stable=True)
-    nats[short[: 2 * _SIMPLEST + _MOST_ACCURATE_SHORT]] = -torch.inf
+    nats[short[: 2 * (_SIMPLEST + _SHORT_ONES)]] = -torch.inf
     nats[cost > _SURELY_LONG * max_complexity] = torch.inf  # these are not offered
     best = order[:_BEST_FIRST]
     nats[description_cost(fitted.programs) > surely] += _LAST  # if time is short, it goes to what is not too long

@@ -27,6 +27,7 @@ from emlinit.generator.tidy import fix_simple_exponents
 
 _RIDGE = 1e-12  # of the normal equations, on functions of unit length: two of them may be one on these points
 _LARGEST = 1e12  # modulus of a function
+_ASIDE = 0.00137  # ranges that a middle is moved where it is a value
 _FAR = 3.0  # ranges of a variable that its middle may be away from 0
 _RATES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # over the range of x
 _FINE_RATES = tuple(0.5 * 2 ** (0.5 * step) for step in range(14))
@@ -295,9 +296,11 @@ SHAPES = (
 
 
 def centres(x: Float64[Tensor, "p v"]) -> Float64[Tensor, " v"]:
-    """The middle of each variable that is far from 0 for its range, such as a year, and 0 for the others."""
+    """The middle of each variable that is far from 0 for its range, such as a year, and 0 for the others. It is none of the
+    values: of 0 there is no logarithm, of which squares are made."""
     low, high = x.aminmax(dim=0)
     middle = (low + high) / 2
+    middle = torch.where((x == middle).any(0), middle + _ASIDE * (high - low), middle)
     return torch.where(middle.abs() > _FAR * (high - low), middle, 0.0)
 
 

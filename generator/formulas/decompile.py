@@ -95,7 +95,7 @@ def to_sympy(
             best = min(best, settled, key=_length)
         for form in shorter_forms(best, until - time.monotonic()) if simplify_seconds > 0 else ():
             form = tidied(form)
-            if _length(form) < _length(best) and check.agrees(form, own):
+            if check.rank(form, own) < check.rank(best, own) and check.agrees(form, own):
                 best = form
         length = complexity(best)
         fits = length <= max(_SHORT, _CLUMSY * len(tokens_from_program(program)[0]))  # tokens: known at once, and fewer
@@ -158,13 +158,29 @@ class _Check:
     x: np.ndarray
     y: np.ndarray
     strict: bool
+    others: np.ndarray
+    """Points at which the program has no value; a formula may have one there: x (a + 1/x) is a x + 1."""
 
     @staticmethod
     def at(program: Programs, x: np.ndarray, *, strict: bool) -> "_Check":
         x = np.ascontiguousarray(x, dtype=np.float64)
         result = evaluate(program, torch.from_numpy(x), rtol=None if strict else "default")
         valid = result.valid[0].numpy()
-        return _Check(x[valid], result.value[0].numpy()[valid], strict)
+        return _Check(x[valid], result.value[0].numpy()[valid], strict, x[~valid] if strict else x[:0])
+
+    def rank(self, expr: sympy.Expr, symbols: Sequence[sympy.Symbol]) -> tuple[bool, bool, int, int]:
+        """What makes a form the better one, the less the better: real numbers throughout, then a value at all points that
+        were given, then its length."""
+        unreal, n_nodes, n_digits = _length(expr)
+        return unreal, self._undefined_elsewhere(expr, symbols), n_nodes, n_digits
+
+    def _undefined_elsewhere(self, expr: sympy.Expr, symbols: Sequence[sympy.Symbol]) -> bool:
+        if not len(self.others):
+            return False
+        try:
+            return not np.isfinite(evaluate_expression(expr, symbols, self.others)).all()
+        except (KeyError, OverflowError, TypeError):
+            return True
 
     def positive(self, column: int) -> bool:
         return bool((self.x[:, column] > 0).all())

@@ -73,6 +73,12 @@ def test_a_large_offset_does_not_matter(name: str) -> None:
     assert centres(torch.cat([year, t[:, None]], 1)).tolist() == pytest.approx([1995.2, 0.0])
 
 
+def test_no_value_is_the_middle() -> None:
+    year = torch.arange(1950.0, 2021.0, dtype=torch.float64)[:, None]
+    assert bool((year != centres(year)).all())
+    assert float(centres(year)) == pytest.approx(1985, abs=0.2)
+
+
 def test_each_program_is_the_start_it_stands_for() -> None:
     t = torch.linspace(0.3, 10.1, 60, dtype=torch.float64)
     y = CURVES["logistic"](t)

@@ -249,3 +249,12 @@ def test_real_parts_are_written_with_real_numbers(text: str, low: float, high: f
     assert valid.mean() > 0.9
     scale = np.abs(wanted.value[0].numpy()[valid]).max()
     np.testing.assert_allclose(value[valid], wanted.value[0].numpy()[valid], rtol=0, atol=1e-12 * scale)
+
+
+def test_a_form_with_a_value_at_all_points_is_preferred() -> None:
+    """A saturation found among points without 0 has 1/x in it; x/(x + 2) has a value at 0 as well."""
+    program = _program("eml + w:-1.0 eml 1 + c:0.4 eml w:-1.0 eml 1 x1 1 eml 1 + c:0.5 eml w:-1.0 eml 1 x1 1 1")
+    points = np.linspace(0, 5, 11)[:, None] * np.ones(2)
+    assert not evaluate(program, torch.from_numpy(points), rtol=None).valid[0, 0]
+    value = evaluate_expression(to_sympy(program, 0, SYMBOLS, points=points), SYMBOLS, points)
+    assert np.isfinite(value).all()
