@@ -16,7 +16,7 @@ import torch
 from emlinit.finetune.finalists import refitted
 from emlinit.finetune.initialisers import load_initialisers, searched_grammars
 from emlinit.finetune.law.choice import choose
-from emlinit.finetune.law.finding import Finding
+from emlinit.finetune.law.finding import Finding, count_distinct
 from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.polish import polished
@@ -182,7 +182,16 @@ def _solution(
     if not any(math.isfinite(finding.rmse) for finding in findings):  # each is undefined somewhere, or not admitted
         findings = [_mean(data.x, data.y, tuple(data.names))]
     train, validation = data.problem.train.numpy(), data.problem.validation.numpy()
-    front, chosen = choose(findings, train, validation, max_complexity=search.language.max_complexity)
+    rows = np.column_stack([data.x, data.y])
+    different = count_distinct(rows)
+    front, chosen = choose(
+        findings,
+        train,
+        validation,
+        max_complexity=search.language.max_complexity,
+        n_points=different,
+        n_unseen=different - count_distinct(rows[train]),
+    )
     figures = [chosen.errors(rows) for rows in (train, validation)]
     best = chosen
     if not chosen.is_exact and len(train) < len(data.y):

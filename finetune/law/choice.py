@@ -18,7 +18,13 @@ _FURTHER, _FURTHER_NODES = 2, 4
 
 
 def choose(
-    findings: Sequence[Finding], train: np.ndarray, validation: np.ndarray, *, max_complexity: float | int = math.inf
+    findings: Sequence[Finding],
+    train: np.ndarray,
+    validation: np.ndarray,
+    *,
+    max_complexity: float | int = math.inf,
+    n_points: int | None = None,
+    n_unseen: int | None = None,
 ) -> tuple[list[Finding], Finding]:
     """The front of (complexity, rmse over all rows), simplest first, and the finding to report.
 
@@ -33,22 +39,33 @@ def choose(
         train: rows that were fitted.
         validation: rows that were not; the same rows again where none were held out.
         max_complexity: nodes of the laws that take part, unless there are no others.
+        n_points: different rows, features and target together: copies of a row are no further evidence. All by default.
+        n_unseen: different validation rows that are no copy of one that was fitted. All by default.
 
     Raises:
         ValueError: no law is defined on all rows.
     """
-    front = _front([finding for finding in findings if finding.is_readable(max_complexity)]) or _front(findings)
+    readable = [finding for finding in findings if finding.is_readable(max_complexity)]
+    front = _front(readable, n_points) or _front(findings, n_points)
     if not front:
         raise ValueError("no candidate law is defined on all rows")
     exact = [finding for finding in front if finding.is_exact]
-    chosen = min(exact, key=lambda finding: finding.complexity) if exact else _shortest(front, train, validation)
+    chosen = (
+        min(exact, key=lambda finding: finding.complexity) if exact else _shortest(front, train, validation, n_points)
+    )
     before = [f for f in front if f.complexity < chosen.complexity and f.rmse > chosen.rmse]
     most = 0 if exact else 2 * chosen.complexity + _FURTHER_NODES
     after = [f for f in front if chosen.complexity < f.complexity <= most and f.rmse < chosen.rmse]
     return [*_pareto(before), chosen, *_pareto(after)[:_FURTHER]], chosen
 
 
-def _shortest(front: Sequence[Finding], train: np.ndarray, validation: np.ndarray) -> Finding:
+def _shortest(
+    front: Sequence[Finding],
+    train: np.ndarray,
+    validation: np.ndarray,
+    n_points: int | None,
+    n_unseen: int | None,
+) -> Finding:
     """The shortest description of the data."""
     held_out = not np.array_equal(train, validation)
 
@@ -66,11 +83,13 @@ def _shortest(front: Sequence[Finding], train: np.ndarray, validation: np.ndarra
             _scale(front[0].y),
             front[0].n_distinct,
             float(front[0].y.std()),
+            n_points,
+            n_unseen if held_out else 0,
         )
     ]
 
 
-def _front(findings: Sequence[Finding]) -> list[Finding]:
+def _front(findings: Sequence[Finding], n_points: int | None) -> list[Finding]:
     """What takes more to be said than the one before is more accurate."""
     if not findings:
         return []
@@ -80,7 +99,7 @@ def _front(findings: Sequence[Finding]) -> list[Finding]:
         torch.tensor(errors, dtype=torch.float64).square(),
         torch.tensor(nodes),
         torch.tensor([finding.n_fitted for finding in findings]),
-        len(y),
+        len(y) if n_points is None else n_points,
         _scale(y),
         findings[0].n_distinct,
         float(y.std()),

@@ -40,18 +40,26 @@ def shortest_description(
     scale: float,
     n_distinct: int | None = None,
     spread: float | None = None,
+    n_points: int | None = None,
+    n_unseen: int | None = None,
 ) -> int:
     """Index of the law to report: the shortest description among those that hold on the validation points.
 
     With few validation points their error says little, so it may exceed the best one's by a factor exp(6 / √points).
-    Where no error is finite the first entry is returned. `n_distinct` and `spread` are as in `description_length`.
+    Where no error is finite the first entry is returned. `n_distinct` and `spread` are as in `description_length`,
+    and `n_points` is how many points there are to describe, `n_unseen` how many of the validation points were not seen in
+    training, where rows are copies of others.
     """
     floor = rounding_floor(scale)
     mse = (n_train * train_mse + n_validation * validation_mse) / (n_train + n_validation)
+    n_unseen = n_validation if n_unseen is None else n_unseen
     if n_validation == 0:
-        mse, admissible = train_mse, torch.ones_like(train_mse, dtype=torch.bool)
+        mse = train_mse
+    if n_unseen == 0:
+        admissible = torch.ones_like(train_mse, dtype=torch.bool)
     else:
         finite = torch.where(validation_mse.isfinite(), validation_mse, torch.inf)
-        admissible = finite + floor <= (finite.min() + floor) * math.exp(6.0 / math.sqrt(n_validation))
-    length = description_length(mse, complexity, n_free, n_train + n_validation, scale, n_distinct, spread)
+        admissible = finite + floor <= (finite.min() + floor) * math.exp(6.0 / math.sqrt(n_unseen))
+    n_points = n_train + n_validation if n_points is None else n_points
+    length = description_length(mse, complexity, n_free, n_points, scale, n_distinct, spread)
     return int(torch.where(admissible, length, torch.inf).argmin())

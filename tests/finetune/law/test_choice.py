@@ -113,3 +113,17 @@ def test_the_choice_does_not_depend_on_where_y_lies(offset: float) -> None:
     decay = law_of(f"+ c:{offset + 0.01} w:2.2 eml w:-2.6 x1 1")
     constant = law_of(f"c:{float(y.mean())}")
     assert choose([constant, decay], np.arange(8), np.arange(8))[1] is decay
+
+
+def test_copies_of_rows_are_no_further_evidence() -> None:
+    """Twenty points of a line, rounded, each three times: a wave that fits the rounding pays for sixty, not for twenty."""
+    x = np.repeat(np.linspace(0.5, 4.0, 20), 3)[:, None]
+    line, wave = law("w:2.37 x1"), with_wiggles(0.001, 3.1, 5.3)
+    wiggles = wave.predict(x) - line.predict(x)
+    y = line.predict(x) + wiggles + 0.0006 * np.cos(40 * x[:, 0])
+    findings = [Finding.of(one, x, y, grammar="weighted") for one in (line, wave)]
+    rows = np.arange(60)
+    assert choose(findings, rows, rows)[1].law is wave
+    assert choose(findings, rows, rows, n_points=20)[1].law is line
+    # Held out are copies of rows that were fitted: that a law holds there says nothing for it.
+    assert choose(findings, rows[::3], rows[1::3], n_points=20, n_unseen=0)[1].law is line
