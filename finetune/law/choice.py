@@ -51,7 +51,9 @@ def choose(
         raise ValueError("no candidate law is defined on all rows")
     exact = [finding for finding in front if finding.is_exact]
     chosen = (
-        min(exact, key=lambda finding: finding.complexity) if exact else _shortest(front, train, validation, n_points)
+        min(exact, key=lambda finding: finding.complexity)
+        if exact
+        else _shortest(front, train, validation, n_points, n_unseen)
     )
     before = [f for f in front if f.complexity < chosen.complexity and f.rmse > chosen.rmse]
     most = 0 if exact else 2 * chosen.complexity + _FURTHER_NODES
