@@ -7,13 +7,14 @@ is spaced evenly, evenly in the logarithm, at random or over a few levels, and a
 Legend: p point, v input variable.
 """
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import sympy
+
+from emlinit.generator.corpus.frozen import real_values
 
 _X1, _X2 = (sympy.Symbol(f"x{number}", real=True) for number in (1, 2))
 _SPACINGS = ("even", "random")
@@ -78,8 +79,7 @@ def draw_case(number: int, seed: int, n_fresh: int) -> FieldCase:
     for _ in range(_MOST_TRIES):
         formula, columns, n_rows = KINDS[kind](rng)
         x = np.stack([column.draw(n_rows, rng) for column in columns], 1)
-        with np.errstate(all="ignore"):
-            y = np.asarray(sympy.lambdify((_X1, _X2)[: x.shape[1]], formula, "numpy")(*x.T), dtype=np.float64)
+        y = real_values(formula, (_X1, _X2)[: x.shape[1]], x)
         if np.isfinite(y).all() and np.ptp(y) > 0:
             break
     return FieldCase(
@@ -244,9 +244,8 @@ def _levels(rng: _Rng) -> _Drawn:
     """A factorial plan of three settings."""
     a, b, c, d = (_number(rng, 0.3, 9) for _ in range(4))
     plan = (-1.0, 0.0, 1.0)
-    rows = len(list(itertools.product(plan, plan)))
     columns = [DrawnColumn(rng.uniform(0.5, 2), rng.uniform(4, 9)), DrawnColumn(-1, 1, "levels", plan)]
-    return a + b * _X2 + c * _X2**2 + d * _X1, columns, rows * int(rng.integers(4, 9))
+    return a + b * _X2 + c * _X2**2 + d * _X1, columns, len(plan) ** 2 * int(rng.integers(4, 9))
 
 
 KINDS: dict[str, Callable[[_Rng], _Drawn]] = {

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 
 import sympy
 
+from emlinit.generator.formulas.known_forms import constant_and_terms, number_and_factors
+
 _OF_A_LINE = (sympy.exp, sympy.log, sympy.cos, sympy.sin, sympy.Abs, sympy.atan)
 
 
@@ -25,10 +27,10 @@ def shape_parameters(expression: sympy.Expr) -> int | None:
     """Numbers other than ±1 in a formula that is a shape with a name, among them every exponent; None if it is none."""
     if len(expression.free_symbols) != 1:
         return None
-    constant, terms = _constant_and_terms(expression)
+    constant, terms = constant_and_terms(expression)
     if len(terms) != 1:
         return None
-    number, factors = _number_and_factors(terms[0])
+    number, factors = number_and_factors(terms[0])
     is_sum = len(factors) == 1 and factors[0].is_Add  # A (1 - exp(-k x))
     inner = shape_parameters(factors[0]) if is_sum else _core(factors)
     if inner is None:
@@ -75,12 +77,12 @@ def _pair(first: sympy.Expr, second: sympy.Expr) -> int | None:
 
 def _exponent(exponent: sympy.Expr) -> int | None:
     """What stands in exp(...) and is no line."""
-    constant, terms = _constant_and_terms(exponent)
+    constant, terms = constant_and_terms(exponent)
     if len(terms) == 2:  # a quadratic, multiplied out
         by_power = {2: 0, 1: 0}
         variables = set()
         for term in terms:
-            number, factors = _number_and_factors(term)
+            number, factors = number_and_factors(term)
             base, power = factors[0].as_base_exp() if len(factors) == 1 else (None, None)
             if power not in by_power or not _is_variable(base):
                 return None
@@ -89,7 +91,7 @@ def _exponent(exponent: sympy.Expr) -> int | None:
         return _told(constant) + sum(by_power.values()) if len(variables) == 1 else None
     if len(terms) != 1:
         return None
-    number, factors = _number_and_factors(terms[0])
+    number, factors = number_and_factors(terms[0])
     if len(factors) != 1:
         return None
     inner = factors[0]
@@ -106,13 +108,12 @@ def _exponent(exponent: sympy.Expr) -> int | None:
 def _bracket(total: sympy.Expr) -> tuple[int, sympy.Expr] | None:
     """b + c g without a zero, g an exponential, a power of the variable or the square of a line, or exp(line) - 1: what is
     told, and g."""
-    constant, terms = _constant_and_terms(total)
-    if len(terms) != 1:
+    read = _affine(total)
+    if read is None:
         return None
-    number, factors = _number_and_factors(terms[0])
-    if len(factors) != 1 or not (constant * number > 0 or (constant, number) == (-1, 1)):
+    constant, number, inner = read
+    if not (constant * number > 0 or (constant, number) == (-1, 1)):
         return None
-    inner = factors[0]
     if isinstance(inner, sympy.exp):
         told = _line(inner.args[0])
     elif inner.is_Pow and not inner.exp.free_symbols:
@@ -131,16 +132,22 @@ def _power(factor: sympy.Expr) -> int | None:
 
 def _line(expression: sympy.Expr, *, of_logarithms: bool = False) -> int | None:
     """a x + b, a (x - b), x/a, or the same of ln x: what is told of it."""
-    constant, terms = _constant_and_terms(expression)
-    if len(terms) != 1:
+    read = _affine(expression)
+    if read is None:
         return None
-    number, factors = _number_and_factors(terms[0])
-    if len(factors) != 1:
-        return None
-    inner = factors[0]
+    constant, number, inner = read
     is_variable = _is_variable(inner) if of_logarithms else inner.is_Symbol
     told = 0 if is_variable else _line(inner, of_logarithms=of_logarithms) if inner.is_Add else None
     return None if told is None else _told(constant) + _told(number) + told
+
+
+def _affine(total: sympy.Expr) -> tuple[sympy.Expr, sympy.Expr, sympy.Expr] | None:
+    """b, c and g of b + c g, g being no product."""
+    constant, terms = constant_and_terms(total)
+    if len(terms) != 1:
+        return None
+    number, factors = number_and_factors(terms[0])
+    return (constant, number, factors[0]) if len(factors) == 1 else None
 
 
 def _is_variable(expression: sympy.Expr) -> bool:
@@ -150,13 +157,3 @@ def _is_variable(expression: sympy.Expr) -> bool:
 def _told(number: sympy.Expr) -> int:
     """1 for a number that has to be told, 0 for ±1 and what stands for no number (0 in a sum)."""
     return int(number not in (0, 1, -1))
-
-
-def _constant_and_terms(total: sympy.Expr) -> tuple[sympy.Expr, list[sympy.Expr]]:
-    parts = sympy.Add.make_args(total)
-    return sympy.Add(*(p for p in parts if not p.free_symbols)), [p for p in parts if p.free_symbols]
-
-
-def _number_and_factors(term: sympy.Expr) -> tuple[sympy.Expr, list[sympy.Expr]]:
-    parts = sympy.Mul.make_args(term)
-    return sympy.Mul(*(p for p in parts if not p.free_symbols)), [p for p in parts if p.free_symbols]

@@ -91,7 +91,7 @@ def _real(number: sympy.Expr) -> float:
     return value.real if value.imag == 0 else math.nan
 
 
-def _split(term: sympy.Expr) -> tuple[sympy.Expr, list[sympy.Expr]]:
+def number_and_factors(term: sympy.Expr) -> tuple[sympy.Expr, list[sympy.Expr]]:
     """The number before a term, and its other factors."""
     numbers = [factor for factor in sympy.Mul.make_args(term) if not factor.free_symbols]
     return sympy.Mul(*numbers), [factor for factor in sympy.Mul.make_args(term) if factor.free_symbols]
@@ -118,7 +118,8 @@ def _plus(*terms: sympy.Expr) -> sympy.Expr:
     return _unevaluated(sympy.Add, *terms) if len(terms) > 1 else sympy.Add(*terms)
 
 
-def _constant_and_rest(total: sympy.Expr) -> tuple[sympy.Expr, list[sympy.Expr]]:
+def constant_and_terms(total: sympy.Expr) -> tuple[sympy.Expr, list[sympy.Expr]]:
+    """The number in a sum, 0 if there is none, and its other terms."""
     terms = sympy.Add.make_args(total)
     return sympy.Add(*(t for t in terms if not t.free_symbols)), [t for t in terms if t.free_symbols]
 
@@ -170,16 +171,16 @@ def _exponential_and_constant(
     total: sympy.Expr,
 ) -> tuple[sympy.Expr, sympy.Expr, sympy.Expr, sympy.Expr, sympy.Expr] | None:
     """b, c, k, s, d of b + c exp(k s + d), s a symbol."""
-    b, terms = _constant_and_rest(total)
+    b, terms = constant_and_terms(total)
     if b == 0 or len(terms) != 1:
         return None
-    c, factors = _split(terms[0])
+    c, factors = number_and_factors(terms[0])
     if len(factors) != 1 or not isinstance(factors[0], sympy.exp):
         return None
-    shift, varying = _constant_and_rest(factors[0].args[0])
+    shift, varying = constant_and_terms(factors[0].args[0])
     if len(varying) != 1:
         return None
-    rate, symbols = _split(varying[0])
+    rate, symbols = number_and_factors(varying[0])
     if len(symbols) != 1 or not symbols[0].is_Symbol or not math.isfinite(_real(rate) + _real(shift) + _real(c)):
         return None
     return b, c, rate, symbols[0], shift
@@ -217,7 +218,7 @@ def _quadratic(exponent: sympy.Expr) -> tuple[sympy.Expr, tuple[float, float, fl
     fitted = False
     small = complexity(exponent) <= _LONGEST_EXPONENT and is_manageable(exponent)
     for term in sympy.Add.make_args(sympy.expand_mul(exponent) if small else exponent):
-        number, factors = _split(term)
+        number, factors = number_and_factors(term)
         fitted = fitted or number.has(sympy.Float)
         if not factors:
             total[2] += _real(number)
@@ -227,10 +228,10 @@ def _quadratic(exponent: sympy.Expr) -> tuple[sympy.Expr, tuple[float, float, fl
         base, power = factors[0].as_base_exp() if factors[0].is_Pow else (factors[0], sympy.S.One)
         if power not in (1, 2):
             return None
-        inner_constant, inner = _constant_and_rest(base)
+        inner_constant, inner = constant_and_terms(base)
         if len(inner) != 1 or (base.is_Add and power == 1):
             return None
-        slope, s = _split(inner[0])
+        slope, s = number_and_factors(inner[0])
         if len(s) != 1 or not (s[0].is_Symbol or (isinstance(s[0], sympy.log) and s[0].args[0].is_Symbol)):
             return None
         if variable not in (None, s[0]):
@@ -252,8 +253,8 @@ def _saturation(node: sympy.Expr) -> sympy.Expr | None:
     for power in factors:
         if not (power.is_Pow and power.exp == -1 and power.base.is_Add):
             continue
-        b, terms = _constant_and_rest(power.base)
-        c, inner = _split(terms[0])
+        b, terms = constant_and_terms(power.base)
+        c, inner = number_and_factors(terms[0])
         if b == 0 or len(terms) != 1 or len(inner) != 1:
             continue
         x, n = inner[0].as_base_exp() if inner[0].is_Pow else (inner[0], sympy.S.One)
@@ -306,17 +307,17 @@ class _Wave:
 
     @staticmethod
     def of(term: sympy.Expr) -> "_Wave | None":
-        number, factors = _split(term)
+        number, factors = number_and_factors(term)
         waves = [factor for factor in factors if isinstance(factor, (sympy.cos, sympy.sin))]
         if len(waves) != 1:
             return None
-        phase, varying = _constant_and_rest(waves[0].args[0])
+        phase, varying = constant_and_terms(waves[0].args[0])
         amplitude, shift = _real(number), _real(phase)
         if not varying or not math.isfinite(amplitude) or not abs(shift) < 1e6:
             return None
         shift -= math.pi / 2 if isinstance(waves[0], sympy.sin) else 0.0
         angle = _plus(*varying)
-        if all(_real(_split(part)[0]) < 0 for part in varying):  # cos(-u + f) = cos(u - f)
+        if all(_real(number_and_factors(part)[0]) < 0 for part in varying):  # cos(-u + f) = cos(u - f)
             angle, shift = _plus(*(-part for part in varying)), -shift
         others = tuple(factor for factor in factors if factor is not waves[0])
         return _Wave(amplitude, angle, shift, others, _is_fitted(number, phase))
@@ -354,7 +355,7 @@ def _wave(node: sympy.Expr) -> sympy.Expr | None:
 
 def _has_fitted_phase(term: sympy.Expr) -> bool:
     waves = [factor for factor in sympy.Mul.make_args(term) if isinstance(factor, (sympy.cos, sympy.sin))]
-    return any(_constant_and_rest(wave.args[0])[0].has(sympy.Float) for wave in waves)
+    return any(constant_and_terms(wave.args[0])[0].has(sympy.Float) for wave in waves)
 
 
 def _joined_waves(node: sympy.Add) -> sympy.Expr | None:
@@ -380,7 +381,7 @@ def _decay(node: sympy.Expr) -> sympy.Expr | None:
     """c**(p x) = exp(k x)."""
     if not (node.is_Pow and node.base.is_Float and node.base > 0 and node.exp.free_symbols) or node.exp.is_Add:
         return None
-    number, factors = _split(node.exp)
+    number, factors = number_and_factors(node.exp)
     rate = math.log(float(node.base)) * _real(number)
     return sympy.exp(_times(_number(rate), *factors), evaluate=False) if rate else None
 
