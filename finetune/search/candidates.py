@@ -13,10 +13,7 @@ from emlinit.finetune.search.ingredients import holds_none_of
 from emlinit.generator.program import Programs
 
 _ROUNDING = 1e-18  # loss of what is exact: such losses are all alike
-_SAME_NATS, _SAME_FIT = (
-    0.01,
-    1e-4,
-)  # differences of the description's length and of ln(loss) that tell no two laws apart
+_SAME_NATS, _SAME_FIT = 0.01, 1e-4  # differences of the description's length and of ln(loss) that tell no laws apart
 _SAME_LOSS = 1e-12  # relative difference: candidates that cost as much and agree so far are one found twice
 _CLEARLY_BETTER = 0.999  # of the loss of what costs less: a smaller gain is no step of the front
 _LAW_DIGITS, _DIGITS_PER_CONSTANT = 9.0, 2.2  # of the root mean squared error, relative to the deviation of the targets
