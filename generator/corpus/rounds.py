@@ -238,10 +238,19 @@ def worker_deaths_told() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as problem:
-        if not str(problem).startswith("DataLoader worker"):
+    except Exception as problem:
+        if not _is_a_workers_death(problem):
             raise
         raise UserError(
             "a process that draws programs (--stream.workers) was killed, perhaps since memory ran out: what was saved "
             "stays, go on with --resume and fewer workers"
         ) from problem
+
+
+def _is_a_workers_death(problem: BaseException | None) -> bool:
+    """Torch raises in whatever code the run is just then, which may wrap what passes through it in an error of its own."""
+    while problem is not None:
+        if isinstance(problem, RuntimeError) and str(problem).startswith("DataLoader worker"):
+            return True
+        problem = problem.__cause__ or problem.__context__
+    return False

@@ -77,17 +77,26 @@ def test_a_killed_worker_is_one_line(working: Callable[..., ExampleStream]) -> N
     _read(stream, 1)
     (worker,) = active_children()
     assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGKILL)
     with (
         pytest.raises(UserError, match=r"a process that draws .* was killed, .* --resume") as told,
         worker_deaths_told(),
     ):
+        os.kill(worker.pid, signal.SIGKILL)
         _read(stream, 1000)
     assert "\n" not in str(told.value)
     stream.close()
     assert active_children() == []
-    with pytest.raises(RuntimeError, match="something else"), worker_deaths_told():
-        raise RuntimeError("something else")
+
+
+def test_a_death_is_told_through_other_errors_and_nothing_else_is() -> None:
+    with pytest.raises(UserError, match="was killed"), worker_deaths_told():
+        try:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+        except RuntimeError as death:
+            raise ValueError("no value here") from death
+    for other in (RuntimeError("something else"), ValueError("DataLoader worker")):
+        with pytest.raises(type(other), match=str(other)), worker_deaths_told():
+            raise other
 
 
 @pytest.mark.parametrize("grammar", ["exact", "weighted"])
