@@ -10,7 +10,7 @@ Legend: p point, v input variable.
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,8 +23,8 @@ from emlinit.finetune.law.finding import Finding, count_distinct
 from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.preparation import Problem, restore_units
-from emlinit.finetune.search.candidates import CandidatePool
-from emlinit.finetune.search.weighted import simple_laws
+from emlinit.finetune.search.candidates import CandidatePool, Origin
+from emlinit.finetune.search.weighted import SimplestLaws, simple_laws
 from emlinit.generator.program import Programs
 
 # Candidates that are read as formulas: the shortest descriptions of the data, and from either end of the front.
@@ -60,12 +60,22 @@ _REFIT = FitConfig(steps=10)  # of the chosen law, to the held-out rows as well
 _ANY_LANGUAGE = Language()
 
 
-def exact_finalists(pool: CandidatePool, problem: Problem) -> Programs | None:
-    """The trees worth reading, the simplest first, in the data's units; None if there are none."""
+@dataclass(frozen=True, eq=False)
+class Finalists:
+    """Candidates that are worth reading as formulas."""
+
+    programs: Programs
+    """In the data's units, in the order in which they should be read."""
+    origins: Sequence[Origin]
+    """Where each comes from."""
+
+
+def exact_finalists(pool: CandidatePool, problem: Problem) -> Finalists | None:
+    """The trees worth reading, the simplest first; None if there are none."""
     if pool.programs is None:
         return None
-    found = pool.programs[_worth_reading(pool, pool.shortest(_SHORTEST))]
-    return restore_units(found, problem)
+    rows = _worth_reading(pool, pool.shortest(_SHORTEST))
+    return Finalists(restore_units(pool.programs[rows], problem), pool.origins(rows))
 
 
 def weighted_finalists(
@@ -76,7 +86,7 @@ def weighted_finalists(
     until: float,
     *,
     max_complexity: int = _ANY_LANGUAGE.max_complexity,
-) -> Programs | None:
+) -> Finalists | None:
     """The candidates worth reading, as they are and snapped, fitted to all training rows, the shortest descriptions first.
 
     Args:
@@ -89,7 +99,7 @@ def weighted_finalists(
             the finalists.
 
     Returns:
-        Programs in the data's units; None if nothing was found.
+        None if nothing was found.
     """
     if pool.programs is None:
         return None
@@ -101,13 +111,15 @@ def weighted_finalists(
     shortest.append(pool.shortest(_SHORT_ONES, int(_SURELY_SHORT * max_complexity)))
     snappable, short_enough = _short_once_snapped(pool, problem, likely), _short_enough(pool, max_complexity)
     few_constants = pool.best_with_each_number_of_constants(_FEW_CONSTANTS, likely)
-    found = pool.programs[_worth_reading(pool, *shortest, snappable, short_enough, few_constants)]
+    rows = _worth_reading(pool, *shortest, snappable, short_enough, few_constants)
+    found, origins = pool.programs[rows], pool.origins(rows)
     # The simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed.
     simple = fit_constants(
         simple_laws(found.n_variables), problem.x[problem.search], problem.y[problem.search], config=_SIMPLE_FIT
     )
     order = pool.judged(simple.programs, simple.mse).argsort(stable=True)
     found = Programs.cat([simple.programs[order[:_SIMPLEST]], found])
+    origins = [Origin(SimplestLaws.name, network=False)] * (len(found) - len(origins)) + origins
     programs = restore_units(found, problem)
     points, targets = torch.from_numpy(x)[problem.train], torch.from_numpy(y)[problem.train]
     some = slice(0, None, max(1, math.ceil(len(targets) / _SNAP_ROWS)))
@@ -116,6 +128,7 @@ def weighted_finalists(
     few = (programs.n_free() <= _SNAP_CONSTANTS).nonzero()[:, 0]
     snapped = snap(programs[few], points[some], targets[some], config=SnapConfig(until=fits_until))
     programs = Programs.cat([programs, snapped.programs])
+    origins = [*origins, *(origins[row] for row in few.tolist())]
     fitted = fit_constants(programs, points[more], targets[more], config=replace(_LAST_FIT, until=fits_until))
     nats = description_nats(fitted.programs, fitted.mse / targets.var(correction=0), len(targets))
     order = nats.argsort(stable=True)
@@ -130,42 +143,43 @@ def weighted_finalists(
     others = nats.argsort(stable=True)
     order = torch.cat([best, others[~torch.isin(others, best)]])
     # Written in another way a law may be shorter to print.
-    programs = fitted.programs[order[_first_few_of_each(fitted.mse[order], 2)]]
+    order = order[_first_few_of_each(fitted.mse[order], 2)]
+    programs = fitted.programs[order]
     if len(targets) > _FIT_ROWS:
         config = replace(_ALL_ROWS_FIT, until=fits_until)
         head = fit_constants(programs[:_READ_OF_MANY], points, targets, config=config).programs
         programs = Programs.cat([head, programs[_READ_OF_MANY:]]) if len(programs) > _READ_OF_MANY else head
-    return drop_dust(programs, points[more], targets[more], config=replace(_DUST_FIT, until=fits_until))
+    programs = drop_dust(programs, points[more], targets[more], config=replace(_DUST_FIT, until=fits_until))
+    return Finalists(programs, [origins[row] for row in order.tolist()])
 
 
 def read_laws(
-    programs: Programs | None,
+    finalists: Finalists | None,
     names: Sequence[str],
     x: np.ndarray,
     y: np.ndarray,
     until: float,
     *,
     grammar: str,
-    asked_network: bool,
     language: Language = _ANY_LANGUAGE,
 ) -> list[Finding]:
-    """Programs as laws beside the data, one after the other until some are exact or the time is up; how long simplifying
+    """Finalists as laws beside the data, one after the other until some are exact or the time is up; how long simplifying
     takes depends on what is left of it. Laws that the language has no words for, or that no formula of real numbers says,
     are left out; those that are only too long are among the others, so that they can be told of.
 
     Args:
-        programs: the best first, in the data's units.
+        finalists: the best first.
         names: of the columns of x.
         x: points, float64 of shape (p, v).
         y: targets, float64 of shape (p,).
         until: on the clock of `time.monotonic`.
         grammar: where they were found.
-        asked_network: whether the initialiser had been asked by then.
         language: what a law may be written in.
     """
     findings: list[Finding] = []
-    if programs is None:
+    if finalists is None:
         return findings
+    programs = finalists.programs
     n_exact, n_distinct = 0, count_distinct(x)
     grace = max(_LEAST_GRACE, _GRACE * (until - time.monotonic()))  # a law takes 20 ms on a free machine
     for number in range(len(programs)):
@@ -179,7 +193,8 @@ def read_laws(
         law = law_in(programs[number], names, x, patience, language)
         if law is None:
             continue
-        findings.append(Finding.of(law, x, y, grammar=grammar, asked_network=asked_network, n_distinct=n_distinct))
+        origin = finalists.origins[number]
+        findings.append(Finding.of(law, x, y, grammar=grammar, origin=origin, n_distinct=n_distinct))
         n_exact += findings[-1].is_exact and law.complexity <= language.max_complexity
     return findings
 
@@ -199,7 +214,7 @@ def refitted(finding: Finding, x: np.ndarray, y: np.ndarray, language: Language 
         x,
         y,
         grammar=finding.grammar,
-        asked_network=finding.asked_network,
+        origin=finding.origin,
         n_distinct=finding.n_distinct,
     )
     return again if again.rmse < finding.rmse and again.complexity == finding.complexity else finding

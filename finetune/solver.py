@@ -36,7 +36,7 @@ from emlinit.finetune.options import (
 )
 from emlinit.finetune.preparation import prepare, sample_of
 from emlinit.finetune.search.exact import PeelingSampler
-from emlinit.finetune.search.weighted import WeightedSearchConfig
+from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
 from emlinit.finetune.sizes import constant_columns, odd_size
 from emlinit.finetune.sparse.dictionary import FEW_LEVELS
 from emlinit.finetune.visits import Clock, Data, NamedSampler, Search, visits
@@ -70,11 +70,17 @@ class Solution:
     seconds: float
     """Wall-clock time used."""
     checkpoint: tuple[str, str] | None
-    """Source and sha256 of the initialiser that took part in the search for the law; None if none was asked."""
+    """Source and sha256 of the initialiser that the law comes from; None if the law has none of its proposals among its
+    ancestors."""
     notes: tuple[str, ...] = field(default=())
     """Remarks for the user, one line each."""
     revision: str | None = None
     """Commit hash of the initialiser, if it comes from the Hub."""
+    stage: str = ""
+    """The stage of the search that found the law; empty where none was needed."""
+    stages: tuple[dict[str, Any], ...] = field(default=())
+    """What was searched, in order: `grammar`, `stage`, its `seconds` and `steps`, and the best `relative_error` that it came
+    to (root mean squared, over the standard deviation of y; None if it found nothing)."""
 
 
 @contextmanager
@@ -200,7 +206,8 @@ def _solution(
     place = front.index(chosen)
     better = [entry for entry in front[place + 1 :] if entry.complexity > best.complexity and entry.rmse < best.rmse]
     front = [*(entry for entry in front[:place] if entry.complexity < best.complexity), best, *better]
-    asked = search.samplers[best.grammar] if best.asked_network else None
+    stage, from_network = best.origin
+    asked = search.samplers[best.grammar] if from_network else None
     return Solution(
         law=best.law,
         front=front,
@@ -217,7 +224,20 @@ def _solution(
             *_decades(chosen),
         ),
         revision=asked.revision if asked else None,
+        stage=stage,
+        stages=tuple(_stage_records(search)),
     )
+
+
+def _stage_records(search: Search) -> Iterator[dict[str, Any]]:
+    for grammar, run in search.runs:
+        yield {
+            "grammar": grammar,
+            "stage": run.name,
+            "seconds": round(run.seconds, 3),
+            "steps": run.steps,
+            "relative_error": math.sqrt(run.best_loss) if math.isfinite(run.best_loss) else None,
+        }
 
 
 def _factors(data: Data) -> frozenset[str]:

@@ -1,8 +1,8 @@
 """Which grammar is searched when, with which stages and how much of the time, and what is read off each visit.
 
-A visit is one time that a grammar is searched; `auto` pays three: what needs no network, trees without constants, and the
-network's rounds. To change the order of the grammars or their shares of the time, change `visits`; to add a way of
-searching, write a stage (see `search.stages`).
+A visit is one time that a grammar is searched; `auto` pays four: what is quick and needs no network, trees without
+constants, the network's rounds, and what takes long. To change the order of the grammars or their shares of the time, change
+`visits`; to add a way of searching, write a stage (see `search.stages`).
 
 Legend: p point, v input variable.
 """
@@ -23,12 +23,17 @@ from emlinit.finetune.law.law import Law
 from emlinit.finetune.preparation import Problem, in_known_units, restore_units
 from emlinit.finetune.search.candidates import CandidatePool
 from emlinit.finetune.search.exact import ExactTrees
-from emlinit.finetune.search.stages import Sampler, Stage, Task, run_stages
-from emlinit.finetune.search.weighted import WeightedSearchConfig, weighted_stages
+from emlinit.finetune.search.rounds import NetworkRounds
+from emlinit.finetune.search.stages import Sampler, Stage, StageRun, Task, run_stages
+from emlinit.finetune.search.weighted import stages_without_network
+from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
+from emlinit.finetune.sparse.laws import LONG_SUMS, QUICK_SUMS
 from emlinit.generator.functions.table import FunctionTable
 
-EXACT_SHARE = 0.3
-"""Share of the time left after the search without a network that `auto` gives to the exact grammar."""
+EXACT_SHARE = 0.2
+"""Share of the time left after the quick sums that `auto` gives to the exact grammar."""
+ROUNDS_SHARE = 0.7
+"""Share of the time left then that goes to the rounds of the network before the sums that take long."""
 EXACT_LOSS = 1e-15
 """Loss up to which `auto` takes a tree without constants for a candidate."""
 _FINISH_SHARE, _FINISH_LEAST = 0.25, 1.0  # of the time, and in seconds: for reading candidates as formulas
@@ -154,19 +159,22 @@ class Visit:
 
 def visits(grammar: str, config: WeightedSearchConfig, seconds: float) -> list[Visit]:
     """What is searched in turn, until a law is exact."""
-    max_rounds = math.ceil(seconds / _SECONDS_PER_ROUND)
     if grammar == "exact":
         return [Visit("exact", [ExactTrees()])]
-    if grammar == "weighted":
-        return [Visit("weighted", weighted_stages(config), max_rounds=max_rounds)]
-    # What needs no network first: it takes a second or two, and is often all there is to find.
+    # What needs no network first: it takes a second or two, and is often all there is to find. The sums that take longest
+    # come last, since they approximate nearly everything and are seldom the law.
     # An identity fits to rounding or is none: there is nothing to choose among the others.
-    rest = replace(config, lookup=False, sparse=False, shapes=False)
-    return [
-        Visit("weighted", weighted_stages(config), network=False, worth_reading=config.surely_exact_loss),
+    exact, rounds = config.surely_exact_loss, NetworkRounds(config)
+    max_rounds = math.ceil(seconds / _SECONDS_PER_ROUND)
+    quick = stages_without_network(config, QUICK_SUMS)
+    long = stages_without_network(replace(config, shapes=False, lookup=False), LONG_SUMS)[1:]
+    planned = [
+        Visit("weighted", quick, network=False, worth_reading=exact),
         Visit("exact", [ExactTrees()], share=EXACT_SHARE, worth_reading=EXACT_LOSS),
-        Visit("weighted", weighted_stages(rest), max_rounds=max_rounds),
+        Visit("weighted", [rounds], share=ROUNDS_SHARE, worth_reading=exact, max_rounds=max_rounds),
+        Visit("weighted", [*long, rounds], max_rounds=max_rounds),
     ]
+    return [visit for visit in planned if grammar in ("auto", visit.grammar)]
 
 
 class Search:
@@ -197,6 +205,8 @@ class Search:
         self.language, self.on_better = language or Language(), on_better
         self.too_long: list[Finding] = []
         """Laws that are in the language but for their length."""
+        self.runs: list[tuple[str, StageRun]] = []
+        """What the stages did, in order, each with its grammar."""
         self.told: Finding | None = None
         """The law that was told of last."""
         self.shortest = math.inf
@@ -227,22 +237,20 @@ class Search:
             progress=clock.report,
             found=lambda: self._tell(visit.grammar),
         )
-        asked = any(run.asked_network for run in run_stages(visit.stages, task))
+        self.runs += [(visit.grammar, run) for run in run_stages(visit.stages, task)]
         if pool.best_loss > visit.worth_reading and not pool.holds_law:
             return []
         clock.report("reading the candidates as formulas")
         x, y, end = self.data.x, self.data.y, clock.end
         if visit.grammar == "exact":
-            programs = exact_finalists(pool, problem)
+            finalists = exact_finalists(pool, problem)
         else:
             most = self.language.max_complexity
-            programs = weighted_finalists(pool, problem, x, y, end, max_complexity=most)
+            finalists = weighted_finalists(pool, problem, x, y, end, max_complexity=most)
         language = self.language
-        found = read_laws(
-            programs, self.data.names, x, y, end, grammar=visit.grammar, asked_network=asked, language=language
-        )
+        found = read_laws(finalists, self.data.names, x, y, end, grammar=visit.grammar, language=language)
         if clock.is_stopped and self.told is not None:  # what was seen is kept, however little was read
-            found.append(replace(self.told, asked_network=asked))
+            found.append(self.told)
         self.too_long += [finding for finding in found if finding.complexity > language.max_complexity]
         return [finding for finding in found if finding.complexity <= language.max_complexity]
 
@@ -261,5 +269,6 @@ class Search:
         law = law_in(program, self.data.names, self.data.x, _PATIENCE, self.language)
         if law is not None and law.complexity <= self.language.max_complexity:
             self.shortest = float(pool.nats[best])
-            self.told = Finding.of(law, self.data.x, self.data.y, grammar=grammar)
+            (origin,) = pool.origins(rows)
+            self.told = Finding.of(law, self.data.x, self.data.y, grammar=grammar, origin=origin)
             self.on_better(law, float(pool.loss[best]) ** 0.5)

@@ -76,6 +76,21 @@ def drop_dead_nodes(programs: Programs) -> Programs:
     )[torch.arange(b, device=programs.device)]
 
 
+def drop_unused_terms(programs: Programs) -> Programs:
+    """The same programs with the terms of each slot side by side, and no more places for them than are needed."""
+    used = programs.used_terms()
+    order = (
+        (~used).to(torch.int8).argsort(dim=-1, stable=True)[..., : max(1, int(used.sum(-1).max()) if len(used) else 1)]
+    )
+    pairs = order[..., None].expand(*order.shape, 2)
+    return replace(
+        programs,
+        source=torch.where(used, programs.source, 0).gather(-1, order),
+        weight=programs.weight.gather(2, pairs),
+        free_weight=programs.free_weight.gather(2, pairs),
+    )
+
+
 def logarithm_shifts(programs: Programs) -> Float64[Tensor, "b s"]:
     """For each slot e · (sum of the fixed weights on logarithms), 0 if one of these weights is still free.
 

@@ -29,6 +29,7 @@ _FINETUNE = (
     "finetune/subtrees",
     "finetune/sparse",
     "finetune/routing",
+    "finetune/growing",
     "finetune/law",
     "finetune/fitting",
 )
@@ -59,6 +60,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "generator/functions",
     ),
     "finetune/search": (
+        "finetune/growing",
         "finetune/subtrees",
         "finetune/sparse",
         "finetune/routing",
@@ -72,6 +74,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "finetune/law": ("finetune/fitting", "generator", "generator/formulas"),
     "finetune/sparse": ("generator", "generator/formulas"),
     "finetune/routing": ("generator",),
+    "finetune/growing": ("finetune/fitting", "generator"),
     "finetune/fitting": ("generator",),
     "model/publishing": ("model/pretraining", "model", "model/weights", "generator", "generator/corpus"),
     "model/pretraining": ("model", "model/weights", "generator", "generator/corpus"),

@@ -123,6 +123,8 @@ def test_what_can_be_read_off_a_solution() -> None:
         "checkpoint",
         "notes",
         "revision",
+        "stage",
+        "stages",
     ]
     assert {"law", "complexity", "rmse"} <= {*dir(Finding), *(field.name for field in dataclasses.fields(Finding))}
 

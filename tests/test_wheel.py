@@ -15,6 +15,8 @@ FOLDERS = ("benchmarks", "checkpoints", "finetune", "generator", "model", "scrip
 DATA = {
     "emlinit/py.typed",
     "emlinit/generator/corpus/data/grammar_exact.parquet",
+    "emlinit/generator/corpus/data/formulas_hard.parquet",
+    "emlinit/generator/corpus/data/formulas_hard_aside.parquet",
     "emlinit/generator/corpus/data/formulas_weighted.parquet",
     "emlinit/benchmarks/laws/data/nguyen.json",
     "emlinit/benchmarks/laws/data/measured/kepler.csv",

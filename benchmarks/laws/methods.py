@@ -14,7 +14,7 @@ from emlinit.benchmarks.laws.rivals import fit_gplearn, fit_operon, require
 from emlinit.benchmarks.laws.suites import LawProblem
 from emlinit.benchmarks.priors import FormulaPrior
 from emlinit.finetune.initialisers import load_initialisers
-from emlinit.finetune.search.weighted import WeightedSearchConfig
+from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
 from emlinit.finetune.solver import solve
 from emlinit.generator.errors import UserError
 from emlinit.generator.formulas.parse import parse_formula
@@ -77,7 +77,7 @@ def _solver(
             problem.y,
             grammar=grammar,
             seconds=seconds,
-            initialisers={"weighted": FormulaPrior()} if prior else initialisers,
+            initialisers={**initialisers, "weighted": FormulaPrior()} if prior else initialisers,
             seed=seed,
             names=problem.names,
             weighted=config,
@@ -112,8 +112,17 @@ LAW_METHODS: dict[str, LawMethod] = {
         _solver("weighted", WeightedSearchConfig(patience=0), prior=True),
         tables=True,
     ),
+    "no-growing": LawMethod(
+        "the solver, whose programs do not grow by parts of the proposals",
+        _solver("auto", WeightedSearchConfig(growths=0)),
+        ("exact", "weighted"),
+        tables=True,
+    ),
+    "random": LawMethod(
+        "the solver with random formulas in place of the network", _solver("auto", None, prior=True), ("exact",), True
+    ),
     "network": LawMethod("the network alone", _solver("weighted", _ALONE), ("weighted",), True),
-    "prior": LawMethod("random formulas instead of the network", _solver("weighted", _ALONE, prior=True), tables=True),
+    "prior": LawMethod("random formulas alone", _solver("weighted", _ALONE, prior=True), tables=True),
     "operon": LawMethod("Operon (pyoperon)", _rival(fit_operon), module="pyoperon.sklearn"),
     "gplearn": LawMethod("gplearn", _rival(fit_gplearn), module="gplearn.genetic"),
 }

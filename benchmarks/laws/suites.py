@@ -16,6 +16,7 @@ import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,14 @@ import sympy
 
 from emlinit.benchmarks.laws.field import FieldCase, draw_case
 from emlinit.benchmarks.ranges import extended_ranges
-from emlinit.generator.corpus.frozen import FrozenFormula, load_formula_problems, real_values
+from emlinit.generator.corpus.frozen import (
+    FORMULAS_FILE,
+    HARD_ASIDE_FILE,
+    HARD_FILE,
+    FrozenFormula,
+    load_formula_problems,
+    real_values,
+)
 from emlinit.generator.errors import UserError
 from emlinit.generator.formulas.decompile import complexity
 from emlinit.generator.formulas.parse import parse_formula
@@ -120,8 +128,8 @@ def _measured(name: str, noise: float, seed: int, limit: int | None) -> list[Law
     return [_from_measurements(name, fact, seed) for fact in _facts(name)[:limit]]
 
 
-def _random(name: str, noise: float, seed: int, limit: int | None) -> list[LawProblem]:
-    return [_from_frozen(name, frozen, noise, seed) for frozen in load_formula_problems()[:limit]]
+def _frozen(path: Path, name: str, noise: float, seed: int, limit: int | None) -> list[LawProblem]:
+    return [law_of_frozen(name, frozen, noise, seed) for frozen in load_formula_problems(path)[:limit]]
 
 
 def _field(name: str, noise: float, seed: int, limit: int | None) -> list[LawProblem]:
@@ -147,7 +155,15 @@ LAW_SUITES: dict[str, LawSuite] = {
         _field,
         published=False,
     ),
-    "formulas": LawSuite("frozen random formulas that are on no published list", _random, published=False),
+    "hard": LawSuite(
+        "frozen random formulas that a search without a network does not find: see benchmarks/laws/hard.py",
+        partial(_frozen, HARD_FILE),
+        published=False,
+    ),
+    "hard-aside": LawSuite("more of them, to check with", partial(_frozen, HARD_ASIDE_FILE), published=False),
+    "formulas": LawSuite(
+        "frozen random formulas that are on no published list", partial(_frozen, FORMULAS_FILE), published=False
+    ),
 }
 """By name; the command line, its help and its tables read this."""
 
@@ -193,7 +209,8 @@ def _from_measurements(suite: str, fact: dict[str, Any], seed: int) -> LawProble
     return replace(problem, y=y, noise=math.nan)
 
 
-def _from_frozen(suite: str, frozen: FrozenFormula, noise: float, seed: int) -> LawProblem:
+def law_of_frozen(suite: str, frozen: FrozenFormula, noise: float = 0.0, seed: int = 0) -> LawProblem:
+    """A frozen formula as a problem of a suite."""
     symbols = real_symbols(frozen.x.shape[1])
     formula = parse_formula(frozen.formula, symbols)
     return _problem(

@@ -24,6 +24,8 @@ def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]
 
     `constants` holds the fitted numbers of the formula in its order; an error is null where the data do not determine the
     number, or fit the law to machine precision (see `law.standard_errors`). `units` holds those of columns that have one.
+    `found_by` is the stage of the search that found the law, `stages` what was searched, for how long and how well. The
+    checkpoint has a name only if one of its proposals is an ancestor of the law.
     """
     law = solution.law
     source, sha256 = solution.checkpoint if solution.checkpoint is not None else (None, None)
@@ -53,6 +55,8 @@ def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]
         "target": table.target,
         "features": list(law.names),
         "units": table.units,
+        "found_by": solution.stage or None,
+        "stages": list(solution.stages),
     }
 
 

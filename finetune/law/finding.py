@@ -68,8 +68,8 @@ class Finding:
     """Grammar that it was found in: `exact` or `weighted`."""
     n_distinct: int
     """Different points among the rows: repeated ones say nothing about the form of a law."""
-    asked_network: bool = False
-    """Whether the search for it had asked the initialiser."""
+    origin: tuple[str, bool] = ("", False)
+    """The stage of the search that found it, and whether a proposal of the network is among its ancestors."""
 
     @classmethod
     def of(
@@ -79,13 +79,13 @@ class Finding:
         y: np.ndarray,
         *,
         grammar: str,
-        asked_network: bool = False,
+        origin: tuple[str, bool] = ("", False),
         n_distinct: int | None = None,
     ) -> "Finding":
         """Put a law beside data: x of shape (p, v), the columns that it reads, and y of shape (p,); `n_distinct` where it is
         known already."""
         n_distinct = count_distinct(x) if n_distinct is None else n_distinct
-        return cls(law, residuals(law, x, y), y, grammar, n_distinct, asked_network)
+        return cls(law, residuals(law, x, y), y, grammar, n_distinct, origin)
 
     def errors(self, rows: np.ndarray | slice = slice(None)) -> Errors:
         """Its errors on some rows."""

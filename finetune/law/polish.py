@@ -67,7 +67,7 @@ def polished(finding: Finding, x: np.ndarray, y: np.ndarray, language: Language)
             x,
             y,
             grammar=finding.grammar,
-            asked_network=finding.asked_network,
+            origin=finding.origin,
             n_distinct=finding.n_distinct,
         )
         if found.n_fitted <= n_fitted and (found.is_exact or not finding.is_exact):

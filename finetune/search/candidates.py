@@ -4,6 +4,8 @@ the best that costs no more.
 Legend: b candidate.
 """
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
@@ -22,6 +24,19 @@ CAPACITY = 96
 """Candidates with the smallest losses that are kept."""
 CAPACITY_SHORTEST = 64
 """Shortest descriptions that are kept."""
+
+
+class Origin(NamedTuple):
+    """Where a candidate comes from."""
+
+    stage: str
+    """Name of the stage that found it."""
+    network: bool
+    """Whether a proposal of the network is among its ancestors."""
+
+
+SOMEWHERE = Origin("", network=False)
+"""Of candidates that nobody has asked about."""
 
 
 class CandidatePool:
@@ -45,6 +60,8 @@ class CandidatePool:
         self.programs: Programs | None = None
         self.loss: Float64[Tensor, " b"] = torch.zeros(0, dtype=torch.float64)
         self.cost: Int64[Tensor, " b"] = torch.zeros(0, dtype=torch.int64)
+        self._origins: list[Origin] = []
+        self._origin: Int64[Tensor, " b"] = torch.zeros(0, dtype=torch.int64)
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -66,12 +83,19 @@ class CandidatePool:
             ((digits >= _LAW_DIGITS) & (digits >= _DIGITS_PER_CONSTANT * n_free) & (n_free + 1 < self.n_distinct)).any()
         )
 
-    def add(self, programs: Programs, loss: Float64[Tensor, " b"]) -> None:
+    def origins(self, rows: Int64[Tensor, " n"]) -> list[Origin]:
+        """Where some candidates come from."""
+        return [self._origins[number] for number in self._origin[rows].tolist()]
+
+    def add(self, programs: Programs, loss: Float64[Tensor, " b"], origin: Origin = SOMEWHERE) -> None:
         """Take in candidates with finite losses. Of those that agree in cost and loss to twelve digits one is kept."""
         rows = torch.nonzero(torch.isfinite(self.judged(programs, loss)))[:, 0]
         if not len(rows):
             return
         programs, loss = programs[rows], loss[rows]
+        if origin not in self._origins:
+            self._origins.append(origin)
+        origins = torch.cat([self._origin, torch.full_like(rows, self._origins.index(origin))])
         if self.programs is not None:
             programs, loss = Programs.cat([self.programs, programs]), torch.cat([self.loss, loss])
         cost = description_cost(programs)
@@ -80,12 +104,13 @@ class CandidatePool:
         repeated = torch.zeros(len(order), dtype=torch.bool)
         repeated[1:] = (cost[1:] == cost[:-1]) & ((loss[1:] - loss[:-1]).abs() <= _SAME_LOSS * loss[1:].abs())
         order, cost, loss = order[~repeated], cost[~repeated], loss[~repeated]
+        origins = origins[order]
         keep = torch.zeros(len(order), dtype=torch.bool)
         keep[loss.argsort(stable=True)[:CAPACITY]] = True
         keep[_front(loss)] = True
         programs = programs[order]
         keep[description_nats(programs, loss, self.n_points).argsort(stable=True)[:CAPACITY_SHORTEST]] = True
-        self.programs, self.loss, self.cost = programs[keep], loss[keep], cost[keep]
+        self.programs, self.loss, self.cost, self._origin = programs[keep], loss[keep], cost[keep], origins[keep]
 
     def judged(self, programs: Programs, loss: Float64[Tensor, " b"]) -> Float64[Tensor, " b"]:
         """The losses, infinite for programs that the pool does not take."""

@@ -86,6 +86,8 @@ class Judge:
         self.best_loss = task.pool.best_loss
         self.leaves = torch.tensor([ONE, *range(X1, X1 + task.x.shape[1])])[:, None]
         """The smallest trees, tokens of shape (v + 1, 1)."""
+        self.network = False
+        """Whether the network has been asked by now: what is found from then on may come from it."""
         self._found: list[Candidates] = []
 
     def trees(self, tokens: Tensor) -> bool:
@@ -101,7 +103,7 @@ class Judge:
         promising = torch.nonzero(loss <= self.config.exact_loss)[:, 0]
         if len(promising):
             loss[promising] = relative_loss(programs[promising], self.x, self.y)
-        self._found.append(Candidates(programs, loss))
+        self._found.append(Candidates(programs, loss, self.network))
         self.best_loss = min([self.best_loss, *loss[loss.isfinite()].tolist()])
         return self.over()
 
@@ -175,6 +177,7 @@ class _ExactSearch:
         number = 0
         while not judge.over() and (task.max_rounds is None or number < task.max_rounds):
             began = time.monotonic()
+            judge.network = True
             proposals = sampler.propose(
                 task.x,
                 task.y,

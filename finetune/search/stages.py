@@ -8,6 +8,7 @@ that, keeps the time of each, and passes over a stage whose needs are not met. T
 Legend: b candidate, p point, v input variable.
 """
 
+import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -19,7 +20,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from emlinit.finetune.search.candidates import CandidatePool
+from emlinit.finetune.search.candidates import CandidatePool, Origin
 from emlinit.generator.functions.table import FunctionTable
 from emlinit.generator.program import Programs
 from emlinit.model.propose import Proposals
@@ -112,6 +113,9 @@ class Candidates:
     """As they are in the search's units."""
     loss: Float64[Tensor, " b"]
     """Mean squared error relative to the variance of y; infinite for those to forget."""
+    network: bool | None = None
+    """Whether a proposal of the network is among their ancestors; None if that is so of all that the stage finds once it
+    needs the network."""
 
 
 @runtime_checkable
@@ -143,8 +147,8 @@ class StageRun:
     """Wall-clock time."""
     steps: int
     """How often it yielded candidates."""
-    asked_network: bool
-    """Whether it got so far as to ask the network."""
+    best_loss: float
+    """Smallest loss that it found; infinite if it found nothing."""
 
 
 def run_stages(stages: Sequence[Stage], task: Task) -> list[StageRun]:
@@ -157,11 +161,13 @@ def run_stages(stages: Sequence[Stage], task: Task) -> list[StageRun]:
     for stage in stages:
         if not stage.needs <= there or stage.done(task):
             continue
-        began, steps = time.monotonic(), 0
+        began, steps, best = time.monotonic(), 0, math.inf
         with closing(stage.run(task)) as found:
             for candidates in found:
-                task.pool.add(candidates.programs, candidates.loss)
+                network = "network" in stage.needs if candidates.network is None else candidates.network
+                task.pool.add(candidates.programs, candidates.loss, Origin(stage.name, network))
                 task.found()
                 steps += 1
-        runs.append(StageRun(stage.name, time.monotonic() - began, steps, "network" in stage.needs and steps > 0))
+                best = min([best, *candidates.loss.tolist()])
+        runs.append(StageRun(stage.name, time.monotonic() - began, steps, best))
     return runs

@@ -1,73 +1,37 @@
-"""The stages of the search in the weighted grammar: structures from somewhere, constants by batched Levenberg-Marquardt.
+"""The stages of the search in the weighted grammar that need no network: the simplest laws, sparse sums of simple functions,
+known shapes, and what a table of small functions suggests.
 
-First come the simplest laws, sparse sums of simple functions and what a table of small functions suggests: none of them
-needs the network. Then its rounds. Each stage stands aside once a law is exact or the time is up.
+Structures come from somewhere, their constants by batched Levenberg-Marquardt. Each stage stands aside once a law is exact
+or the time is up. The rounds of the network are in `rounds`.
 
 Legend: b candidate, p point, v input variable.
 """
 
-import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from emlinit.finetune.fitting.levenberg_marquardt import Fit, FitConfig, fit_constants
-from emlinit.finetune.search.affine import AffineLookupConfig, propose_affine
+from emlinit.finetune.fitting.levenberg_marquardt import FitConfig
+from emlinit.finetune.search.affine import propose_affine
 from emlinit.finetune.search.candidates import CandidatePool
-from emlinit.finetune.search.shapes import SHAPES, Shape, centres, propose_shapes
-from emlinit.finetune.search.stages import Candidates, Need, SearchConfig, Stage, Task
-from emlinit.finetune.sparse.laws import SparseConfig, propose_sparse
+from emlinit.finetune.search.shape_table import SHAPES, Shape
+from emlinit.finetune.search.shapes import centres, propose_shapes
+from emlinit.finetune.search.stages import Candidates, Need, Stage, Task
+from emlinit.finetune.search.weighted_stage import WeightedSearchConfig, WeightedStage
+from emlinit.finetune.sparse.laws import ALL_SUMS, propose_sparse
 from emlinit.generator.grammar import from_text, pad_sequences
 from emlinit.generator.program import Programs, programs_from_tokens
 from emlinit.generator.tidy import shift_variables
 
 _NEARLY_EXACT = 1e-8  # loss of a sum that a few more steps may make exact
-_ROWS_TO_SPARE_ONE = 10
-_STALE = 0.99  # of the best loss: a round that does not get below it has brought nothing new
 _FULL_FIT = FitConfig(steps=40)  # of a few good structures
 _TOUCH_UP = FitConfig(steps=3)  # of sums that are fitted for y already, or nearly so, for another g(y)
 _POLISH = FitConfig(steps=10)  # of what a few steps more may make exact
 _SHAPE_FIT = FitConfig(steps=40)  # of every shape, on few rows
 _LOOKUP_SCREEN = FitConfig(steps=8)  # of a thousand suggestions, on few rows
-_ROUND_SCREEN = FitConfig(steps=12, restarts=2, survivors=1, screen_steps=5)  # of all proposals of a round, on few rows
-_ROUND_FIT = FitConfig(steps=40, restarts=3, survivors=2)  # of the best of them
-
-
-@dataclass(frozen=True)
-class WeightedSearchConfig(SearchConfig):
-    """How the search spends its time."""
-
-    proposals: int = 192
-    """Candidates of a round."""
-    screen_points: int = 128
-    """Rows of the first fit."""
-    refit: int = 24
-    """Candidates of a round that are fitted again, longer and on up to `fit_points` rows."""
-    fit_points: int = 2000
-    """Most rows of a fit; the final fit of the solver takes all."""
-    patience: int = 6
-    """Rounds without a better candidate after which the search ends; 0 for no round at all."""
-    min_valid_share: float = 0.97
-    """A candidate must be defined on this share of the rows, or on all but one."""
-    lookup: bool = True
-    """Whether a table of functions, if there is one, is searched for laws before the first round."""
-    lookup_config: AffineLookupConfig = field(default_factory=AffineLookupConfig)
-    """How much is looked up."""
-    sparse: bool = True
-    """Whether sparse sums of simple functions are searched before the first round."""
-    sparse_config: SparseConfig = field(default_factory=SparseConfig)
-    """How much of them is searched."""
-    surely_exact_loss: float = 1e-27
-    """Loss at which the sparse search stops; sums of many terms come near `exact_loss` without being the law."""
-    shapes: bool = True
-    """Whether known shapes of one variable are tried, after sums of monomials."""
-    shapes_refit: int = 16
-    """Shapes that are fitted again, on up to `fit_points` rows."""
-    lookup_refit: int = 16
-    """Candidates of the lookup that are fitted again."""
 
 
 def simple_laws(n_variables: int) -> Programs:
@@ -79,41 +43,7 @@ def simple_laws(n_variables: int) -> Programs:
     return programs_from_tokens(tokens, constants, n_variables)
 
 
-@dataclass(frozen=True)
-class _WeightedStage:
-    """What the stages share: the configuration, and fitting on a sample of the task's rows."""
-
-    config: WeightedSearchConfig
-
-    def done(self, task: Task) -> bool:
-        """Whether a law is exact, or the time is up."""
-        return task.time_is_up or task.pool.holds_law or task.pool.best_loss <= self.config.exact_loss
-
-    def fit(
-        self,
-        task: Task,
-        programs: Programs,
-        n_rows: int,
-        config: FitConfig,
-        generator: torch.Generator | None = None,
-        shift: Tensor | float = 0.0,
-    ) -> Candidates:
-        """Programs with their constants fitted to the first `n_rows` shuffled rows, from which `shift` is subtracted."""
-        rows = task.shuffled[:n_rows]
-        config = replace(config, until=task.deadline)
-        fit = fit_constants(programs, task.x[rows] - shift, task.y[rows], config=config, generator=generator)
-        loss = self._relative_loss(fit, float(task.y.var(correction=0)), len(rows))
-        return Candidates(fit.programs, task.pool.judged(fit.programs, loss))
-
-    def _relative_loss(self, fit: Fit, variance: float, n_rows: int) -> Tensor:
-        # One row may be where the program, not the law, has no value: |x - 4| is made with the logarithm of x - 4.
-        least = self.config.min_valid_share
-        if n_rows >= _ROWS_TO_SPARE_ONE:
-            least = min(least, 1 - 1.01 / n_rows)
-        return torch.where(fit.valid_share >= least, fit.mse / variance, torch.inf)
-
-
-class SimplestLaws(_WeightedStage):
+class SimplestLaws(WeightedStage):
     """What is always tried, so that there is an answer however short the time (see `simple_laws`)."""
 
     name = "simplest laws"
@@ -128,7 +58,7 @@ class SimplestLaws(_WeightedStage):
         yield self.fit(task, simple_laws(task.x.shape[1]), self.config.fit_points, _FULL_FIT)
 
 
-class KnownShapes(_WeightedStage):
+class KnownShapes(WeightedStage):
     """Sigmoids, bells, damped oscillations and other shapes of one variable (see `shapes`)."""
 
     name = "known shapes"
@@ -161,17 +91,13 @@ class KnownShapes(_WeightedStage):
 
 
 @dataclass(frozen=True)
-class SparseSearch(_WeightedStage):
+class SparseSearch(WeightedStage):
     """Sparse sums of simple functions through invertible transforms of y (see `sparse.laws`)."""
 
     after_monomials: KnownShapes | None = None
     """Has its turn when sums of monomials have been tried: a parabola is no power of a shifted variable."""
     name: ClassVar[str] = "sparse sums"
     needs: ClassVar[frozenset[Need]] = frozenset()
-
-    def done(self, task: Task) -> bool:
-        """Whether a law is exact beyond doubt, since long sums come near to that, or the time is up."""
-        return task.time_is_up or task.pool.holds_law or task.pool.best_loss <= self.config.surely_exact_loss
 
     def run(self, task: Task) -> Generator[Candidates]:
         """Fit the sums to y itself, family after family, and once more those that are nearly exact."""
@@ -192,7 +118,7 @@ class SparseSearch(_WeightedStage):
                     return
 
 
-class AffineLookup(_WeightedStage):
+class AffineLookup(WeightedStage):
     """Laws whose g(y) is a line in one or two functions of a table (see `affine`)."""
 
     name = "lookup"
@@ -217,54 +143,15 @@ class AffineLookup(_WeightedStage):
         task.report(self.name)
 
 
-class NetworkRounds(_WeightedStage):
-    """Candidates of the initialiser, warmer each round, until several rounds in a row bring nothing new."""
-
-    name = "network"
-    needs: frozenset[Need] = frozenset({"network"})
-
-    def run(self, task: Task) -> Generator[Candidates]:
-        """A round proposes from fresh bags of points, fits all constants at once on a sample of the rows, and the most
-        promising again on more of them. None begins that would end after the deadline if it took as long as the longest."""
-        assert task.sampler is not None
-        config, stale, number, longest = self.config, 0, 0, 0.0
-        while (
-            (task.max_rounds is None or number < task.max_rounds)
-            and time.monotonic() + longest < task.deadline
-            and stale < config.patience
-            and task.pool.best_loss > config.exact_loss
-        ):
-            began, before = time.monotonic(), task.pool.best_loss
-            proposals = task.sampler.propose(
-                task.x,
-                task.y,
-                config.proposals,
-                generator=task.generator,
-                temperature=config.temperature(number),
-                n_bags=config.bags,
-            )
-            quick = self.fit(task, proposals.programs, config.screen_points, _ROUND_SCREEN, task.generator)
-            best = quick.loss.argsort(stable=True)[: config.refit]
-            best = best[torch.isfinite(quick.loss[best])]
-            chosen = quick.programs[best]
-            if len(chosen):
-                yield self.fit(task, chosen, config.fit_points, _ROUND_FIT, task.generator)
-            else:
-                yield Candidates(chosen, quick.loss[best])
-            stale = 0 if task.pool.best_loss < _STALE * before else stale + 1
-            number += 1
-            longest = max(longest, time.monotonic() - began)
-            task.report(f"round {number}")
-
-
-def weighted_stages(config: WeightedSearchConfig) -> list[Stage]:
-    """The stages of the weighted grammar in their order; a task without a sampler has no rounds."""
+def stages_without_network(config: WeightedSearchConfig, families: tuple[str, ...] = ALL_SUMS) -> list[Stage]:
+    """The stages of the weighted grammar that need no network, in their order, with some families of sparse sums."""
     stages: list[Stage] = [SimplestLaws(config)]
     shapes = KnownShapes(config) if config.shapes else None
     if config.sparse:
-        stages.append(SparseSearch(config, shapes))
+        sums = replace(config, sparse_config=replace(config.sparse_config, families=families))
+        stages.append(SparseSearch(sums, shapes))
     elif shapes is not None:
         stages.append(shapes)
     if config.lookup:
         stages.append(AffineLookup(config))
-    return [*stages, NetworkRounds(config)]
+    return stages

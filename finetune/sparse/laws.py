@@ -35,6 +35,10 @@ _NEGLIGIBLE = 1e-9  # of g(y): terms that never reach this are left out of a sum
 _AS_GOOD_AS_EXACT = 1e-18  # relative squared error: the square of what is negligible
 _SAME_ERROR = 1e-6  # relative difference up to which the worse of two sums of as many terms is not proposed
 
+QUICK_SUMS, LONG_SUMS = ("monomials", "simple", "tuned"), ("tuned_pairs", "long")
+"""Families of sums that take a second or two, and those that take the rest."""
+ALL_SUMS = (*QUICK_SUMS, *LONG_SUMS)
+
 
 @dataclass(frozen=True)
 class SparseConfig:
@@ -46,6 +50,8 @@ class SparseConfig:
     """Candidates of each number of terms and stage."""
     without: frozenset[str] = frozenset()
     """Ingredients that no law may have (see `restrictions`)."""
+    families: tuple[str, ...] = ALL_SUMS
+    """Which of those below are searched, in this order."""
     pruned: int = 4
     """States of each goal and round from which one atom after the other is taken away."""
     monomials: PursuitConfig = field(default_factory=lambda: PursuitConfig(terms=3, beam=12, tried=32, algebra_terms=7))
@@ -91,13 +97,16 @@ def propose_sparse(
     fixed = ~dictionary.atoms.tunable.any(1)
     everything = torch.ones_like(fixed)
     few = [goal for goal in goals if goal.transform.tuned and not goal.rational]
-    for rows, pursued, pursuit in (
-        (dictionary.is_monomial, goals, config.monomials),
-        (fixed, goals, config.simple),
-        (everything, few, config.tuned),
-        (everything, few, config.tuned_pairs),
-        (dictionary.is_monomial, [goal for goal in goals if goal.deep], config.long),
-    ):
+    deep = [goal for goal in goals if goal.deep]
+    stages = {
+        "monomials": (dictionary.is_monomial, goals, config.monomials),
+        "simple": (fixed, goals, config.simple),
+        "tuned": (everything, few, config.tuned),
+        "tuned_pairs": (everything, few, config.tuned_pairs),
+        "long": (dictionary.is_monomial, deep, config.long),
+    }
+    for family in config.families:
+        rows, pursued, pursuit = stages[family]
         if not pursued:
             continue
         found = pursue(dictionary.part(rows), pursued, _affordable(pursuit, n_distinct, factorial), deadline=deadline)
@@ -147,7 +156,7 @@ def _programs(
     by_terms: dict[int, list[tuple[float, float, SparseSums, int, Tensor]]] = {}
     exact_ones: list[tuple[float, float, SparseSums, int, Tensor]] = []
     for states in found:
-        taken = _taken(states, basis, goals)
+        taken = taken_atoms(states, basis, goals)
         length = (
             torch.where(taken, states.atoms.length + 1 + _QUOTIENT * states.atoms.in_denominator, 0.0).sum(1).tolist()
         )
@@ -166,13 +175,13 @@ def _programs(
             chosen += new[: config.candidates]
     programs = []
     for *_, states, row, own in chosen:
-        program = _program(states, row, own, goals[int(states.goal_number[row])], basis, n_variables)
+        program = sum_program(states, row, own, goals[int(states.goal_number[row])], basis, n_variables)
         if program is not None and int(program.n_free()) <= most_constants:
             programs.append(program)
     return Programs.cat(programs) if programs else None
 
 
-def _taken(states: SparseSums, basis: Basis, goals: list[Goal]) -> Bool[Tensor, "s k"]:
+def taken_atoms(states: SparseSums, basis: Basis, goals: list[Goal]) -> Bool[Tensor, "s k"]:
     """Atoms that are there and, in sums as good as exact, not negligible."""
     reach = states.coefficient.abs() * basis.values(states.atoms).abs().amax(-1)
     size = torch.stack([goal.value.abs().max() for goal in goals])[states.goal_number][:, None]
@@ -182,7 +191,7 @@ def _taken(states: SparseSums, basis: Basis, goals: list[Goal]) -> Bool[Tensor, 
     )
 
 
-def _program(
+def sum_program(
     states: SparseSums, row: int, taken: Bool[Tensor, " k"], goal: Goal, basis: Basis, n_variables: int
 ) -> Programs | None:
     """The atoms of one state that are taken as a program for y; None where a constant overflows."""

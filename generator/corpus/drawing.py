@@ -23,7 +23,7 @@ from emlinit.generator.corpus.formulas import FormulaConfig, sample_formula_prog
 from emlinit.generator.corpus.trees import add_constants, trees_by_depth, trees_by_size
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.functions.table import INVALID_KEY, probe_points, value_keys
-from emlinit.generator.grammar import MAX_VARIABLES, PAD, X1, depth, size
+from emlinit.generator.grammar import MAX_VARIABLES, PAD, X1, C, J, W, depth, size
 from emlinit.generator.program import programs_from_tokens
 from emlinit.generator.records import Records
 
@@ -34,6 +34,7 @@ UNCANONICAL_NODES = 3
 """Exact trees may have this many nodes more than a label before they are put into canonical form, which shortens some."""
 WEIGHTED_ONE_SHARE = 0.35
 """Share of ones among the leaves of random weighted trees, before some of them become constants."""
+_STANDARD_CONSTANTS = {C: 1.3, W: 0.7, J: 0.9}  # any will do, as long as values are finite and tell functions apart
 WEIGHTED_SIZE_DECAY, WEIGHTED_LARGEST = 0.75, 6
 """Random weighted trees have 1..6 nodes, each size this many times as often as the one below it."""
 
@@ -79,8 +80,8 @@ class Admission:
     ) -> None:
         """Args:
         config: the limits.
-        excluded_keys: functions that must not enter, as `Canonicaliser.node_keys` (exact grammar) or `weighted_keys`
-            tells them.
+        excluded_keys: functions that must not enter, as `Canonicaliser.node_keys` (exact grammar), `weighted_keys` or
+            `skeleton_keys` tell them.
         device: where programs are looked at; from wherever they come, they are on it afterwards.
         """
         self.config, self._device = config, torch.device(device)
@@ -113,7 +114,8 @@ class Admission:
         drawn = drawn.rows(fits)
         if not len(self._excluded):
             return drawn
-        return drawn.rows(~torch.isin(weighted_keys(drawn.tokens, drawn.constants), self._excluded))
+        held_out = torch.isin(weighted_keys(drawn.tokens, drawn.constants), self._excluded)
+        return drawn.rows(~(held_out | torch.isin(skeleton_keys(drawn.tokens), self._excluded)))
 
 
 def weighted_keys(tokens: Int64[Tensor, "b l"], constants: Float64[Tensor, "b l"]) -> Int64[Tensor, " b"]:
@@ -127,6 +129,15 @@ def weighted_keys(tokens: Int64[Tensor, "b l"], constants: Float64[Tensor, "b l"
     result = evaluate(programs, probes.expand(len(tokens), -1, -1), rtol=None)
     values = torch.where(result.valid, result.value, float("nan"))
     return value_keys(values, torch.zeros_like(values))
+
+
+def skeleton_keys(tokens: Int64[Tensor, "b l"]) -> Int64[Tensor, " b"]:
+    """Value key of each weighted program with the same number in place of all constants of a kind: one for all programs that
+    differ in the values of their constants and the order of their terms (see `skeletons`)."""
+    constants = torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
+    for kind, value in _STANDARD_CONSTANTS.items():
+        constants[tokens == kind] = value
+    return weighted_keys(tokens, constants)
 
 
 def read_variables(tokens: Int64[Tensor, "b l"], n_variables: int) -> Bool[Tensor, "b v"]:

@@ -7,8 +7,9 @@ files are Parquet tables; the keys of the trees lie beside them in JSON.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from emlinit.generator.corpus.canonical import Canonicaliser
 from emlinit.generator.corpus.config import StreamConfig
-from emlinit.generator.corpus.drawing import EXCLUDE_FROM_SIZE, weighted_keys
+from emlinit.generator.corpus.drawing import EXCLUDE_FROM_SIZE, skeleton_keys, weighted_keys
 from emlinit.generator.corpus.examples import Batch, random_supports
 from emlinit.generator.corpus.formulas import FormulaConfig, sample_formula_programs
 from emlinit.generator.corpus.skeletons import Skeleton, skeleton
@@ -40,6 +41,9 @@ DATA_DIR = Path(__file__).resolve().parent / "data"
 GRAMMAR_FILE = DATA_DIR / "grammar_exact.parquet"
 WIDE_FILE = DATA_DIR / "grammar_wide.parquet"
 FORMULAS_FILE = DATA_DIR / "formulas_weighted.parquet"
+HARD_FILE = DATA_DIR / "formulas_hard.parquet"
+HARD_ASIDE_FILE = DATA_DIR / "formulas_hard_aside.parquet"
+"""Formulas that a search without a network did not find (see `benchmarks.laws.hard`), and more of them to check with."""
 KEYS_FILE = DATA_DIR / "frozen_keys.json"
 FROZEN_VARIABLES = 3
 WIDE_SIZES = ((10, 12), (13, 16), (17, 20))
@@ -168,35 +172,78 @@ class _Maker:
 
 
 def make_formula_problems(per_group: int) -> list[FrozenFormula]:
-    """Random formulas of the weighted corpus, as many of each group of `FORMULA_SIZES`, one of each group in turn.
-
-    They read 1-3 variables, have at least one constant that is no small integer, are certified at 200 points, vary there and
-    are no lines, and no two have the same skeleton.
-    """
-    rng = np.random.default_rng([HELD_OUT_SEED, 1, 0])  # rank 1 of the seed that training must not use
-    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    """Random formulas of the weighted corpus, as many of each group of `FORMULA_SIZES`, one of each group in turn; in 1-3
+    variables, and no two have the same skeleton (see `draw_formulas`)."""
     found: dict[tuple[int, int], list[FrozenFormula]] = {group: [] for group in FORMULA_SIZES}
+
+    def group(n_nodes: int) -> list[FrozenFormula] | None:
+        return next((members for (low, high), members in found.items() if low <= n_nodes <= high), None)
+
+    def wanted(n_nodes: int) -> bool:
+        members = group(n_nodes)
+        return members is not None and len(members) < per_group
+
+    for drawn in draw_formulas(1, FROZEN_VARIABLES, wanted):
+        members = group(drawn.n_nodes)
+        assert members is not None
+        members.append(drawn.named(f"{drawn.n_nodes}-{len(members) + 1:02}"))
+        if all(len(members) == per_group for members in found.values()):
+            break
+    return [problem for turn in zip(*found.values(), strict=True) for problem in turn]
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnFormula:
+    """A random formula with its points, fit for a frozen set."""
+
+    n_nodes: int
+    """Its eml nodes."""
+    text: str
+    """The program, in prefix text form."""
+    formula: str
+    """The same as a formula."""
+    x: np.ndarray
+    """Points, float64 of shape (200, v)."""
+    y: np.ndarray
+    """Targets, float64 of shape (200,)."""
+
+    def named(self, name: str) -> FrozenFormula:
+        """As a member of a frozen set."""
+        return FrozenFormula(name, self.text, self.formula, self.x, self.y)
+
+
+def draw_formulas(
+    rank: int, max_variables: int, wanted: Callable[[int], bool] = lambda n_nodes: True
+) -> Iterator[DrawnFormula]:
+    """Random formulas of the weighted corpus without end, no skeleton twice.
+
+    They have at least one constant that is no small integer, are certified at 200 points, vary there and are no lines.
+
+    Args:
+        rank: number of the stream of random numbers, of a seed that training must not use; each frozen set has its own.
+        max_variables: most variables that they read.
+        wanted: whether a formula of so many nodes is wanted just then.
+    """
+    rng = np.random.default_rng([HELD_OUT_SEED, rank, 0])
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     seen: set[Skeleton] = set()
-    while any(len(group) < per_group for group in found.values()):
-        kinds, values = sample_formula_programs(256, rng, FormulaConfig(max_variables=FROZEN_VARIABLES))
+    while True:
+        kinds, values = sample_formula_programs(256, rng, FormulaConfig(max_variables=max_variables))
         tokens, constants = torch.from_numpy(kinds), torch.from_numpy(values)
-        programs = programs_from_tokens(tokens, constants, FROZEN_VARIABLES)
-        x = random_supports(len(tokens), 2 * FROZEN_POINTS, FROZEN_VARIABLES, generator, tokens.device)
+        programs = programs_from_tokens(tokens, constants, max_variables)
+        x = random_supports(len(tokens), 2 * FROZEN_POINTS, max_variables, generator, tokens.device)
         result = evaluate(programs, x)
         for row, n_nodes in enumerate(size(tokens).tolist()):
-            fitting = [members for (low, high), members in found.items() if low <= n_nodes <= high]
             shape = skeleton(tokens[row].tolist())
             points = torch.nonzero(result.valid[row])[:FROZEN_POINTS, 0]
-            if not fitting or len(fitting[0]) == per_group or shape in seen or len(points) < FROZEN_POINTS:
+            if not wanted(n_nodes) or shape in seen or len(points) < FROZEN_POINTS:
                 continue
             n_variables = int(tokens[row].max()) - X1 + 1
             data, y = x[row, points, :n_variables].numpy(), result.value[row, points].numpy()
             formula = _formula(programs_from_tokens(tokens[row, None], constants[row, None], n_variables), data, y)
             if formula is not None:
                 seen.add(shape)
-                text, number = to_text(tokens[row], constants[row]), len(fitting[0]) + 1
-                fitting[0].append(FrozenFormula(f"{n_nodes}-{number:02}", text, formula, data, y))
-    return [problem for turn in zip(*found.values(), strict=True) for problem in turn]
+                yield DrawnFormula(n_nodes, to_text(tokens[row], constants[row]), formula, data, y)
 
 
 def _formula(program: Programs, x: np.ndarray, y: np.ndarray) -> str | None:
@@ -238,9 +285,9 @@ def write_formula_problems(path: Path, problems: list[FrozenFormula]) -> None:
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 
-def load_formula_problems() -> list[FrozenFormula]:
-    """The frozen formulas, 20 of each of `FORMULA_SIZES`, one of each in turn."""
-    rows = pq.read_table(FORMULAS_FILE).to_pylist()
+def load_formula_problems(path: Path = FORMULAS_FILE) -> list[FrozenFormula]:
+    """A frozen set of formulas; by default the one with 20 of each of `FORMULA_SIZES`, one of each in turn."""
+    rows = pq.read_table(path).to_pylist()
     return [FrozenFormula(**{**row, "x": np.array(row["x"]), "y": np.array(row["y"])}) for row in rows]
 
 
@@ -292,12 +339,22 @@ def held_out(config: StreamConfig) -> tuple[list[Batch], Int64[Tensor, " k"]]:
 
 def training_exclusions(config: StreamConfig) -> tuple[list[Batch], Int64[Tensor, " k"]]:
     """The held-out minibatches of a corpus, and the keys of all functions that training on it must not see: theirs (of
-    `EXCLUDE_FROM_SIZE` nodes or more) and those of the frozen sets, for `Admission`."""
+    `EXCLUDE_FROM_SIZE` nodes or more) and those of the frozen sets, for `Admission`. Of the hard formulas the skeletons are
+    left out as well, whatever their constants and the names of their variables."""
     batches, keys = held_out(config)
     if config.grammar == "exact":
         return batches, torch.cat([keys, frozen_keys()])
     large = [batch.rows(size(batch.tokens) >= EXCLUDE_FROM_SIZE) for batch in batches]
     programs = [(batch.tokens, batch.constants) for batch in large if len(batch)]
-    programs.append(pad_sequences([from_text(problem.text) for problem in load_formula_problems()]))
-    keys = torch.cat([weighted_keys(tokens, constants) for tokens, constants in programs])
+    hard = [from_text(p.text) for path in (HARD_FILE, HARD_ASIDE_FILE) for p in load_formula_problems(path)]
+    programs.append(pad_sequences([*(from_text(problem.text) for problem in load_formula_problems()), *hard]))
+    shapes, _ = pad_sequences([(renamed, values) for tokens, values in hard for renamed in _in_any_names(tokens)])
+    keys = torch.cat([*(weighted_keys(tokens, constants) for tokens, constants in programs), skeleton_keys(shapes)])
     return batches, torch.unique(keys[keys != INVALID_KEY])
+
+
+def _in_any_names(tokens: Int64[Tensor, " l"]) -> list[Int64[Tensor, " l"]]:
+    """One token sequence with its variables in every order."""
+    n = int(tokens.max()) - X1 + 1
+    other = tokens.clamp_min(X1) - X1
+    return [torch.where(tokens >= X1, torch.tensor(order)[other] + X1, tokens) for order in permutations(range(n))]

@@ -37,9 +37,14 @@ tags:
 ---
 """
 
-_TASKS = {
-    "exact": "identities and laws without free constants: trees of `eml(l, r) = exp(l) - ln(r)`, 1 and the variables",
-    "weighted": "laws with constants: the same trees, whose slots are linear combinations with free factors",
+_PURPOSES = {
+    "exact": """\
+A set transformer that reads data points and proposes formulas, with the routing logits that start Gumbel-hard training
+of an EML tree (identities and laws without free constants: trees of `eml(l, r) = exp(l) - ln(r)`, 1 and the variables).""",
+    "weighted": """\
+A set transformer that reads data points and proposes formulas (laws with constants: trees of
+`eml(l, r) = exp(l) - ln(r)`, 1 and the variables, whose slots are linear combinations with free factors). The solver fits
+the constants of all proposals, and grows the best programs by their parts.""",
 }
 
 
@@ -150,8 +155,7 @@ def card_text(
     widths = ", ".join(f"`{name}` {value}" for name, value in architecture.items() if name != "grammar")
     intro = f"""# emlinit, {grammar} grammar
 
-A set transformer that reads data points and proposes formulas, with the routing logits that start Gumbel-hard training
-of an EML tree ({_TASKS[grammar]}).
+{_PURPOSES[grammar]}
 
 ```python
 from emlinit.model import EMLInitialiser

@@ -7,14 +7,16 @@ import pytest
 import sympy
 import torch
 
-from emlinit.finetune.finalists import exact_finalists, law_in, read_laws, refitted, weighted_finalists
+from emlinit.finetune.finalists import Finalists, exact_finalists, law_in, read_laws, refitted, weighted_finalists
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.preparation import Problem, in_known_units, prepare
-from emlinit.finetune.search.candidates import CandidatePool
+from emlinit.finetune.search.candidates import CandidatePool, Origin
 from emlinit.generator.grammar import from_text, pad_sequences
 from emlinit.generator.program import Programs, programs_from_tokens
+
+NETWORK = Origin("network", network=True)
 
 X = np.linspace(50.0, 400.0, 60)[:, None]
 Y = 2500.0 / X[:, 0]
@@ -27,12 +29,17 @@ def _programs(*texts: str) -> Programs:
 
 def _pool(problem: Problem, *texts: str, losses: list[float]) -> CandidatePool:
     pool = CandidatePool(len(problem.train))
-    pool.add(_programs(*texts), torch.tensor(losses, dtype=torch.float64))
+    pool.add(_programs(*texts), torch.tensor(losses, dtype=torch.float64), NETWORK)
     return pool
 
 
-def _formulas(programs: Programs | None) -> list[str]:
-    assert programs is not None
+def _finalists(programs: Programs) -> Finalists:
+    return Finalists(programs, [NETWORK] * len(programs))
+
+
+def _formulas(finalists: Finalists | None) -> list[str]:
+    assert finalists is not None
+    programs = finalists.programs
     return [Law.from_program(programs[i], ["x"], X).formula for i in range(len(programs))]
 
 
@@ -41,7 +48,7 @@ def test_nothing_found_is_nothing_to_read() -> None:
     pool = CandidatePool(len(problem.train))
     assert exact_finalists(pool, problem) is None
     assert weighted_finalists(pool, problem, X, Y, time.monotonic() + 60) is None
-    assert read_laws(None, ["x"], X, Y, time.monotonic() + 9, grammar="exact", asked_network=True) == []
+    assert read_laws(None, ["x"], X, Y, time.monotonic() + 9, grammar="exact") == []
 
 
 def test_weighted_finalists_are_in_the_datas_units_fitted_and_snapped() -> None:
@@ -49,9 +56,14 @@ def test_weighted_finalists_are_in_the_datas_units_fitted_and_snapped() -> None:
     assert float(problem.x_unit) != 1.0
     # c/x, with a wrong factor and exponent nearly right
     pool = _pool(problem, "w:3.0 eml w:-1.001 eml 1 x1 1", losses=[0.1])
-    programs = weighted_finalists(pool, problem, X, Y, time.monotonic() + 60)
-    assert "2500/x" in _formulas(programs)
-    assert len(set(_formulas(programs))) > 2  # and the simplest laws, for comparison
+    finalists = weighted_finalists(pool, problem, X, Y, time.monotonic() + 60)
+    assert finalists is not None
+    formulas = _formulas(finalists)
+    assert "2500/x" in formulas
+    of_network = {formula for formula, origin in zip(formulas, finalists.origins, strict=True) if origin == NETWORK}
+    assert of_network
+    assert all("x" in formula for formula in of_network)
+    assert len(set(formulas) - of_network) >= 2  # the simplest laws, for comparison
 
 
 def test_of_equal_candidates_one_is_read_the_simplest_first() -> None:
@@ -62,30 +74,30 @@ def test_of_equal_candidates_one_is_read_the_simplest_first() -> None:
 
 def test_reading_ends_with_the_time_but_not_before_some_are_read() -> None:
     programs = _programs(*(f"+ c:{i}.5 w:1.5 x1" for i in range(15)))
-    late = read_laws(programs, ["x"], X, Y, time.monotonic() - 0.01, grammar="weighted", asked_network=False)
+    late = read_laws(_finalists(programs), ["x"], X, Y, time.monotonic() - 0.01, grammar="weighted")
     assert 1 <= len(late) <= 10
-    assert not any(finding.asked_network for finding in late)
-    far_too_late = read_laws(programs, ["x"], X, Y, time.monotonic() - 9.0, grammar="weighted", asked_network=False)
+    assert {finding.origin for finding in late} == {NETWORK}
+    far_too_late = read_laws(_finalists(programs), ["x"], X, Y, time.monotonic() - 9.0, grammar="weighted")
     assert len(far_too_late) == 1
 
 
 def test_reading_ends_after_some_exact_laws() -> None:
     programs = _programs(*["w:2500.0 eml w:-1.0 eml 1 x1 1"] * 6)
     y = Law.from_program(programs[0], ["x"], X).predict(X)
-    found = read_laws(programs, ["x"], X, y, time.monotonic() + 60, grammar="weighted", asked_network=True)
+    found = read_laws(_finalists(programs), ["x"], X, y, time.monotonic() + 60, grammar="weighted")
     assert len(found) == 3
-    assert all(finding.is_exact and finding.asked_network for finding in found)
+    assert all(finding.is_exact for finding in found)
 
 
 def test_refitting_takes_all_rows_and_keeps_the_form() -> None:
     noise = np.random.default_rng(1).standard_normal(60)
     law = Law.from_program(_programs("w:3.1 x1"), ["x"], X)
     y = 3.0 * X[:, 0] + noise
-    before = Finding.of(law, X, y, grammar="weighted", asked_network=True)
+    before = Finding.of(law, X, y, grammar="weighted", origin=NETWORK)
     after = refitted(before, X, y)
     assert after.rmse < before.rmse
     assert float(after.law.expression.coeff(after.law.symbols[0])) == pytest.approx(X[:, 0] @ y / (X[:, 0] @ X[:, 0]))
-    assert (after.complexity, after.grammar, after.asked_network) == (before.complexity, "weighted", True)
+    assert (after.complexity, after.grammar, after.origin) == (before.complexity, "weighted", NETWORK)
     assert refitted(after, X, y) is after  # nothing left to gain
 
 
@@ -95,7 +107,7 @@ def test_only_what_the_language_has_words_for_is_read() -> None:
 
     def formulas(language: Language) -> list[str]:
         x = np.linspace(0.5, 3.0, 40)[:, None]
-        found = read_laws(programs, ["x"], x, x[:, 0], late, grammar="weighted", asked_network=False, language=language)
+        found = read_laws(_finalists(programs), ["x"], x, x[:, 0], late, grammar="weighted", language=language)
         return [finding.law.short_formula for finding in found]
 
     assert len(formulas(Language())) == 3
@@ -122,7 +134,7 @@ def test_of_a_search_for_short_laws_the_cheap_candidates_are_read() -> None:
     pool = _pool(problem, "w:0.5 eml w:-0.7 x1 1", *long, losses=[0.5, *(1e-9 * n for n in range(1, 9))])
     short = weighted_finalists(pool, problem, X, Y, time.monotonic() + 60, max_complexity=8)
     assert short is not None
-    assert any(int(short.n_nodes[i]) == 1 for i in range(len(short)))
+    assert any(int(n) == 1 for n in short.programs.n_nodes)
 
 
 def test_laws_that_no_real_formula_says_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,9 +144,9 @@ def test_laws_that_no_real_formula_says_are_left_out(monkeypatch: pytest.MonkeyP
     laws = iter([unreal, plain, unreal])
     monkeypatch.setattr(Law, "from_program", lambda *args, **options: next(laws))
     late = time.monotonic() + 60
-    found = read_laws(_programs("x1", "x1"), ["x"], X, Y, late, grammar="weighted", asked_network=False)
+    found = read_laws(_finalists(_programs("x1", "x1")), ["x"], X, Y, late, grammar="weighted")
     assert [finding.law for finding in found] == [plain]
-    found = read_laws(_programs("x1"), ["x"], X, Y, late, grammar="weighted", asked_network=False)
+    found = read_laws(_finalists(_programs("x1")), ["x"], X, Y, late, grammar="weighted")
     assert found == []
 
 

@@ -12,7 +12,7 @@ import sympy
 import torch
 
 from emlinit.finetune.law.law import Law
-from emlinit.finetune.search.weighted import WeightedSearchConfig
+from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
 from emlinit.finetune.solver import Solution, solve
 from emlinit.generator.errors import UserError
 from emlinit.model import EMLInitialiser
@@ -48,8 +48,11 @@ def test_an_exact_law_is_found_and_ends_the_search(initialisers: dict[str, EMLIn
     assert solution.law.names == ("a", "b")
     assert solution.front[-1].law is solution.law
     assert solution.validation["r2"] > 1 - 1e-12
-    assert solution.checkpoint is not None
-    assert solution.checkpoint[0] == "builtin:exact"
+    assert solution.stage == "exact trees"
+    assert solution.checkpoint is None  # it was found before the network was asked
+    (last,) = [run for run in solution.stages if run["grammar"] == "exact"]
+    assert list(last) == ["grammar", "stage", "seconds", "steps", "relative_error"]
+    assert last["relative_error"] < 1e-9
 
 
 def test_what_needs_no_network_is_searched_first(initialisers: dict[str, EMLInitialiser]) -> None:

@@ -3,34 +3,53 @@
 import math
 import time
 
-from emlinit.finetune.search.weighted import WeightedSearchConfig
-from emlinit.finetune.visits import Clock, Deadline, visits
+from emlinit.finetune.search.weighted import SparseSearch
+from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
+from emlinit.finetune.sparse.laws import LONG_SUMS, QUICK_SUMS
+from emlinit.finetune.visits import EXACT_LOSS, Clock, Deadline, visits
 
 
-def test_auto_pays_three_visits_and_the_last_one_is_read_in_any_case() -> None:
+def test_auto_pays_four_visits_and_the_last_one_is_read_in_any_case() -> None:
     config = WeightedSearchConfig()
-    first, second, third = visits("auto", config, 20.0)
-    assert [visit.grammar for visit in (first, second, third)] == ["weighted", "exact", "weighted"]
-    assert [visit.network for visit in (first, second, third)] == [False, True, True]
-    assert first.worth_reading == config.surely_exact_loss < second.worth_reading < third.worth_reading == math.inf
-    assert second.share is not None
-    assert 0 < second.share < 1
-    assert first.share is third.share is None
-    names = [[stage.name for stage in visit.stages] for visit in (first, second, third)]
-    assert names[1] == ["exact trees"]
-    assert set(names[0]) > set(names[2])  # what needs no network is not searched twice, but for the simplest laws
+    planned = visits("auto", config, 20.0)
+    assert [visit.grammar for visit in planned] == ["weighted", "exact", "weighted", "weighted"]
+    assert [visit.network for visit in planned] == [False, True, True, True]
+    worth = [visit.worth_reading for visit in planned]
+    assert worth == [config.surely_exact_loss, EXACT_LOSS, config.surely_exact_loss, math.inf]
+    assert [visit.share is None for visit in planned] == [True, False, False, True]
+    names = [[stage.name for stage in visit.stages] for visit in planned]
+    assert names == [
+        ["simplest laws", "sparse sums", "lookup"],
+        ["exact trees"],
+        ["network"],
+        ["sparse sums", "network"],
+    ]
+    families = [
+        stage.config.sparse_config.families
+        for visit in planned
+        for stage in visit.stages
+        if isinstance(stage, SparseSearch)
+    ]
+    assert families == [QUICK_SUMS, LONG_SUMS]  # nothing is searched twice
+    assert planned[3].stages[1] is planned[2].stages[0]  # the rounds go on where they were
 
 
-def test_one_grammar_is_one_visit_that_is_read() -> None:
-    for grammar in ("exact", "weighted"):
-        (only,) = visits(grammar, WeightedSearchConfig(), 12.0)
-        assert (only.grammar, only.network, only.worth_reading, only.share) == (grammar, True, math.inf, None)
-    assert visits("weighted", WeightedSearchConfig(), 12.0)[0].max_rounds == 3
+def test_one_grammar_has_its_visits() -> None:
+    (only,) = visits("exact", WeightedSearchConfig(), 12.0)
+    assert (only.grammar, only.network, only.worth_reading, only.share) == ("exact", True, math.inf, None)
+    weighted = visits("weighted", WeightedSearchConfig(), 12.0)
+    assert {visit.grammar for visit in weighted} == {"weighted"}
+    assert weighted[-1].worth_reading == math.inf
+    assert weighted[-1].max_rounds == 3
 
 
 def test_what_is_switched_off_has_no_stage() -> None:
-    (only,) = visits("weighted", WeightedSearchConfig(lookup=False, sparse=False, shapes=False), 12.0)
-    assert [stage.name for stage in only.stages] == ["simplest laws", "network"]
+    planned = visits("weighted", WeightedSearchConfig(lookup=False, sparse=False, shapes=False), 12.0)
+    assert [[stage.name for stage in visit.stages] for visit in planned] == [
+        ["simplest laws"],
+        ["network"],
+        ["network"],
+    ]
 
 
 def test_a_deadline_passes_with_the_time_or_when_the_search_is_stopped() -> None:

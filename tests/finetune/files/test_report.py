@@ -34,7 +34,18 @@ KEYS = [
         "validation",
         "front",
     ),
-    *("rows_used", "rows_dropped", "seconds", "seed", "checkpoint", "target", "features", "units"),
+    *(
+        "rows_used",
+        "rows_dropped",
+        "seconds",
+        "seed",
+        "checkpoint",
+        "target",
+        "features",
+        "units",
+        "found_by",
+        "stages",
+    ),
 ]
 
 

@@ -18,7 +18,7 @@ def _law(text: str) -> Law:
 
 def test_errors_are_those_of_the_definition() -> None:
     y = 2.0 * X[:, 0] + np.cos(7.0 * X[:, 0])
-    finding = Finding.of(_law("w:2.0 x1"), X, y, grammar="weighted", asked_network=True)
+    finding = Finding.of(_law("w:2.0 x1"), X, y, grammar="weighted", origin=("network", True))
     np.testing.assert_allclose(finding.residual, -np.cos(7.0 * X[:, 0]), atol=1e-14)
     everywhere = finding.errors()
     assert everywhere.rmse == finding.rmse == pytest.approx(np.sqrt(np.mean(np.cos(7.0 * X[:, 0]) ** 2)))
@@ -26,7 +26,7 @@ def test_errors_are_those_of_the_definition() -> None:
     assert everywhere.relative == pytest.approx(np.sqrt(1.0 - everywhere.r2))
     rows = np.array([3, 5, 8])
     assert finding.errors(rows).rmse == pytest.approx(np.sqrt(np.mean(finding.residual[rows] ** 2)))
-    assert (finding.grammar, finding.asked_network, finding.complexity) == ("weighted", True, 3)
+    assert (finding.grammar, finding.origin, finding.complexity) == ("weighted", ("network", True), 3)
 
 
 def test_a_law_that_is_undefined_somewhere_has_no_finite_error() -> None:

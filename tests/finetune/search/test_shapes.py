@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from emlinit.finetune.fitting.levenberg_marquardt import FitConfig, fit_constants
-from emlinit.finetune.search.shapes import SHAPES, centres, propose_shapes
+from emlinit.finetune.search.shape_table import SHAPES
+from emlinit.finetune.search.shapes import centres, propose_shapes
 from emlinit.generator.evaluate import evaluate
 
 CURVES: dict[str, Callable[[Tensor], Tensor]] = {

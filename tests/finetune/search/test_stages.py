@@ -1,5 +1,6 @@
 """Running stages: what they yield gets into the pool before they go on, and those that lack something are passed over."""
 
+import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
@@ -9,8 +10,10 @@ import torch
 
 from emlinit.finetune.search.candidates import CandidatePool
 from emlinit.finetune.search.exact import ExactTrees
+from emlinit.finetune.search.rounds import NetworkRounds
 from emlinit.finetune.search.stages import Candidates, Need, Stage, Task, run_stages
-from emlinit.finetune.search.weighted import WeightedSearchConfig, weighted_stages
+from emlinit.finetune.search.weighted import stages_without_network
+from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
 from emlinit.generator.grammar import from_text
 from emlinit.generator.program import Programs, programs_from_tokens
 from emlinit.model.propose import Proposals
@@ -29,6 +32,7 @@ class _Yields:
     enough: float = 0.0
     name: str = "yields"
     needs: frozenset[Need] = frozenset()
+    network: bool | None = None
 
     def __post_init__(self) -> None:
         self.seen: list[float] = []
@@ -40,7 +44,7 @@ class _Yields:
     def run(self, task: Task) -> Generator[Candidates]:
         try:
             for loss in self.losses:
-                yield Candidates(_program("x1"), torch.tensor([loss], dtype=torch.float64))
+                yield Candidates(_program("x1"), torch.tensor([loss], dtype=torch.float64), self.network)
                 self.seen.append(task.pool.best_loss)
                 if self.done(task):
                     return
@@ -74,7 +78,7 @@ def test_what_was_yielded_is_in_the_pool_when_the_stage_goes_on() -> None:
     runs = run_stages([stage], task)
     assert stage.seen == [0.5, 0.2]
     assert stage.closed
-    assert [(run.name, run.steps, run.asked_network) for run in runs] == [("yields", 2, False)]
+    assert [(run.name, run.steps, run.best_loss) for run in runs] == [("yields", 2, 0.2)]
     assert runs[0].seconds >= 0
     assert task.pool.best_loss == 0.2
 
@@ -89,23 +93,30 @@ def test_a_stage_that_is_done_or_lacks_something_is_passed_over() -> None:
         _Yields((0.02,), name="last"),
     ]
     assert [run.name for run in run_stages(stages, _task())] == ["first", "last"]
-    runs = run_stages(stages, _task(sampler=_Guesses()))
-    assert [(run.name, run.asked_network) for run in runs] == [("first", False), ("network", True), ("last", False)]
+    assert [run.name for run in run_stages(stages, _task(sampler=_Guesses()))] == ["first", "network", "last"]
 
 
-def test_a_network_stage_without_a_round_has_not_asked() -> None:
-    runs = run_stages(
-        weighted_stages(WeightedSearchConfig(sparse=False, shapes=False)), _task(sampler=_Guesses(), max_rounds=0)
-    )
-    assert [run.name for run in runs] == ["simplest laws", "network"]
-    assert not any(run.asked_network for run in runs)
+def test_a_candidate_comes_from_the_stage_that_yields_it() -> None:
+    network = frozenset[Need]({"network"})
+    task = _task(sampler=_Guesses())
+    run_stages([_Yields((0.3,), name="first"), _Yields((0.2,), name="network", needs=network)], task)
+    assert task.pool.origins(task.pool.best(2)) == [("network", True), ("first", False)]
+    task = _task(sampler=_Guesses())
+    run_stages([_Yields((0.3,), name="both", needs=network, network=False)], task)
+    assert task.pool.origins(task.pool.best(1)) == [("both", False)]
+
+
+def test_a_network_stage_without_a_round_finds_nothing() -> None:
+    task = _task(sampler=_Guesses(), max_rounds=0)
+    (run,) = run_stages([NetworkRounds(WeightedSearchConfig())], task)
+    assert (run.name, run.steps, run.best_loss) == ("network", 0, math.inf)
 
 
 def test_a_stage_that_fails_is_closed() -> None:
     stage = _Yields((0.5, 0.4))
     task = _task()
 
-    def full(programs: Programs, loss: torch.Tensor) -> None:
+    def full(programs: Programs, loss: torch.Tensor, origin: object) -> None:
         raise MemoryError
 
     task.pool.add = full  # type: ignore[method-assign]
@@ -122,7 +133,8 @@ def test_the_shuffled_rows_are_one_draw_of_the_generator() -> None:
 
 
 def test_all_stages_keep_to_the_protocol_and_have_names_of_their_own() -> None:
-    stages: list[Stage] = [*weighted_stages(WeightedSearchConfig()), ExactTrees()]
+    config = WeightedSearchConfig()
+    stages: list[Stage] = [*stages_without_network(config), NetworkRounds(config), ExactTrees()]
     assert all(isinstance(stage, Stage) for stage in stages)
     assert len({stage.name for stage in stages}) == len(stages)
 

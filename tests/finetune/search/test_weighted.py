@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from emlinit.finetune.search.candidates import CandidatePool
+from emlinit.finetune.search.rounds import NetworkRounds
 from emlinit.finetune.search.stages import Task, run_stages
-from emlinit.finetune.search.weighted import WeightedSearchConfig, weighted_stages
+from emlinit.finetune.search.weighted import stages_without_network
+from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
 from emlinit.finetune.sparse.laws import SparseConfig
 from emlinit.generator.functions.table import FunctionTable, build_table
 from emlinit.model.initialiser import EMLInitialiser, InitialiserConfig
@@ -53,7 +55,8 @@ def _search(
         max_rounds=0,
         progress=remarks.append,
     )
-    run_stages(weighted_stages(config or WeightedSearchConfig()), task)
+    config = config or WeightedSearchConfig()
+    run_stages([*stages_without_network(config), NetworkRounds(config)], task)
     return task.pool, remarks, task.generator.get_state()
 
 

@@ -1,0 +1,1 @@
+"""Programs that grow by parts of others."""
