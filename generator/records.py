@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 R = TypeVar("R", bound="Records")
@@ -90,3 +91,12 @@ class Records:
     def _rebuilt(self: R, batched: dict[str, Any]) -> R:
         values: dict[str, Any] = {**vars(self), **batched}
         return type(self)(**values)
+
+
+def first_of_each(keys: Shaped[Tensor, "n k"]) -> Int64[Tensor, " m"]:
+    """The first row of each distinct one of some rows, ascending."""
+    _, group = torch.unique(keys, dim=0, return_inverse=True)
+    place = torch.arange(len(keys), device=keys.device)
+    first = torch.full_like(place, len(keys)).scatter_reduce(0, group, place, "amin")
+    rows: Int64[Tensor, " m"] = (first[group] == place).nonzero()[:, 0]
+    return rows

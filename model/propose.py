@@ -18,6 +18,7 @@ from torch import Tensor
 
 from emlinit.generator.errors import UserError
 from emlinit.generator.program import Programs, programs_from_tokens
+from emlinit.generator.records import first_of_each
 from emlinit.model.decode import DECODING_METHODS, Decoded, decode
 from emlinit.model.decoder import TreeDecoder
 from emlinit.model.encoder import PointEncoder
@@ -173,8 +174,4 @@ def _distinct_best(classes: Int64[Tensor, "n l"], log_prob: Float64[Tensor, " n"
     """Rows to keep, likeliest first: of equal sequences the likeliest, and no empty ones."""
     order = log_prob.argsort(descending=True, stable=True)
     order = order[torch.isfinite(log_prob[order])]
-    _, group = torch.unique(classes[order], dim=0, return_inverse=True)
-    place = torch.arange(len(order), device=order.device)
-    first = torch.full_like(place, len(order)).scatter_reduce(0, group, place, "amin")
-    is_first: Bool[Tensor, " n"] = first[group] == place
-    return order[is_first]
+    return order[first_of_each(classes[order])]

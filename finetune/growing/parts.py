@@ -17,6 +17,7 @@ from torch import Tensor
 from emlinit.finetune.growing.grafting import as_complex, values_of
 from emlinit.generator.grammar import from_text, pad_sequences
 from emlinit.generator.program import Programs, programs_from_tokens
+from emlinit.generator.records import first_of_each
 from emlinit.generator.tidy import drop_dead_nodes
 
 ANGLE = -1
@@ -44,7 +45,7 @@ class PartLibrary:
         self.x, self._most = x, most
         self._programs = simple_parts(x)
         place, values = _terms(self._programs, x)
-        first = _first_of_each(values)
+        first = _first_of_each_function(values)
         self._place, self.values, self._n_simple = place[first], values[first], len(first)
 
     values: Complex128[Tensor, "n p"]
@@ -62,7 +63,7 @@ class PartLibrary:
         simple, older = slice(None, self._n_simple), slice(self._n_simple, None)
         place = torch.cat([self._place[simple], place, self._place[older]])
         values = torch.cat([self.values[simple], values, self.values[older]])
-        first = _first_of_each(values)[: self._most]
+        first = _first_of_each_function(values)[: self._most]
         place, self.values = place[first], values[first]
         owners, owner = torch.unique(place[:, 0], return_inverse=True)
         self._programs = Programs.cat([self._programs, programs])[owners]
@@ -137,14 +138,11 @@ def _terms(programs: Programs, x: Tensor) -> tuple[Int64[Tensor, "n 3"], Complex
     return places[fine], values[fine]
 
 
-def _first_of_each(values: Complex128[Tensor, "n p"]) -> Int64[Tensor, " m"]:
+def _first_of_each_function(values: Complex128[Tensor, "n p"]) -> Int64[Tensor, " m"]:
     """Rows, in order, the first of those whose values agree to some digits, as far as a few random sums can tell."""
     numbers = torch.view_as_real(values).flatten(1)
     generator = torch.Generator().manual_seed(0)
     probes = torch.randn(numbers.shape[1], 3, generator=generator, dtype=torch.float64).to(values.device)
     unit = 10.0 ** numbers.norm(dim=1, keepdim=True).clamp_min(1e-300).log10().floor()
     key = (numbers @ probes / unit * 10**_DIGITS / numbers.shape[1] ** 0.5).round()
-    _, group = torch.unique(torch.cat([key, unit], 1), dim=0, return_inverse=True)
-    place = torch.arange(len(values), device=values.device)
-    first = torch.full_like(place, len(values)).scatter_reduce(0, group, place, "amin")
-    return (first[group] == place).nonzero()[:, 0]
+    return first_of_each(torch.cat([key, unit], 1))

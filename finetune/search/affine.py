@@ -30,6 +30,7 @@ from emlinit.generator.functions.table import FunctionTable
 from emlinit.generator.grammar import EML, ONE, PAD, PLUS, X1, C, W, from_text, pad_sequences
 from emlinit.generator.node import CEILING
 from emlinit.generator.program import Programs, programs_from_tokens
+from emlinit.generator.records import first_of_each
 
 _POWERS = (2.0, -2.0, 0.5, -0.5)  # q for targets of one sign; -1 is tried for those of both, too
 _SCALES = (-1.0, 1.0)  # s, in standard deviations of y
@@ -109,7 +110,7 @@ def propose_affine(
     start = evaluate(programs, x, rtol=None)
     error = torch.where(start.valid, (start.value - y).abs(), float(y.abs().max())).square().mean(1)
     order = error.argsort(stable=True)
-    return programs[order[_first_of_each(tokens[fine][order])]]
+    return programs[order[first_of_each(tokens[fine][order])]]
 
 
 def transforms_of(y: Float64[Tensor, " p"]) -> list[TransformedTarget]:
@@ -202,10 +203,3 @@ def _close_up(tokens: Tensor, constants: Tensor) -> Sequences:
     order = (tokens == PAD).to(torch.uint8).argsort(dim=1, stable=True)
     width = int((tokens != PAD).sum(1).max())
     return tokens.gather(1, order)[:, :width], constants.gather(1, order)[:, :width]
-
-
-def _first_of_each(tokens: Tensor) -> Int64[Tensor, " d"]:
-    """The first row of each distinct structure, ascending."""
-    kinds, which = torch.unique(tokens, dim=0, return_inverse=True)
-    first = torch.full((len(kinds),), len(tokens)).scatter_reduce(0, which, torch.arange(len(tokens)), "amin")
-    return first.sort().values

@@ -4,6 +4,7 @@ the best that costs no more.
 Legend: b candidate.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -148,6 +149,11 @@ class CandidatePool:
     def best(self, n: int) -> Int64[Tensor, " n"]:
         """Rows with the smallest losses."""
         return self.loss.argsort(stable=True)[:n]
+
+
+def distinct_rows(choices: Sequence[Int64[Tensor, "..."]], n: int) -> Int64[Tensor, " n"]:
+    """The first `n` different rows of several lists, one list after the other."""
+    return torch.tensor(list(dict.fromkeys(torch.cat(list(choices)).tolist()))[:n], dtype=torch.int64)
 
 
 def _sorted(cost: Tensor, loss: Tensor) -> Tensor:

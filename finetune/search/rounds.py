@@ -18,7 +18,7 @@ from emlinit.finetune.fitting.levenberg_marquardt import FitConfig
 from emlinit.finetune.fitting.prices import description_cost
 from emlinit.finetune.growing.grow import grow
 from emlinit.finetune.growing.parts import PartLibrary
-from emlinit.finetune.search.candidates import CandidatePool
+from emlinit.finetune.search.candidates import CandidatePool, distinct_rows
 from emlinit.finetune.search.stages import Candidates, Need, Task
 from emlinit.finetune.search.weighted_stage import WeightedStage
 from emlinit.generator.program import Programs
@@ -110,8 +110,8 @@ class NetworkRounds(WeightedStage):
         screened.add(quick.programs, quick.loss)
         if screened.programs is None:
             return Candidates(programs[:0], quick.loss[:0])
-        order = [screened.front(), screened.shortest(self.config.refit // 3), screened.best(self.config.refit)]
-        chosen = torch.tensor(list(dict.fromkeys(torch.cat(order).tolist()))[: self.config.refit])
+        order = (screened.front(), screened.shortest(self.config.refit // 3), screened.best(self.config.refit))
+        chosen = distinct_rows(order, self.config.refit)
         fitted = self.fit(task, screened.programs[chosen], self.config.fit_points, _FIT)
         if self.config.growths:
             defined = torch.isfinite(quick.loss)
@@ -137,7 +137,7 @@ class NetworkRounds(WeightedStage):
             return None
         rows = torch.cat([pool.front(), pool.shortest(growing.bases)])
         rows = rows[pool.cost[rows] < growing.most_cost]
-        rows = torch.tensor(list(dict.fromkeys(rows.tolist()))[: growing.bases], dtype=torch.int64)
+        rows = distinct_rows((rows,), growing.bases)
         if not len(rows):
             return None
         grown = grow(pool.programs[rows], self._library(task), task.y[self._rows(task)], growing.candidates)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from emlinit.finetune.fitting.levenberg_marquardt import FitConfig
 from emlinit.finetune.search.affine import propose_affine
-from emlinit.finetune.search.candidates import CandidatePool
+from emlinit.finetune.search.candidates import CandidatePool, distinct_rows
 from emlinit.finetune.search.shape_table import SHAPES, Shape
 from emlinit.finetune.search.shapes import centres, propose_shapes
 from emlinit.finetune.search.stages import Candidates, Need, Stage, Task
@@ -84,8 +84,8 @@ class KnownShapes(WeightedStage):
         found = self.fit(task, programs, self.config.screen_points, _SHAPE_FIT, shift=shift)
         screened.add(found.programs, found.loss)
         if screened.programs is not None:
-            order = torch.cat([screened.shortest(len(screened)), screened.best(len(screened))]).tolist()
-            chosen = torch.tensor(list(dict.fromkeys(order))[: self.config.shapes_refit])
+            order = (screened.shortest(len(screened)), screened.best(len(screened)))
+            chosen = distinct_rows(order, self.config.shapes_refit)
             best = self.fit(task, screened.programs[chosen], self.config.fit_points, _POLISH, shift=shift)
             yield Candidates(shift_variables(best.programs, shift), best.loss)
 
@@ -137,8 +137,8 @@ class AffineLookup(WeightedStage):
             found = self.fit(task, programs, min(self.config.screen_points, self.config.fit_points), _LOOKUP_SCREEN)
             screened.add(found.programs, found.loss)
             if screened.programs is not None and not task.time_is_up:
-                order = torch.cat([screened.front(), screened.best(len(screened))]).tolist()
-                chosen = torch.tensor(list(dict.fromkeys(order))[: self.config.lookup_refit])
+                order = (screened.front(), screened.best(len(screened)))
+                chosen = distinct_rows(order, self.config.lookup_refit)
                 yield self.fit(task, screened.programs[chosen], self.config.fit_points, _FULL_FIT)
         task.report(self.name)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from emlinit.generator.functions.inversion import open_slots
 from emlinit.generator.functions.lookup import Lookup
 from emlinit.generator.grammar import LEFT, PAD, RIGHT, ROOT, subtree_lengths
+from emlinit.generator.records import first_of_each
 
 MAX_COMPLETIONS = 512
 """Most trees returned, small ones first."""
@@ -53,9 +54,7 @@ def complete(
     if not len(row):
         return tokens[:0]
     trees = splice(tokens[row], position, spans[row, position], lookup.tokens_of(found), new_span)
-    distinct, group = torch.unique(trees, dim=0, return_inverse=True)
-    first = torch.full((len(distinct),), len(trees)).scatter_reduce(0, group, torch.arange(len(trees)), "amin")
-    return trees[first.sort().values[:MAX_COMPLETIONS]]
+    return trees[first_of_each(trees)[:MAX_COMPLETIONS]]
 
 
 def splice(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from emlinit.generator.program import Programs
-from emlinit.generator.records import Records
+from emlinit.generator.records import Records, first_of_each
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,3 +90,9 @@ def test_rows_of_programs_keep_all_places_and_indexing_cuts_them() -> None:
     pairs = _Pair.cat([_Pair(torch.zeros(1), program(2)), _Pair(torch.ones(1), program(1))])  # padded as programs are
     assert pairs.programs.n_nodes.tolist() == [2, 1]
     assert pairs.programs.max_nodes == 2
+
+
+def test_of_equal_rows_the_first_is_taken_in_order() -> None:
+    keys = torch.tensor([[3, 1], [0, 2], [3, 1], [0, 2], [3, 0]])
+    assert first_of_each(keys).tolist() == [0, 1, 4]
+    assert first_of_each(keys.double()).tolist() == [0, 1, 4]
