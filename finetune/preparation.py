@@ -212,3 +212,15 @@ def restore_units(programs: Programs, problem: Problem) -> Programs:
     weight[:, -1] *= problem.y_unit
     bias[:, -1] *= problem.y_unit
     return shift_variables(programs.with_constants(weight, bias), problem.x_shift)
+
+
+def in_search_units(programs: Programs, problem: Problem) -> Programs:
+    """Laws in the data's own units as the search would write them: the inverse of `restore_units`."""
+    shifted = shift_variables(programs, -problem.x_shift)
+    per_source = torch.ones(programs.n_variables + 1 + programs.max_nodes, dtype=torch.float64)
+    per_source[1 : 1 + programs.n_variables] = problem.x_unit
+    weight = shifted.weight * per_source[programs.source][..., None]
+    bias = shifted.bias.clone()
+    weight[:, -1] /= problem.y_unit
+    bias[:, -1] /= problem.y_unit
+    return programs.with_constants(weight, bias)

@@ -15,6 +15,7 @@ import torch
 
 from emlinit.finetune.finalists import refitted
 from emlinit.finetune.initialisers import load_initialisers, searched_grammars
+from emlinit.finetune.judging import FormJudge, judged
 from emlinit.finetune.law.choice import choose
 from emlinit.finetune.law.finding import Finding, count_distinct
 from emlinit.finetune.law.language import Language
@@ -39,7 +40,7 @@ from emlinit.finetune.search.exact import PeelingSampler
 from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
 from emlinit.finetune.sizes import constant_columns, odd_size
 from emlinit.finetune.sparse.dictionary import FEW_LEVELS
-from emlinit.finetune.visits import Clock, Data, NamedSampler, Search, visits
+from emlinit.finetune.visits import Clock, Data, NamedSampler, Search
 from emlinit.generator.errors import UserError
 from emlinit.generator.functions.cache import load_search_table
 from emlinit.generator.grammar import MAX_VARIABLES, from_text
@@ -79,8 +80,9 @@ class Solution:
     stage: str = ""
     """The stage of the search that found the law; empty where none was needed."""
     stages: tuple[dict[str, Any], ...] = field(default=())
-    """What was searched, in order: `grammar`, `stage`, its `seconds` and `steps`, and the best `relative_error` that it came
-    to (root mean squared, over the standard deviation of y; None if it found nothing)."""
+    """What was searched: `grammar`, `stage`, its `seconds` and `steps`, by how many nats the shortest description of the
+    data became shorter meanwhile (`gained_nats`), and the best `relative_error` that it came to (root mean squared, over
+    the standard deviation of y; None if it found nothing)."""
 
 
 @contextmanager
@@ -161,19 +163,11 @@ def solve(
     clock.report("reading the table of small functions (built the first time)")
     search = Search(data, samplers, load_search_table(data.x.shape[1]), seed, clock, language, on_better)
 
-    findings: list[Finding] = []
     weighted = weighted or WeightedSearchConfig()
     weighted = replace(weighted, sparse_config=replace(weighted.sparse_config, without=language.without))
-    planned = visits(grammar, weighted, clock.seconds)
-    for visit in planned:
-        if clock.is_stopped and visit is not planned[-1]:  # the last one reads what was found, whatever it is worth
-            continue
-        found = search.run(visit)
-        findings += found
-        if any(finding.is_exact for finding in found):
-            break
-
-    return _solution(findings, search, names, n_rows, constant)
+    findings = search.run(grammar, weighted)
+    judge = samplers.get("weighted") if weighted.judge else None
+    return _solution(findings, search, names, n_rows, constant, judge if isinstance(judge, FormJudge) else None)
 
 
 def _solution(
@@ -182,6 +176,7 @@ def _solution(
     names: tuple[str, ...],
     n_rows: int,
     constant: Sequence[tuple[str, float]],
+    judge: FormJudge | None,
 ) -> Solution:
     """Choose one of the laws found, and fit it to all rows if it is not exact."""
     data = search.data
@@ -190,6 +185,8 @@ def _solution(
     train, validation = data.problem.train.numpy(), data.problem.validation.numpy()
     rows = np.column_stack([data.x, data.y])
     different = count_distinct(rows)
+    if judge is not None and not any(finding.is_exact for finding in findings):
+        findings = judged(findings, data.x, search.problems["weighted"], judge, search.clock.latest)
     front, chosen = choose(
         findings,
         train,
@@ -236,6 +233,7 @@ def _stage_records(search: Search) -> Iterator[dict[str, Any]]:
             "stage": run.name,
             "seconds": round(run.seconds, 3),
             "steps": run.steps,
+            "gained_nats": round(run.gain, 1),
             "relative_error": math.sqrt(run.best_loss) if math.isfinite(run.best_loss) else None,
         }
 

@@ -24,20 +24,22 @@ from emlinit.finetune.preparation import Problem, in_known_units, restore_units
 from emlinit.finetune.search.candidates import CandidatePool
 from emlinit.finetune.search.exact import ExactTrees
 from emlinit.finetune.search.rounds import NetworkRounds
-from emlinit.finetune.search.stages import Sampler, Stage, StageRun, Task, run_stages
+from emlinit.finetune.search.schedule import Schedule, Turn, run_in_order
+from emlinit.finetune.search.stages import Sampler, Stage, StageRun, Task
+from emlinit.finetune.search.training import WeightedTraining
 from emlinit.finetune.search.weighted import stages_without_network
 from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
 from emlinit.finetune.sparse.laws import LONG_SUMS, QUICK_SUMS
 from emlinit.generator.functions.table import FunctionTable
 
-EXACT_SHARE = 0.2
-"""Share of the time left after the quick sums that `auto` gives to the exact grammar."""
-ROUNDS_SHARE = 0.7
-"""Share of the time left then that goes to the rounds of the network before the sums that take long."""
+ROUNDS_SHARE, EXACT_SHARE, TRAINING_SHARE, LONG_SHARE = 0.6, 0.15, 0.05, 0.2
+"""Of the time after the quick sums, as far as it is not given by what was gained: rounds of the network, trees without
+constants, Gumbel-hard training, sums of many terms."""
 EXACT_LOSS = 1e-15
 """Loss up to which `auto` takes a tree without constants for a candidate."""
 _FINISH_SHARE, _FINISH_LEAST = 0.25, 1.0  # of the time, and in seconds: for reading candidates as formulas
 _FINISH_STOPPED = 4.0  # seconds for that, once the search was stopped
+_LAST_WORD, _LEAST_LAST_WORD = 0.02, 0.3  # of the time, and in seconds: for asking the network about what was read
 _BETTER = 2.0  # nats by which a description is shorter before it is told of
 _PATIENCE = 0.1  # seconds for simplifying what is told of
 _SECONDS_PER_ROUND = 5.0  # more than a round takes: on a free machine few rounds, not the clock, should end the search
@@ -112,8 +114,13 @@ class Clock:
     @property
     def end(self) -> float:
         """When reading ends, too; asked for after the search was stopped, soon."""
-        end = self.began + self.seconds
+        end = self.began + self.seconds - max(_LEAST_LAST_WORD, _LAST_WORD * self.seconds)
         return min(end, time.monotonic() + _FINISH_STOPPED) if self.is_stopped else self.at(end)
+
+    @property
+    def latest(self) -> float:
+        """When the last word must have been spoken, at the latest: a little after the time is over."""
+        return self.began + self.seconds + max(_LEAST_LAST_WORD, _LAST_WORD * self.seconds)
 
     def used(self) -> float:
         """Seconds since the beginning."""
@@ -139,42 +146,26 @@ class Data:
     """Which rows train, search and validate."""
 
 
-@dataclass(frozen=True)
-class Visit:
-    """One time that a grammar is searched."""
-
-    grammar: str
-    """`exact` or `weighted`."""
-    stages: list[Stage]
-    """What is tried, in this order."""
-    network: bool = True
-    """Whether the initialiser may be asked."""
-    share: float | None = None
-    """Of the time left for searching; None for all of it."""
-    worth_reading: float = math.inf
-    """Loss up to which something must have come for candidates to be read as formulas."""
-    max_rounds: int | None = None
-    """Most rounds of the network."""
+def quick_stages(config: WeightedSearchConfig) -> list[Stage]:
+    """What is searched first, one after the other, in the weighted grammar: it needs no network, takes a second or two,
+    and is often all there is to find."""
+    return stages_without_network(config, QUICK_SUMS)
 
 
-def visits(grammar: str, config: WeightedSearchConfig, seconds: float) -> list[Visit]:
-    """What is searched in turn, until a law is exact."""
+def stages_in_turn(grammar: str, config: WeightedSearchConfig) -> list[tuple[str, Stage, float]]:
+    """What takes turns then: the grammar, the stage, and its share of the time (see `search.schedule`)."""
     if grammar == "exact":
-        return [Visit("exact", [ExactTrees()])]
-    # What needs no network first: it takes a second or two, and is often all there is to find. The sums that take longest
-    # come last, since they approximate nearly everything and are seldom the law.
-    # An identity fits to rounding or is none: there is nothing to choose among the others.
-    exact, rounds = config.surely_exact_loss, NetworkRounds(config)
-    max_rounds = math.ceil(seconds / _SECONDS_PER_ROUND)
-    quick = stages_without_network(config, QUICK_SUMS)
+        return [("exact", ExactTrees(), 1.0)]
+    rounds = NetworkRounds(config)
+    # Sums of many terms approximate nearly everything and are seldom the law.
     long = stages_without_network(replace(config, shapes=False, lookup=False), LONG_SUMS)[1:]
-    planned = [
-        Visit("weighted", quick, network=False, worth_reading=exact),
-        Visit("exact", [ExactTrees()], share=EXACT_SHARE, worth_reading=EXACT_LOSS),
-        Visit("weighted", [rounds], share=ROUNDS_SHARE, worth_reading=exact, max_rounds=max_rounds),
-        Visit("weighted", [*long, rounds], max_rounds=max_rounds),
+    planned: list[tuple[str, Stage, float]] = [
+        ("weighted", rounds, ROUNDS_SHARE),
+        ("exact", ExactTrees(), EXACT_SHARE),
+        ("weighted", WeightedTraining(config, rounds), TRAINING_SHARE if config.training.restarts else 0.0),
+        *(("weighted", stage, LONG_SHARE) for stage in long),
     ]
-    return [visit for visit in planned if grammar in ("auto", visit.grammar)]
+    return [(name, stage, share) for name, stage, share in planned if grammar in ("auto", name) and share > 0]
 
 
 class Search:
@@ -207,6 +198,7 @@ class Search:
         """Laws that are in the language but for their length."""
         self.runs: list[tuple[str, StageRun]] = []
         """What the stages did, in order, each with its grammar."""
+        self._read_nats = {"exact": math.inf, "weighted": math.inf}
         self.told: Finding | None = None
         """The law that was told of last."""
         self.shortest = math.inf
@@ -221,34 +213,72 @@ class Search:
         without = {"exact": frozenset[str](), "weighted": self.language.without}
         self.pools = {name: CandidatePool(len(seen), n_distinct, without[name]) for name in self.problems}
 
-    def run(self, visit: Visit) -> list[Finding]:
-        """Search, and read the best candidates as formulas."""
-        problem, pool, clock = self.problems[visit.grammar], self.pools[visit.grammar], self.clock
-        now = time.monotonic()
-        task = Task(
+    def run(self, grammar: str, config: WeightedSearchConfig) -> list[Finding]:
+        """Search one grammar or both, reading candidates as formulas whenever they may be exact, and at the end."""
+        found: list[Finding] = []
+        rounds = math.ceil(self.clock.seconds / _SECONDS_PER_ROUND)
+        tasks = {name: self._task(name, rounds if name == "weighted" else None) for name in self.pools}
+        if grammar != "exact":
+            self.runs += [("weighted", run) for run in run_in_order(quick_stages(config), tasks["weighted"])]
+            found += self._read_what_is_new(config)
+        turns = [(name, Turn(stage, tasks[name], share)) for name, stage, share in stages_in_turn(grammar, config)]
+        schedule = Schedule([turn for _, turn in turns], lambda: min(pool.best_nats for pool in self.pools.values()))
+        going = True
+        while going and not any(finding.is_exact for finding in found):
+            going = schedule.run(lambda: self._is_news(config))
+            found += self._read_what_is_new(config)
+        schedule.close()
+        self.runs += [(name, turn.run) for name, turn in turns if turn.steps]
+        if any(finding.is_exact for finding in found):
+            return found
+        for name in ("exact", "weighted"):
+            # An identity fits to rounding or is none; alone, there is nothing else to show.
+            worth_it = name in (grammar, "weighted") or self.pools[name].best_loss <= EXACT_LOSS
+            if grammar in ("auto", name) and worth_it:
+                found += self._read(name)
+        return found
+
+    def _task(self, grammar: str, max_rounds: int | None) -> Task:
+        problem = self.problems[grammar]
+        sampler = self.samplers.get(grammar)
+        return Task(
             problem.x[problem.search],
             problem.y[problem.search],
-            pool,
-            deadline=clock.deadline if visit.share is None else clock.at(now + visit.share * (clock.deadline - now)),
-            generator=self.generators[visit.grammar],
-            sampler=self.samplers[visit.grammar] if visit.network else None,
+            self.pools[grammar],
+            deadline=self.clock.deadline,
+            generator=self.generators[grammar],
+            sampler=sampler,
             table=self.table,
-            max_rounds=visit.max_rounds,
-            progress=clock.report,
-            found=lambda: self._tell(visit.grammar),
+            device=getattr(sampler, "device", torch.device("cpu")),
+            max_rounds=max_rounds,
+            progress=self.clock.report,
+            found=lambda: self._tell(grammar),
         )
-        self.runs += [(visit.grammar, run) for run in run_stages(visit.stages, task)]
-        if pool.best_loss > visit.worth_reading and not pool.holds_law:
-            return []
+
+    def _is_news(self, config: WeightedSearchConfig) -> bool:
+        """Whether a candidate may be exact that was not there when candidates were last read."""
+        return any(self._may_be_exact(name, config) for name in self.pools)
+
+    def _may_be_exact(self, grammar: str, config: WeightedSearchConfig) -> bool:
+        pool, least = self.pools[grammar], EXACT_LOSS if grammar == "exact" else config.surely_exact_loss
+        fits = pool.best_loss <= least or (grammar == "weighted" and pool.holds_law)
+        return fits and pool.best_nats < self._read_nats[grammar]
+
+    def _read_what_is_new(self, config: WeightedSearchConfig) -> list[Finding]:
+        """What may be exact, as formulas."""
+        return [finding for name in self.pools if self._may_be_exact(name, config) for finding in self._read(name)]
+
+    def _read(self, grammar: str) -> list[Finding]:
+        """The best candidates of a grammar as formulas."""
+        problem, pool, clock, language = self.problems[grammar], self.pools[grammar], self.clock, self.language
+        self._read_nats[grammar] = pool.best_nats
         clock.report("reading the candidates as formulas")
         x, y, end = self.data.x, self.data.y, clock.end
-        if visit.grammar == "exact":
+        if grammar == "exact":
             finalists = exact_finalists(pool, problem)
         else:
-            most = self.language.max_complexity
-            finalists = weighted_finalists(pool, problem, x, y, end, max_complexity=most)
-        language = self.language
-        found = read_laws(finalists, self.data.names, x, y, end, grammar=visit.grammar, language=language)
+            finalists = weighted_finalists(pool, problem, x, y, end, max_complexity=language.max_complexity)
+        found = read_laws(finalists, self.data.names, x, y, end, grammar=grammar, language=language)
         if clock.is_stopped and self.told is not None:  # what was seen is kept, however little was read
             found.append(self.told)
         self.too_long += [finding for finding in found if finding.complexity > language.max_complexity]

@@ -190,6 +190,41 @@ def _parents(tokens: Tensor) -> Tensor:
     return torch.nn.functional.pad(place - 1, (0, 1)).scatter(1, second, place)[:, :length]
 
 
+def term_places(tokens: Int64[Tensor, "b l"]) -> tuple[Bool[Tensor, "b l"], Int64[Tensor, "b l"], Int64[Tensor, "b l"]]:
+    """Which tokens of complete prefix sequences are the source of a term (1, a variable or a node), and of the program that
+    `programs_from_tokens` makes of them the slot and the number of that term; anything at other tokens."""
+    n_rows, length = tokens.shape
+    is_eml = tokens == EML
+    n_slots = 2 * (int(is_eml.sum(-1).max()) if n_rows else 0) + 1
+    node = is_eml.sum(-1, keepdim=True) - is_eml.cumsum(-1)
+    parent = _parents(tokens)
+    kind = torch.where(parent < 0, PAD, tokens.gather(1, parent.clamp_min(0)))
+    side = (torch.arange(length, device=tokens.device) > parent + 1).long()
+    parent = parent.clamp_min(0)
+    slot = torch.where(kind == EML, 2 * node.gather(1, parent) + side, n_slots - 1)
+    inherits = (kind == PLUS) | (kind == W) | (kind == J)
+    settled = ~inherits
+    while not bool(settled.all()):
+        now = ~settled & settled.gather(1, parent)
+        slot = torch.where(now, slot.gather(1, parent), slot)
+        settled |= now
+    is_term, term = _terms(tokens, slot, n_slots)
+    return is_term, slot, term
+
+
+def _terms(tokens: Tensor, slot: Tensor, n_slots: int) -> tuple[Bool[Tensor, "b l"], Int64[Tensor, "b l"]]:
+    """Which positions are terms, and the number of each in its slot."""
+    length = tokens.shape[1]
+    is_term = (tokens == EML) | (tokens == ONE) | (tokens >= X1)
+    term = torch.zeros_like(slot)
+    if bool((tokens == PLUS).any()):
+        # Number of the earlier terms of the same slot: among all keys those from the slot's first one on.
+        keys = slot * length + torch.arange(length, device=tokens.device)
+        ascending = torch.where(is_term, keys, n_slots * length).sort(-1).values
+        term = torch.searchsorted(ascending, keys) - torch.searchsorted(ascending, slot * length)
+    return is_term, term
+
+
 def _fill_slots(
     tokens: Tensor,
     slot: Tensor,
@@ -202,15 +237,8 @@ def _fill_slots(
     n_variables: int,
 ) -> Programs:
     """Scatter what each position contributes to its slot: a constant to the bias, any other source to the next term."""
-    n_rows, length = tokens.shape
-    device = tokens.device
-    is_term = (tokens == EML) | (tokens == ONE) | (tokens >= X1)
-    term = torch.zeros_like(slot)
-    if bool((tokens == PLUS).any()):
-        # Number of the earlier terms of the same slot: among all keys those from the slot's first one on.
-        keys = slot * length + torch.arange(length, device=device)
-        ascending = torch.where(is_term, keys, n_slots * length).sort(-1).values
-        term = torch.searchsorted(ascending, keys) - torch.searchsorted(ascending, slot * length)
+    n_rows, device = len(tokens), tokens.device
+    is_term, term = _terms(tokens, slot, n_slots)
     row, place = is_term.nonzero(as_tuple=True)
     n_terms = 1 + (int(term[row, place].max()) if len(row) else 0)
     value = torch.where(turns < 2, value, -value)

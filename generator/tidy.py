@@ -41,6 +41,18 @@ def fold_constants(programs: Programs) -> Programs:
     return drop_dead_nodes(folded)
 
 
+def fold_ones(programs: Programs) -> Programs:
+    """Terms that read the constant 1 become part of their slot's constant, free if their factors are."""
+    is_one = (programs.source == 0)[..., None]
+    return replace(
+        programs,
+        weight=torch.where(is_one, 0.0, programs.weight),
+        bias=programs.bias + torch.where(is_one, programs.weight, 0.0).sum(2),
+        free_weight=programs.free_weight & ~is_one,
+        free_bias=programs.free_bias | (programs.free_weight & is_one).any(2),
+    )
+
+
 def drop_dead_nodes(programs: Programs) -> Programs:
     """The same programs without the nodes that their readouts do not depend on."""
     b, s, _ = programs.source.shape

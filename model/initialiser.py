@@ -22,6 +22,7 @@ from emlinit.model.attention import initialise
 from emlinit.model.blueprint import shapes_of
 from emlinit.model.decoder import TreeDecoder
 from emlinit.model.encoder import PointEncoder
+from emlinit.model.likelihood import log_probabilities
 from emlinit.model.propose import Proposals, as_points, propose, propose_each
 from emlinit.model.tree_cursor import walk
 from emlinit.model.vocabulary import Vocabulary
@@ -128,6 +129,11 @@ class EMLInitialiser(nn.Module):
         initialise(self.encoder, 2 * (2 * config.n_encoder_blocks + config.n_latent_blocks), generator)
         initialise(self.decoder, 3 * config.n_decoder_layers, generator)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.decoder.allowed.device
+
     def forward(
         self,
         tokens: Int64[Tensor, "b l"],
@@ -225,6 +231,53 @@ class EMLInitialiser(nn.Module):
         self.eval()
         longest = self.config.max_tokens if max_tokens is None else max_tokens
         return propose_each(self.encoder, self.decoder, self.vocabulary, x, y, point_mask, n, max_tokens=longest)
+
+    def log_prob(
+        self,
+        tokens: Int64[Tensor, "n l"],
+        constants: Float64[Tensor, "n l"],
+        x: ArrayLike | Tensor,
+        y: ArrayLike | Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        values: bool = True,
+        n_bags: int = 4,
+        points_per_bag: int = 64,
+    ) -> Float64[Tensor, " n"]:
+        """How likely the network holds given programs to be, the data given.
+
+        Args:
+            tokens: prefix sequences, padded with `PAD`.
+            constants: values of `c`, `w` and `j`.
+            x: points, shape (p, v) with v from 1 to `config.n_variables`; finite.
+            y: targets, shape (p,); finite.
+            generator: for the bags; None starts a fresh one of seed 0.
+            values: whether the coarse values of the constants count, or their kinds alone.
+            n_bags: random subsets of the points; probabilities are means over them.
+            points_per_bag: points of a subset.
+
+        Returns:
+            Log-probability of each sequence, in nats; -infinity for those that the network cannot write: of another grammar,
+            in other variables or longer than `config.max_tokens`.
+
+        Raises:
+            UserError: data other than described here.
+        """
+        points, targets = as_points(x, y, self.config.n_variables)
+        self.eval()
+        return log_probabilities(
+            self.encoder,
+            self.decoder,
+            self.vocabulary,
+            tokens,
+            constants,
+            points,
+            targets,
+            generator=generator or torch.Generator().manual_seed(0),
+            n_bags=n_bags,
+            points_per_bag=points_per_bag,
+            values=values,
+        )
 
     def save(self, folder: Path | str) -> str:
         """Write weights and configuration to `folder`, to be loaded from `local-dir:FOLDER`; returns the sha256.

@@ -109,7 +109,7 @@ LAW_METHODS: dict[str, LawMethod] = {
     "emlinit": LawMethod("the solver as it comes", _solver("auto", None), ("exact", "weighted"), True),
     "no-network": LawMethod(
         "its searches without the network",
-        _solver("weighted", WeightedSearchConfig(patience=0), prior=True),
+        _solver("weighted", WeightedSearchConfig(patience=0, judge=False), prior=True),
         tables=True,
     ),
     "no-growing": LawMethod(

@@ -16,7 +16,8 @@ from emlinit.benchmarks.priors import FlatPrior
 from emlinit.finetune.routing.gumbel import GumbelConfig, train_gumbel_hard
 from emlinit.finetune.routing.topology import full_tree
 from emlinit.finetune.search.exact import ExactSearchConfig, ExactTrees, Judge, relative_loss
-from emlinit.finetune.search.stages import Task, run_stages
+from emlinit.finetune.search.schedule import run_in_order
+from emlinit.finetune.search.stages import Task
 from emlinit.finetune.subtrees.meeting import MeetingSearch
 from emlinit.generator.functions.cache import load_search_table
 from emlinit.generator.functions.lookup import Lookup, choose_points
@@ -43,7 +44,7 @@ def _search(config: ExactSearchConfig, *, flat: bool = False, table: bool = Fals
         sampler = FlatPrior(task.generator) if flat else task.sampler
         assert sampler is not None, "this method needs an initialiser"
         functions = load_search_table(task.x.shape[1]) if table else None
-        run_stages([ExactTrees(config)], replace(task, sampler=sampler, table=functions))
+        run_in_order([ExactTrees(config)], replace(task, sampler=sampler, table=functions))
 
     return search
 

@@ -23,7 +23,7 @@ Legend: b candidate, e entry.
 import math
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Real
 from torch import Tensor
 
 from emlinit.generator.program import Programs
@@ -63,7 +63,7 @@ def rounding_floor(scale: float) -> float:
 
 def description_length(
     mse: Float64[Tensor, " e"],
-    complexity: Int64[Tensor, " e"],
+    complexity: Real[Tensor, " e"],
     n_free: Int64[Tensor, " e"],
     n_points: int,
     scale: float,

@@ -55,9 +55,10 @@ class PartLibrary:
         return len(self._place)
 
     def add(self, programs: Programs) -> None:
-        """Take in the parts of some programs."""
+        """Take in the parts of some programs, on any device."""
         if not len(programs):
             return
+        programs = programs.to(self.x.device)
         place, values = _terms(programs, self.x)
         place[:, 0] += len(self._programs)
         simple, older = slice(None, self._n_simple), slice(self._n_simple, None)

@@ -46,15 +46,13 @@ def choose(
         ValueError: no law is defined on all rows.
     """
     readable = [finding for finding in findings if finding.is_readable(max_complexity)]
-    front = _front(readable, n_points) or _front(findings, n_points)
-    if not front:
+    candidates = readable or [finding for finding in findings if math.isfinite(finding.rmse)]
+    if not candidates:
         raise ValueError("no candidate law is defined on all rows")
-    exact = [finding for finding in front if finding.is_exact]
-    chosen = (
-        min(exact, key=lambda finding: finding.complexity)
-        if exact
-        else _shortest(front, train, validation, n_points, n_unseen)
-    )
+    candidates = sorted(candidates, key=lambda finding: (finding.complexity, finding.n_fitted, finding.rmse))
+    exact = [finding for finding in candidates if finding.is_exact]
+    chosen = exact[0] if exact else _shortest(candidates, train, validation, n_points, n_unseen)
+    front = _front(candidates, n_points)
     before = [f for f in front if f.complexity < chosen.complexity and f.rmse > chosen.rmse]
     most = 0 if exact else 2 * chosen.complexity + _FURTHER_NODES
     after = [f for f in front if chosen.complexity < f.complexity <= most and f.rmse < chosen.rmse]
@@ -62,7 +60,7 @@ def choose(
 
 
 def _shortest(
-    front: Sequence[Finding],
+    findings: Sequence[Finding],
     train: np.ndarray,
     validation: np.ndarray,
     n_points: int | None,
@@ -72,19 +70,19 @@ def _shortest(
     held_out = not np.array_equal(train, validation)
 
     def mean_squares(rows: np.ndarray) -> torch.Tensor:
-        return torch.tensor([finding.errors(rows).rmse ** 2 for finding in front], dtype=torch.float64)
+        return torch.tensor([finding.errors(rows).rmse ** 2 for finding in findings], dtype=torch.float64)
 
-    return front[
+    return findings[
         shortest_description(
-            torch.tensor([finding.description_nodes for finding in front]),
-            torch.tensor([finding.n_fitted for finding in front]),
+            torch.tensor([finding.description_nodes for finding in findings], dtype=torch.float64),
+            torch.tensor([finding.n_fitted for finding in findings]),
             mean_squares(train),
             mean_squares(validation),
             len(train),
             len(validation) if held_out else 0,
-            _scale(front[0].y),
-            front[0].n_distinct,
-            float(front[0].y.std()),
+            _scale(findings[0].y),
+            findings[0].n_distinct,
+            float(findings[0].y.std()),
             n_points,
             n_unseen if held_out else 0,
         )
@@ -93,13 +91,11 @@ def _shortest(
 
 def _front(findings: Sequence[Finding], n_points: int | None) -> list[Finding]:
     """What takes more to be said than the one before is more accurate."""
-    if not findings:
-        return []
     y, errors = findings[0].y, [finding.rmse for finding in findings]
     nodes = [finding.description_nodes for finding in findings]
     lengths = description_length(
         torch.tensor(errors, dtype=torch.float64).square(),
-        torch.tensor(nodes),
+        torch.tensor(nodes, dtype=torch.float64),
         torch.tensor([finding.n_fitted for finding in findings]),
         len(y) if n_points is None else n_points,
         _scale(y),
@@ -107,7 +103,7 @@ def _front(findings: Sequence[Finding], n_points: int | None) -> list[Finding]:
         float(y.std()),
     ).tolist()
     # Of laws as complex as one another the shortest description stands: 1.5 is worth more than 1.49987 of equal fit.
-    shortest: dict[int, int] = {}
+    shortest: dict[float, int] = {}
     for i in sorted(range(len(findings)), key=lambda i: (lengths[i], errors[i])):
         shortest.setdefault(nodes[i], i)
     return _pareto([findings[i] for i in shortest.values()], by_description=True)
@@ -115,7 +111,7 @@ def _front(findings: Sequence[Finding], n_points: int | None) -> list[Finding]:
 
 def _pareto(findings: Sequence[Finding], *, by_description: bool = False) -> list[Finding]:
     order = pareto_front(
-        torch.tensor([f.description_nodes if by_description else f.complexity for f in findings], dtype=torch.int64),
+        torch.tensor([f.description_nodes if by_description else f.complexity for f in findings], dtype=torch.float64),
         torch.tensor([finding.rmse for finding in findings], dtype=torch.float64),
     )
     return [findings[rank] for rank in order.tolist()]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import sympy
 
+from emlinit.finetune.fitting.prices import NATS_PER_NODE
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.shape import shape_parameters
 
@@ -19,6 +20,9 @@ EXACT_ERROR = 1e-9
 _DIGITS_PER_CONSTANT = 1.5
 """Digits of the error that each constant must account for in an exact law: a series fitted to a smooth function gains
 about one digit with every term."""
+JUDGE_SHARE = 0.5
+"""Of the price of a form, where the network has told one; the rest is that of its nodes. Calibrated on random laws with
+noise: docs/log.md has the figures."""
 _NODES_OF_A_NAME = 2  # of a shape: one of some twenty, at 1.5 nats a node
 _LEAST_ERROR = 1e-13  # relative: less is asked of no law
 
@@ -70,6 +74,9 @@ class Finding:
     """Different points among the rows: repeated ones say nothing about the form of a law."""
     origin: tuple[str, bool] = ("", False)
     """The stage of the search that found it, and whether a proposal of the network is among its ancestors."""
+    told_nats: float | None = None
+    """What the form costs in the eyes of the network, its coarse constants included: less the log-probability that it has,
+    the data given; None if nobody was asked."""
 
     @classmethod
     def of(
@@ -107,10 +114,14 @@ class Finding:
         return self.law.complexity
 
     @cached_property
-    def description_nodes(self) -> int:
-        """Nodes that are paid for: those of the formula, or of the name of its shape, its variable and its numbers."""
-        told = shape_parameters(self.law.expression)
-        return self.complexity if told is None else min(self.complexity, _NODES_OF_A_NAME + 1 + told)
+    def description_nodes(self) -> float:
+        """Nodes that are paid for: those of the formula, or of the name of its shape, its variable and its numbers; where
+        the network was asked, in part what it holds of the form, as nodes (`JUDGE_SHARE`)."""
+        parameters = shape_parameters(self.law.expression)
+        own = self.complexity if parameters is None else min(self.complexity, _NODES_OF_A_NAME + 1 + parameters)
+        if self.told_nats is None:
+            return float(own)
+        return (1 - JUDGE_SHARE) * own + JUDGE_SHARE * self.told_nats / NATS_PER_NODE
 
     def is_readable(self, max_complexity: float | int) -> bool:
         """Whether it may be offered: a formula of real numbers, of so many nodes at most, defined on all rows."""

@@ -9,13 +9,13 @@ Legend: e entry.
 import math
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Real
 from torch import Tensor
 
 from emlinit.finetune.fitting.prices import description_length, rounding_floor
 
 
-def pareto_front(complexity: Int64[Tensor, " e"], loss: Float64[Tensor, " e"]) -> Int64[Tensor, " f"]:
+def pareto_front(complexity: Real[Tensor, " e"], loss: Float64[Tensor, " e"]) -> Int64[Tensor, " f"]:
     """Indices of the entries that no other one matches in complexity with less loss, simplest first.
 
     Entries whose loss is not finite are never on it. Of equals the first stays.
@@ -31,7 +31,7 @@ def pareto_front(complexity: Int64[Tensor, " e"], loss: Float64[Tensor, " e"]) -
 
 
 def shortest_description(
-    complexity: Int64[Tensor, " e"],
+    complexity: Real[Tensor, " e"],
     n_free: Int64[Tensor, " e"],
     train_mse: Float64[Tensor, " e"],
     validation_mse: Float64[Tensor, " e"],

@@ -20,7 +20,9 @@ from emlinit.finetune.law import lowering
 from emlinit.finetune.law.python_module import python_source
 from emlinit.finetune.law.symbol_names import latex_escape, latex_name, symbols_for
 from emlinit.finetune.law.text import formula_latex, short_text
+from emlinit.generator.errors import UserError
 from emlinit.generator.evaluate import evaluate
+from emlinit.generator.formulas.compile_weighted import compile_weighted
 from emlinit.generator.formulas.decompile import NOT_OF_REALS, complexity, to_sympy
 from emlinit.generator.formulas.known_forms import known_forms
 from emlinit.generator.formulas.printing import formula_text
@@ -97,6 +99,23 @@ class Law:
             except (ValueError, OverflowError):  # a number in it is beyond double precision
                 continue
         return self
+
+    def compiled(self, positive: Sequence[bool]) -> Programs | None:
+        """The printed formula as a program, as `compile_weighted` writes it; None if it cannot be written.
+
+        Args:
+            positive: of each variable, whether it is positive wherever the law is used.
+        """
+        variables = [
+            sympy.Symbol(f"v{number}", positive=True) if above else sympy.Symbol(f"v{number}", real=True)
+            for number, above in enumerate(positive)
+        ]
+        try:
+            return compile_weighted(
+                self.expression.xreplace(dict(zip(self.symbols, variables, strict=True))), variables
+            )
+        except (UserError, OverflowError):  # a function that has no program, or a number beyond double precision
+            return None
 
     @cached_property
     def symbols(self) -> tuple[sympy.Symbol, ...]:

@@ -43,7 +43,12 @@ class GumbelConfig:
     lifetime: int = 20
     """Steps of a restart before it begins anew (each life between half and one and a half of it)."""
     learning_rate: float = 0.3
-    """Of Adam, on the logits and weights."""
+    """Of Adam, on the logits."""
+    number_rate: float = 1.0
+    """Learning rate of factors and constants over that of the logits (weighted topologies); 0 keeps them as given, for
+    structure first and numbers after."""
+    affine_score: bool = False
+    """Whether programs are remembered by the error that is left once their value is scaled and shifted, 1 - correlation²."""
     temperature: tuple[float, float] = (1.5, 0.5)
     """Of the soft choices, at the beginning and the end of a life (geometric in between)."""
     noise: tuple[float, float] = (1.0, 0.5)
@@ -80,7 +85,7 @@ class GumbelResult:
     programs: Programs
     """The best distinct programs, best first."""
     loss: Float64[Tensor, " e"]
-    """mse / var(y) of each, an invalid point counting `invalid_loss`."""
+    """mse / var(y) of each, or with `affine_score` 1 - correlation², an invalid point counting `invalid_loss`."""
     exact: bool
     """Whether the first one fits to `exact_tolerance`."""
     steps: int
@@ -99,8 +104,10 @@ def train_gumbel_hard(
     config: GumbelConfig | None = None,
     *,
     generator: torch.Generator,
+    weight: Float64[Tensor, "r s t 2"] | None = None,
+    bias: Float64[Tensor, "r s 2"] | None = None,
 ) -> GumbelResult:
-    """Search from given routing logits.
+    """Search from given routing logits, on their device.
 
     Args:
         topology: the allowed sources of each slot.
@@ -109,6 +116,8 @@ def train_gumbel_hard(
         y: targets, not constant.
         config: options.
         generator: for everything random (on the CPU).
+        weight: factors to start from (weighted topologies; see `RoutedEML`).
+        bias: constants of the slots to start from, likewise.
 
     Raises:
         UserError: a constant target, or logits that do not fit the topology.
@@ -117,7 +126,7 @@ def train_gumbel_hard(
     scale = y.var(correction=0)
     if not bool(scale > 0):
         raise UserError("the target is constant: there is nothing to search for")
-    search = _Search(topology, logits, config, generator)
+    search = _Search(Restarts(topology, logits, config, weight=weight, bias=bias), generator)
     began = time.monotonic()
     steps, invalid = 0, 0.0
     while steps < config.steps:
@@ -158,10 +167,11 @@ def losses(
     chance = routed.probability.clamp_min(1e-12)
     entropy = -(chance * chance.log()).sum((-1, -2))
     entropy = torch.where(routed.reached, entropy, 0.0).sum(1) / routed.reached.sum(1)
-    error = ((value - target) / scale.sqrt()).asinh().square().sum(1) / len(y) if config.squash else mse.log1p()
-    loss = error + config.correlation_weight * (1.0 - correlation) + config.entropy_weight * entropy
+    far = ((value - target) / scale.sqrt()).asinh().square().sum(1) / len(y) if config.squash else mse.log1p()
+    loss = far + config.correlation_weight * (1.0 - correlation) + config.entropy_weight * entropy
     lost = (~routed.valid).double().mean(1)
-    return loss, mse.detach() + config.invalid_loss * lost
+    error = (1.0 - correlation).detach() if config.affine_score else mse.detach()
+    return loss, error + config.invalid_loss * lost
 
 
 def schedule(config: GumbelConfig, share: float | Tensor) -> tuple[float | Tensor, float | Tensor]:
@@ -205,10 +215,18 @@ class Restarts:
     What is remembered, and what is random in the beginning of a life, belongs to whoever trains them.
     """
 
-    def __init__(self, topology: Topology, logits: Tensor, config: GumbelConfig) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        logits: Tensor,
+        config: GumbelConfig,
+        *,
+        weight: Float64[Tensor, "r s t 2"] | None = None,
+        bias: Float64[Tensor, "r s 2"] | None = None,
+    ) -> None:
         """At age 0, at the given logits without noise, in a life of one step: `begin` gives the length."""
         self.config = config
-        self.net = RoutedEML(topology, logits)
+        self.net = RoutedEML(topology, logits, weight=weight, bias=bias)
         self.prior: Float64[Tensor, "r s t c"] = self.net.logits.detach().clone()
         """The logits that were given."""
         self.age: Float64[Tensor, " r"] = torch.zeros(len(logits), dtype=torch.float64)
@@ -246,7 +264,10 @@ class Restarts:
         torch.autograd.backward(loss.sum())
         self.age += 1
         for parameter, moments in zip(self.net.parameters(), self._moments, strict=True):
-            adam_step(parameter, moments, self.age, learning_rate)
+            if parameter is self.net.logits:
+                adam_step(parameter, moments, self.age, learning_rate)
+            elif self.config.number_rate:
+                adam_step(parameter, moments, self.age, self.config.number_rate * self.config.learning_rate)
         return (self.age >= self.life).nonzero()[:, 0]
 
     def begin(
@@ -271,13 +292,12 @@ class Restarts:
 class _Search:
     """Restarts that share one generator and the elites that new lives begin from."""
 
-    def __init__(self, topology: Topology, logits: Tensor, config: GumbelConfig, generator: torch.Generator) -> None:
-        self.topology, self.config, self.generator = topology.to("cpu"), config, generator
-        self.restarts = Restarts(topology, logits, config)
-        self.net = self.restarts.net
-        self.elites = EliteRepository(self.topology, config.capacity)
-        self.seen = None if topology.weighted else self.elites.knows
-        self._begin(torch.arange(len(logits)))
+    def __init__(self, restarts: Restarts, generator: torch.Generator) -> None:
+        self.restarts, self.config, self.generator, self.net = restarts, restarts.config, generator, restarts.net
+        self.topology = self.net.topology.to("cpu")
+        self.elites = EliteRepository(self.topology, self.config.capacity)
+        self.seen = None if self.topology.weighted else self.elites.knows
+        self._begin(torch.arange(len(restarts.prior)))
 
     def draw(self, x: Float64[Tensor, "p v"]) -> Routed:
         """One hard program a restart."""

@@ -157,7 +157,7 @@ def programs_from_choices(
 ) -> Programs:
     """Hard choices as programs: only reached nodes are kept, renumbered in order.
 
-    In a weighted topology real parts of weights and biases are free; imaginary parts are free where they are not 0.
+    In a weighted topology numbers are free but for factors of exactly 1 and what is exactly 0.
     """
     plan = plan_route(topology, choice, candidates=False)
     r, leaves = len(choice), topology.n_variables + 1
@@ -176,8 +176,8 @@ def programs_from_choices(
         weight = torch.zeros(*choice.shape, 2, dtype=torch.float64, device=choice.device)
         weight[..., 0] = 1.0
         bias = weight.new_zeros(*choice.shape[:2], 2)
-    free_weight, free_bias = weight != 0, bias != 0
-    free_weight[..., 0], free_bias[..., 0] = True, True
+    is_one = (weight[..., 0] == 1) & (weight[..., 1] == 0)
+    free_weight, free_bias = (weight != 0) & ~is_one[..., None], bias != 0
 
     def scatter(old: Tensor, *shape: int) -> Tensor:
         new = old.new_zeros(r, n_slots, *shape)

@@ -73,6 +73,11 @@ class CandidatePool:
         return float(self.loss.min()) if len(self) else float("inf")
 
     @property
+    def best_nats(self) -> float:
+        """Length of the shortest description of the targets; infinite when empty."""
+        return float(self.nats.min()) if len(self) else float("inf")
+
+    @property
     def holds_law(self) -> bool:
         """Whether a candidate fits to rounding, with so few constants that this is no accident: a series or a long sum gains
         about a digit with every constant."""

@@ -50,6 +50,8 @@ class ExactSearchConfig(SearchConfig):
     """Whether routing logits are trained."""
     restarts: int = 64
     """Gumbel-hard restarts of a round, each from the logits of one proposal."""
+    restarts_on_accelerator: int = 4096
+    """The same where they are trained all at once."""
     gumbel_steps: int = 60
     """Steps of a round's Gumbel-hard training; steps and not seconds, so that the same seed gives the same law."""
     elites: bool = True
@@ -81,13 +83,16 @@ class Judge:
 
     def __init__(self, task: Task, config: ExactSearchConfig) -> None:
         """Begin with what the task's pool holds."""
-        self.x, self.y, self.deadline, self.config = task.x, task.y, task.deadline, config
-        self.screen = task.shuffled[: config.screen_points]
+        self.device, self.deadline, self.config = task.device, task.deadline, config
+        self.x, self.y = task.x.to(self.device), task.y.to(self.device)
+        self.screen = task.shuffled[: config.screen_points].to(self.device)
         self.best_loss = task.pool.best_loss
         self.leaves = torch.tensor([ONE, *range(X1, X1 + task.x.shape[1])])[:, None]
         """The smallest trees, tokens of shape (v + 1, 1)."""
         self.network = False
         """Whether the network has been asked by now: what is found from then on may come from it."""
+        self.part = ""
+        """Which part of the search is at work."""
         self._found: list[Candidates] = []
 
     def trees(self, tokens: Tensor) -> bool:
@@ -99,11 +104,13 @@ class Judge:
 
     def programs(self, programs: Programs) -> bool:
         """Score programs on the screening rows, those that look exact on all; whether the search is over."""
+        programs = programs.to(self.device)
         loss = relative_loss(programs, self.x[self.screen], self.y[self.screen])
         promising = torch.nonzero(loss <= self.config.exact_loss)[:, 0]
         if len(promising):
             loss[promising] = relative_loss(programs[promising], self.x, self.y)
-        self._found.append(Candidates(programs, loss, self.network))
+        loss = loss.cpu()
+        self._found.append(Candidates(programs.to("cpu"), loss, self.network, self.part))
         self.best_loss = min([self.best_loss, *loss[loss.isfinite()].tolist()])
         return self.over()
 
@@ -155,7 +162,7 @@ class _ExactSearch:
 
     def match(self, tokens: Tensor) -> bool:
         """Complete trees with parts of one another and of the table; whether the search is over."""
-        y = self.judge.y
+        y = self.task.y
         self.matcher.learn(tokens)
         found = self.matcher.candidates(y.to(torch.complex128), EPS * y.abs(), tokens)
         over = [self.judge.trees(trees) for trees in found]  # all of them: the simplest of the exact ones is wanted
@@ -163,6 +170,7 @@ class _ExactSearch:
 
     def meet(self, seconds: float) -> bool:
         """Go on meeting in the middle for a while; whether the search is over."""
+        self.judge.part = "meeting"
         until = min(self.judge.deadline, time.monotonic() + seconds)
         return self.meeting is not None and self.meeting.run(self.judge.trees, until)
 
@@ -170,14 +178,18 @@ class _ExactSearch:
         """Go through the search; each step leaves what it found with the judge."""
         task, judge, config, sampler = self.task, self.judge, self.judge.config, self.task.sampler
         assert isinstance(sampler, PeelingSampler)
-        if self.match(judge.leaves) or self.meet(config.meeting_seconds):
+        judge.part = "lookup"
+        if self.match(judge.leaves):
+            return
+        yield
+        if self.meet(config.meeting_seconds):
             return
         yield
         peeling = Peeling(sampler, task.x, task.y, self.matcher, generator=task.generator, config=config.peeling)
         number = 0
         while not judge.over() and (task.max_rounds is None or number < task.max_rounds):
             began = time.monotonic()
-            judge.network = True
+            judge.network, judge.part = True, "proposals"
             proposals = sampler.propose(
                 task.x,
                 task.y,
@@ -190,11 +202,13 @@ class _ExactSearch:
                 return
             yield
             if config.peel:
+                judge.part = "peeling"
                 peeling.add(proposals)
                 if peeling.run(judge.trees, max_states=config.states, deadline=judge.deadline):
                     return
                 yield
             if config.gumbel:
+                judge.part = "Gumbel-hard training"
                 trained = train(proposals, judge, generator=task.generator)
                 if judge.over() or self.match(trained):
                     return
@@ -212,22 +226,25 @@ def train(proposals: Proposals, judge: Judge, *, generator: torch.Generator) -> 
     Returns:
         the best trees that it visited, tokens of shape (b, l).
     """
-    config, x, y = judge.config, judge.x[judge.screen], judge.y[judge.screen]
+    config, device = judge.config, judge.device
+    x, y = judge.x[judge.screen], judge.y[judge.screen]
     seconds = judge.deadline - time.monotonic()
     depths = depth(proposals.tokens)
     fits = torch.nonzero((depths <= config.max_depth) & (depths > 0))[:, 0]
     if seconds <= 0 or not len(fits):
         return proposals.tokens[:0]
     # Proposals come likeliest first: half of the restarts take those, half the ones nearest to the data.
-    loss = relative_loss(proposals.programs, x, y)
+    loss = relative_loss(proposals.programs.to(device), x, y).cpu()
     near = fits[loss[fits].argsort(stable=True)]
-    starts = torch.stack([fits, near], dim=1).flatten()[: config.restarts]
+    n = config.restarts if device.type == "cpu" else config.restarts_on_accelerator
+    starts = torch.stack([fits, near], dim=1).flatten()[: min(n, config.restarts)]
     levels = int(depths[starts].max())
     topology = full_tree(levels, x.shape[1])
     logits = start_logits(proposals.tokens[starts], proposals.kind_log_probs[starts], levels, x.shape[1])
+    logits = logits[torch.arange(n if n > config.restarts else len(starts)) % len(starts)].to(device)
     elite_share = GumbelConfig.elite_share if config.elites else 0.0
     gumbel = GumbelConfig(steps=config.gumbel_steps, seconds=seconds, elite_share=elite_share)
-    found = train_gumbel_hard(topology, logits, x, y, gumbel, generator=generator).programs
+    found = train_gumbel_hard(topology.to(device), logits, x, y, gumbel, generator=generator).programs.to("cpu")
     judge.programs(found)
     best = [tokens_from_program(found, i)[0] for i in range(min(len(found), config.restarts))]
     return torch.nn.utils.rnn.pad_sequence(best, batch_first=True)

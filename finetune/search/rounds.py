@@ -22,6 +22,7 @@ from emlinit.finetune.search.candidates import CandidatePool, distinct_rows
 from emlinit.finetune.search.stages import Candidates, Need, Task
 from emlinit.finetune.search.weighted_stage import WeightedStage
 from emlinit.generator.program import Programs
+from emlinit.model.propose import Proposals
 
 _STALE = 0.99  # of the best loss: a round that does not get below it has brought nothing new
 _SCREEN = FitConfig(steps=8)  # of all candidates, on few rows
@@ -39,18 +40,18 @@ class _Progress:
     longest: float = 0.0
     """Seconds of the longest step."""
     library: PartLibrary | None = None
-    """Parts of all proposals so far."""
+    """Parts of all proposals so far, on the device where programs grow."""
+    proposals: Proposals | None = None
+    """The latest ones."""
 
 
 @dataclass(frozen=True)
 class NetworkRounds(WeightedStage):
-    """Candidates of the initialiser, warmer each round, until several rounds in a row bring nothing new.
-
-    The stage may be run again, and goes on where it was.
-    """
+    """Candidates of the initialiser, warmer each round, until several rounds in a row bring nothing new."""
 
     so_far: _Progress = field(default_factory=_Progress)
     """How far it is."""
+    on_device: ClassVar[bool] = True
     name: ClassVar[str] = "network"
     needs: ClassVar[frozenset[Need]] = frozenset({"network"})
 
@@ -61,17 +62,17 @@ class NetworkRounds(WeightedStage):
     def run(self, task: Task) -> Generator[Candidates]:
         """A round proposes from fresh bags of points, fits all constants at once on a sample of the rows, the most promising
         again on more of them, and lets programs grow. No step begins that would end after the deadline if it took as long
-        as the longest; what fits to rounding, and did not before, ends the run, for it may be the law in many constants."""
+        as the longest."""
         assert task.sampler is not None
-        config, so_far, first = self.config, self.so_far, task.pool.best_loss
+        config, so_far = self.config, self.so_far
         while (
             (task.max_rounds is None or so_far.number < task.max_rounds)
             and so_far.stale < config.patience
-            and not self._is_over(task, first)
+            and not self._is_over(task)
         ):
             before = task.pool.best_loss
             began = time.monotonic()
-            proposals = task.sampler.propose(
+            so_far.proposals = task.sampler.propose(
                 task.x,
                 task.y,
                 config.proposals,
@@ -79,30 +80,31 @@ class NetworkRounds(WeightedStage):
                 temperature=config.temperature(so_far.number),
                 n_bags=config.bags,
             )
-            yield self._best(task, proposals.programs)
+            found = self.best_of(task, so_far.proposals.programs)
             self._took(began)
+            yield found
             task.report(f"round {so_far.number}")
             for _ in range(config.growths):
-                if self._is_over(task, first):
+                if self._is_over(task):
                     break
                 began = time.monotonic()
                 grown = self._grown(task)
                 if grown is None:
                     break
-                yield self._best(task, grown)
+                found = self.best_of(task, grown)
                 self._took(began)
+                yield found
                 task.report(f"round {so_far.number}, grown")
             so_far.stale = 0 if task.pool.best_loss < _STALE * before else so_far.stale + 1
             so_far.number += 1
 
-    def _is_over(self, task: Task, first: float) -> bool:
-        fits_now = task.pool.best_loss <= self.config.surely_exact_loss < first
-        return time.monotonic() + self.so_far.longest >= task.deadline or self.done(task) or fits_now
+    def _is_over(self, task: Task) -> bool:
+        return time.monotonic() + self.so_far.longest >= task.deadline or self.done(task)
 
     def _took(self, began: float) -> None:
         self.so_far.longest = max(self.so_far.longest, time.monotonic() - began)
 
-    def _best(self, task: Task, programs: Programs) -> Candidates:
+    def best_of(self, task: Task, programs: Programs) -> Candidates:
         """Fit programs on few rows, and on more what is good for its cost, then what is good at all; the library gets the
         parts of all that fit at all."""
         quick = self.fit(task, programs, self.config.screen_points, _SCREEN)
@@ -116,7 +118,9 @@ class NetworkRounds(WeightedStage):
         if self.config.growths:
             defined = torch.isfinite(quick.loss)
             library = self._library(task)
-            library.add(programs[defined])  # with the constants that were proposed, which may be the better ones
+            library.add(
+                programs[defined.to(programs.device)]
+            )  # with the constants that were proposed, which may be the better ones
             library.add(quick.programs[defined])
             library.add(fitted.programs[torch.isfinite(fitted.loss)])
         return fitted
@@ -124,7 +128,7 @@ class NetworkRounds(WeightedStage):
     def _library(self, task: Task) -> PartLibrary:
         growing = self.config.growing
         if self.so_far.library is None:
-            self.so_far.library = PartLibrary(task.x[self._rows(task)], growing.parts)
+            self.so_far.library = PartLibrary(task.x[self._rows(task)].to(task.device), growing.parts)
         return self.so_far.library
 
     def _rows(self, task: Task) -> Tensor:
@@ -140,7 +144,8 @@ class NetworkRounds(WeightedStage):
         rows = distinct_rows((rows,), growing.bases)
         if not len(rows):
             return None
-        grown = grow(pool.programs[rows], self._library(task), task.y[self._rows(task)], growing.candidates)
+        y = task.y[self._rows(task)].to(task.device)
+        grown = grow(pool.programs[rows].to(task.device), self._library(task), y, growing.candidates)
         if grown is None:
             return None
         short = description_cost(grown) <= growing.most_cost

@@ -1,17 +1,15 @@
 """A search is a list of stages that look at one task in turn; what they find goes into the task's pool.
 
 A stage is one idea of where a law may be found. It says what it is called, what it needs, when there is nothing left for
-it to do, and yields candidates with their losses as it finds them; it never writes to the pool itself. `run_stages` does
+it to do, and yields candidates with their losses as it finds them; it never writes to the pool itself. A schedule does
 that, keeps the time of each, and passes over a stage whose needs are not met. To add one, write a class like those in
 `weighted` or `exact` and put it into their lists.
 
 Legend: b candidate, p point, v input variable.
 """
 
-import math
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol, runtime_checkable
@@ -20,7 +18,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from emlinit.finetune.search.candidates import CandidatePool, Origin
+from emlinit.finetune.search.candidates import CandidatePool
 from emlinit.generator.functions.table import FunctionTable
 from emlinit.generator.program import Programs
 from emlinit.model.propose import Proposals
@@ -56,6 +54,9 @@ class SearchConfig:
         return self.temperatures[min(round_number, len(self.temperatures) - 1)]
 
 
+_CPU = torch.device("cpu")
+
+
 def _say_nothing(_: str) -> None:
     """The progress of a task that nobody watches."""
 
@@ -82,6 +83,8 @@ class Task:
     """The initialiser of the grammar, or a prior in its place; None if there is none to ask."""
     table: FunctionTable | None = None
     """All small functions, to look up, in as many variables as `x` has columns; None for none."""
+    device: torch.device = _CPU
+    """Where many programs at once are fitted, grown and trained; everything else, `x` and `y` too, is on the CPU."""
     max_rounds: int | None = None
     """Most rounds of a stage that could go on for ever; None leaves the end to the clock. Rounds and not seconds make the
     same seed give the same law."""
@@ -96,9 +99,20 @@ class Task:
         return torch.randperm(len(self.y), generator=self.generator)
 
     @property
+    def has(self) -> frozenset[Need]:
+        """What stages may need and it has."""
+        things: dict[Need, object] = {"network": self.sampler, "table": self.table}
+        return frozenset(need for need, thing in things.items() if thing is not None)
+
+    @property
     def time_is_up(self) -> bool:
         """Whether the deadline has passed."""
         return time.monotonic() >= self.deadline
+
+    @property
+    def seconds_left(self) -> float:
+        """Time until the deadline."""
+        return max(0.0, float(self.deadline) - time.monotonic())
 
     def report(self, step: str) -> None:
         """Say how good the best candidate is after a step."""
@@ -116,6 +130,8 @@ class Candidates:
     network: bool | None = None
     """Whether a proposal of the network is among their ancestors; None if that is so of all that the stage finds once it
     needs the network."""
+    part: str = ""
+    """Which part of the stage found them, if it has several."""
 
 
 @runtime_checkable
@@ -149,25 +165,5 @@ class StageRun:
     """How often it yielded candidates."""
     best_loss: float
     """Smallest loss that it found; infinite if it found nothing."""
-
-
-def run_stages(stages: Sequence[Stage], task: Task) -> list[StageRun]:
-    """Run the stages one after the other and fill the task's pool.
-
-    Those that are done, or lack what they need, are passed over; returns what the others did.
-    """
-    runs = []
-    there = {need for need, thing in (("network", task.sampler), ("table", task.table)) if thing is not None}
-    for stage in stages:
-        if not stage.needs <= there or stage.done(task):
-            continue
-        began, steps, best = time.monotonic(), 0, math.inf
-        with closing(stage.run(task)) as found:
-            for candidates in found:
-                network = "network" in stage.needs if candidates.network is None else candidates.network
-                task.pool.add(candidates.programs, candidates.loss, Origin(stage.name, network))
-                task.found()
-                steps += 1
-                best = min([best, *candidates.loss.tolist()])
-        runs.append(StageRun(stage.name, time.monotonic() - began, steps, best))
-    return runs
+    gain: float
+    """Nats by which the shortest description of the targets became shorter while it ran; the first one counts as none."""

@@ -4,18 +4,48 @@ Legend: b candidate, p point, v input variable.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from emlinit.finetune.fitting.levenberg_marquardt import Fit, FitConfig, fit_constants
 from emlinit.finetune.growing.grow import GrowingConfig
+from emlinit.finetune.routing.gumbel import GumbelConfig
 from emlinit.finetune.search.affine import AffineLookupConfig
 from emlinit.finetune.search.stages import Candidates, SearchConfig, Task
 from emlinit.finetune.sparse.laws import SparseConfig
 from emlinit.generator.program import Programs
 
 _ROWS_TO_SPARE_ONE = 10
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How much Gumbel-hard training there is, each time that it has its turn."""
+
+    restarts: int = 64
+    """Restarts on a CPU; 0 for no training."""
+    restarts_on_accelerator: int = 4096
+    """Restarts where they are trained all at once."""
+    programs: int = 32
+    """Most proposals that they start from, and most of the best programs so far."""
+    nodes: int = 10
+    """Most nodes of these."""
+    terms: int = 3
+    """Most terms of their slots."""
+    spare: int = 2
+    """Nodes of the topology beside theirs."""
+    points: int = 64
+    """Most rows that structures are judged at."""
+    gumbel: GumbelConfig = field(
+        default_factory=lambda: GumbelConfig(steps=20, lifetime=10, number_rate=0.0, affine_score=True)
+    )
+    """How they are trained; steps and not seconds, so that the same seed gives the same law."""
+
+    def restarts_on(self, device: torch.device) -> int:
+        """Restarts on a device."""
+        return self.restarts if device.type == "cpu" else self.restarts_on_accelerator
 
 
 @dataclass(frozen=True)
@@ -52,6 +82,10 @@ class WeightedSearchConfig(SearchConfig):
     """How often the best programs grow after a round, by parts of its proposals; 0 for never."""
     growing: GrowingConfig = field(default_factory=GrowingConfig)
     """How they do."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """How Gumbel-hard training goes that starts from proposals and from the best programs."""
+    judge: bool = True
+    """Whether the network is asked what the forms of the laws found cost, for the choice among those that are not exact."""
     lookup_refit: int = 16
     """Candidates of the lookup that are fitted again."""
 
@@ -61,6 +95,12 @@ class WeightedStage:
     """What the stages share: the configuration, and fitting on a sample of the task's rows."""
 
     config: WeightedSearchConfig
+    on_device: ClassVar[bool] = False
+    """Whether it fits on the task's device: what fits many programs at once does."""
+
+    def device(self, task: Task) -> torch.device:
+        """Where it works."""
+        return task.device if self.on_device else torch.device("cpu")
 
     def done(self, task: Task) -> bool:
         """Whether a law is exact beyond doubt, since long sums come near to that, or the time is up."""
@@ -78,9 +118,11 @@ class WeightedStage:
         """Programs with their constants fitted to the first `n_rows` shuffled rows, from which `shift` is subtracted."""
         rows = task.shuffled[:n_rows]
         config = replace(config, until=task.deadline)
-        fit = fit_constants(programs, task.x[rows] - shift, task.y[rows], config=config, generator=generator)
-        loss = self._relative_loss(fit, float(task.y.var(correction=0)), len(rows))
-        return Candidates(fit.programs, task.pool.judged(fit.programs, loss))
+        x, y = (task.x[rows] - shift).to(self.device(task)), task.y[rows].to(self.device(task))
+        fit = fit_constants(programs.to(x.device), x, y, config=config, generator=generator)
+        loss = self._relative_loss(fit, float(task.y.var(correction=0)), len(rows)).cpu()
+        fitted = fit.programs.to("cpu")
+        return Candidates(fitted, task.pool.judged(fitted, loss))
 
     def _relative_loss(self, fit: Fit, variance: float, n_rows: int) -> Tensor:
         # One row may be where the program, not the law, has no value: |x - 4| is made with the logarithm of x - 4.

@@ -13,6 +13,7 @@ from emlinit.finetune.preparation import (
     TRAIN_ROWS,
     choose_variables,
     in_known_units,
+    in_search_units,
     prepare,
     restore_units,
     sample_of,
@@ -38,6 +39,20 @@ def test_programs_in_search_units_are_the_same_laws_in_data_units() -> None:
     assert float(both.double().mean()) > 0.6
     close = (restored.value - problem.y_unit * inside.value).abs() <= 1e-6 * (problem.y_unit * inside.value).abs()
     assert float(close[both].double().mean()) > 0.99  # a sensitive program may amplify the rounding of the units
+
+
+def test_laws_in_data_units_are_written_in_those_of_the_search_again() -> None:
+    generator = torch.Generator().manual_seed(1)
+    mask = torch.ones(50, 2, dtype=torch.bool)
+    trees = trees_by_size(torch.randint(0, 5, (50,), generator=generator), mask, 0.3, generator)
+    programs = programs_from_tokens(*add_constants(trees, mask, generator), 2)
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.uniform(1, 2, 60) * 1e-6, rng.integers(0, 2, 60)])  # a flag is shifted
+    problem = in_known_units(prepare(x, rng.uniform(1, 2, 60) * 1e-9, rng))
+    assert problem.x_shift.tolist() != [0.0, 0.0]
+    again = in_search_units(restore_units(programs, problem), problem)
+    torch.testing.assert_close(again.weight, programs.weight, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(again.bias, programs.bias, rtol=1e-9, atol=1e-9)
 
 
 def test_known_sizes_are_left_alone() -> None:

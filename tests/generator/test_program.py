@@ -4,8 +4,8 @@ import torch
 
 from emlinit.generator.corpus.trees import add_constants, trees_by_size
 from emlinit.generator.evaluate import evaluate
-from emlinit.generator.grammar import PAD, from_text, pad_sequences, to_text
-from emlinit.generator.program import Programs, programs_from_tokens, tokens_from_program
+from emlinit.generator.grammar import EML, ONE, PAD, X1, from_text, pad_sequences, to_text
+from emlinit.generator.program import Programs, programs_from_tokens, term_places, tokens_from_program
 
 
 def _programs(n: int, seed: int) -> Programs:
@@ -61,3 +61,17 @@ def test_exact_programs_are_recognised() -> None:
     assert programs.n_free().tolist() == [0, 0, 1, 1, 0, 0]
     assert int((tokens == PAD).sum()) > 0
     assert programs.depth().tolist() == [0, 1, 1, 0, 0, 2]
+
+
+def test_the_place_of_a_term_is_where_its_source_is_read() -> None:
+    texts = ("x1", "+ c:0.5 + w:2.0 x1 eml j:0.5 x2 + x1 1", "w:3.0 eml + w:-1.0 eml 1 x1 w:2.0 x2 1")
+    tokens, constants = pad_sequences([from_text(text, 2) for text in texts])
+    programs = programs_from_tokens(tokens, constants, 2)
+    is_term, slot, term = term_places(tokens)
+    row, place = is_term.nonzero(as_tuple=True)
+    source = programs.source[row, slot[row, place], term[row, place]]
+    kind = tokens[row, place]
+    leaf = torch.where(kind == ONE, 0, kind - X1 + 1)
+    assert torch.equal(source[kind != EML], leaf[kind != EML])
+    assert bool((source[kind == EML] > 2).all())
+    assert int(is_term.sum()) == int(programs.used_terms().sum())

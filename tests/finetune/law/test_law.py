@@ -348,3 +348,16 @@ def test_laws_are_written_in_the_forms_that_people_know(formula: str, written: s
     np.testing.assert_allclose(exported, law.predict(x), rtol=1e-13)
     read_back = sympy.lambdify(symbols, sympy.parse_expr(law.formula, local_dict={"x": symbols[0]}))(x[:, 0])
     np.testing.assert_allclose(read_back, law.predict(x), rtol=1e-12)
+
+
+def test_a_printed_formula_is_a_program_again() -> None:
+    x = np.random.default_rng(0).uniform(0.5, 2.0, (40, 2))
+    for text in ("+ c:0.5 w:2.0 eml w:-0.7 x1 1", "w:1.5 eml w:-1.5 eml 1 x2 1", "w:2.0 eml j:1.3 x1 1"):
+        law = Law.from_program(program(text, 2), ["a", "b"], x)
+        again = law.compiled([True, True])
+        assert again is not None
+        value = evaluate(again, torch.from_numpy(x)).value[0].numpy()
+        np.testing.assert_allclose(value, law.predict(x), rtol=1e-12)
+    symbol = sympy.Symbol("a", real=True)
+    strange = Law(program("x1", 1), ("a",), sympy.floor(symbol))
+    assert strange.compiled([True]) is None

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from emlinit.finetune.search.candidates import CandidatePool
 from emlinit.finetune.search.exact import ExactSearchConfig, ExactTrees, Judge, relative_loss
-from emlinit.finetune.search.stages import Task, run_stages
+from emlinit.finetune.search.schedule import run_in_order
+from emlinit.finetune.search.stages import Task
 from emlinit.finetune.subtrees.meeting import MeetingSearch
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.formulas.exact_identities import EXACT_IDENTITIES
@@ -87,7 +88,7 @@ def _search(
         table=table,
         progress=progress,
     )
-    run_stages([ExactTrees(config or ExactSearchConfig())], task)
+    run_in_order([ExactTrees(config or ExactSearchConfig())], task)
     return task.pool
 
 

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from emlinit.finetune.search.candidates import CandidatePool
 from emlinit.finetune.search.rounds import NetworkRounds
-from emlinit.finetune.search.stages import Task, run_stages
+from emlinit.finetune.search.schedule import run_in_order
+from emlinit.finetune.search.stages import Task
 from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
-from emlinit.generator.evaluate import evaluate
 from emlinit.generator.grammar import from_text, pad_sequences
 from emlinit.generator.program import programs_from_tokens
 from emlinit.model.propose import Proposals
@@ -46,12 +46,12 @@ def _task(sampler: _Says, **changes: object) -> Task:
 
 def test_what_proposals_have_right_in_part_becomes_the_law() -> None:
     task = _task(_Says(HALVES))
-    (run,) = run_stages([NetworkRounds(WeightedSearchConfig())], task)
+    (run,) = run_in_order([NetworkRounds(WeightedSearchConfig())], task)
     assert task.pool.best_loss < 1e-20
     assert task.pool.holds_law
     assert run.steps <= 4
     without = _task(_Says(HALVES))
-    run_stages([NetworkRounds(WeightedSearchConfig(growths=0))], without)
+    run_in_order([NetworkRounds(WeightedSearchConfig(growths=0))], without)
     assert without.pool.best_loss > 1e-3
 
 
@@ -59,7 +59,7 @@ def test_programs_that_others_found_grow_too() -> None:
     task = _task(_Says(HALVES[1:]))
     tokens, constants = (part[None] for part in from_text(HALVES[0], 2))
     task.pool.add(programs_from_tokens(tokens, constants, 2), torch.tensor([0.5], dtype=torch.float64))
-    run_stages([NetworkRounds(WeightedSearchConfig())], task)
+    run_in_order([NetworkRounds(WeightedSearchConfig())], task)
     assert task.pool.best_loss < 1e-20
 
 
@@ -67,32 +67,20 @@ def test_rounds_get_warmer_and_go_on_where_they_were() -> None:
     sampler = _Says(("x1",))
     stage = NetworkRounds(WeightedSearchConfig(growths=0, temperatures=(1.0, 1.5)))
     task = _task(sampler, max_rounds=2)
-    run_stages([stage], task)
-    run_stages([stage], replace(task, max_rounds=3))
+    run_in_order([stage], task)
+    run_in_order([stage], replace(task, max_rounds=3))
     assert sampler.temperatures == [1.0, 1.5, 1.5]
-    run_stages([stage], replace(task, max_rounds=3))
+    run_in_order([stage], replace(task, max_rounds=3))
     assert len(sampler.temperatures) == 3
 
 
 def test_rounds_that_bring_nothing_end_them() -> None:
     sampler = _Says(("x1",))
-    run_stages([NetworkRounds(WeightedSearchConfig(patience=2, growths=0))], _task(sampler, max_rounds=None))
+    run_in_order([NetworkRounds(WeightedSearchConfig(patience=2, growths=0))], _task(sampler, max_rounds=None))
     assert len(sampler.temperatures) == 3  # the first one brought something
     nobody = _Says()
-    run_stages([NetworkRounds(WeightedSearchConfig(patience=0))], _task(nobody, max_rounds=None))
+    run_in_order([NetworkRounds(WeightedSearchConfig(patience=0))], _task(nobody, max_rounds=None))
     assert nobody.temperatures == []
-
-
-def test_what_fits_to_rounding_now_ends_the_run_to_be_read() -> None:
-    """Nine constants are too many to call it a law at once, so it is read as a formula."""
-    law = " ".join(f"+ w:{0.3 * i} eml w:-0.{i} x1 1" for i in (1, 4, 9)) + " + w:1.3 eml j:2.9 x2 1 c:1.0"
-    y = evaluate(programs_from_tokens(*(part[None] for part in from_text(law, 2)), 2), X).value[0]
-    sampler = _Says((law,))
-    task = _task(sampler, max_rounds=None, y=y)
-    run_stages([NetworkRounds(WeightedSearchConfig(growths=0))], task)
-    assert task.pool.best_loss < 1e-27
-    assert not task.pool.holds_law
-    assert len(sampler.temperatures) == 1
 
 
 def test_a_series_that_fits_to_rounding_does_not_keep_the_network_from_being_asked() -> None:
@@ -102,5 +90,5 @@ def test_a_series_that_fits_to_rounding_does_not_keep_the_network_from_being_ask
     )
     task.pool.add(programs_from_tokens(tokens, constants, 2), torch.tensor([1e-28], dtype=torch.float64))
     assert not task.pool.holds_law
-    run_stages([NetworkRounds(WeightedSearchConfig())], task)
+    run_in_order([NetworkRounds(WeightedSearchConfig())], task)
     assert task.pool.holds_law

@@ -8,7 +8,8 @@ import torch
 
 from emlinit.finetune.search.candidates import CandidatePool
 from emlinit.finetune.search.rounds import NetworkRounds
-from emlinit.finetune.search.stages import Task, run_stages
+from emlinit.finetune.search.schedule import run_in_order
+from emlinit.finetune.search.stages import Task
 from emlinit.finetune.search.weighted import stages_without_network
 from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
 from emlinit.finetune.sparse.laws import SparseConfig
@@ -56,7 +57,7 @@ def _search(
         progress=remarks.append,
     )
     config = config or WeightedSearchConfig()
-    run_stages([*stages_without_network(config), NetworkRounds(config)], task)
+    run_in_order([*stages_without_network(config), NetworkRounds(config)], task)
     return task.pool, remarks, task.generator.get_state()
 
 
