@@ -233,7 +233,7 @@ def law_in(program: Programs, names: Sequence[str], x: np.ndarray, patience: flo
     """
     try:
         law = Law.from_program(program, names, x, simplify_seconds=patience)
-    except ValueError:
+    except (ValueError, RecursionError):  # one that is nested too deeply for sympy says nothing to anybody
         return None
     if not law.is_real:
         return None

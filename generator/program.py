@@ -85,6 +85,19 @@ class Programs(Records):
         """Number of free real constants of each program."""
         return self.free_weight.flatten(1).sum(-1) + self.free_bias.flatten(1).sum(-1)
 
+    def n_written_nodes(self) -> Int64[Tensor, " b"]:
+        """Number of nodes of each program written out as a tree: a node that several slots read counts each time."""
+        leaves, used = self.n_variables + 1, self.used_terms()
+        counts = torch.zeros(len(self), leaves + self.max_nodes, dtype=torch.int64, device=self.device)
+
+        def read(first: int, end: int) -> Tensor:
+            source = self.source[:, first:end].flatten(1)
+            return (counts.gather(1, source) * used[:, first:end].flatten(1)).sum(1)
+
+        for node in range(self.max_nodes):
+            counts[:, leaves + node] = 1 + read(2 * node, 2 * node + 2)
+        return read(2 * self.max_nodes, 2 * self.max_nodes + 1)
+
     def depth(self) -> Int64[Tensor, " b"]:
         """Nodes on the longest path from the readout."""
         first_node = self.n_variables + 1

@@ -24,6 +24,8 @@ from emlinit.finetune.search.weighted_stage import WeightedStage
 from emlinit.generator.program import Programs
 from emlinit.generator.tidy import drop_unused_terms
 
+_WRITTEN = 2  # times the nodes of the topology: as many may a program have, written out as a tree
+
 
 @dataclass(frozen=True)
 class WeightedTraining(WeightedStage):
@@ -65,7 +67,9 @@ class WeightedTraining(WeightedStage):
             weight=starts.weight,
             bias=starts.bias,
         )
-        return without_spare(found.programs)
+        programs = without_spare(found.programs)
+        # Nodes that are shared again and again make a formula of thousands.
+        return programs[programs.n_written_nodes() <= _WRITTEN * (training.nodes + training.spare)]
 
     def _starts(self, task: Task) -> ProgramStarts | None:
         """Half of the restarts from the likeliest proposals, half from the best programs."""

@@ -75,3 +75,17 @@ def test_the_place_of_a_term_is_where_its_source_is_read() -> None:
     assert torch.equal(source[kind != EML], leaf[kind != EML])
     assert bool((source[kind == EML] > 2).all())
     assert int(is_term.sum()) == int(programs.used_terms().sum())
+
+
+def test_written_out_a_shared_node_counts_each_time() -> None:
+    texts = ("x1", "eml x1 eml x2 1", "eml eml x1 1 eml x1 1")
+    programs = programs_from_tokens(*pad_sequences([from_text(text, 2) for text in texts]), 2)
+    assert programs.n_written_nodes().tolist() == [0, 2, 3] == programs.n_nodes.tolist()
+    source = programs.source.clone()
+    source[2, 4, 0], source[2, 5, 0] = 4, 4  # both slots of the last node read the second one
+    shared = Programs(
+        source, programs.weight, programs.bias, programs.n_nodes, 2, programs.free_weight, programs.free_bias
+    )
+    assert shared.n_written_nodes().tolist() == [0, 2, 3]
+    source[2, 3, 0] = 3  # which reads the first one
+    assert shared.n_written_nodes().tolist() == [0, 2, 5]
