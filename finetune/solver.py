@@ -35,12 +35,12 @@ from emlinit.finetune.options import (
     checked_seed,
     in_one_line,
 )
+from emlinit.finetune.plan import Clock, Data, NamedSampler, Search
 from emlinit.finetune.preparation import prepare, sample_of
 from emlinit.finetune.search.exact import PeelingSampler
 from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
 from emlinit.finetune.sizes import constant_columns, odd_size
 from emlinit.finetune.sparse.dictionary import FEW_LEVELS
-from emlinit.finetune.visits import Clock, Data, NamedSampler, Search
 from emlinit.generator.errors import UserError
 from emlinit.generator.functions.cache import load_search_table
 from emlinit.generator.grammar import MAX_VARIABLES, from_text

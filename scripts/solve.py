@@ -112,7 +112,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="learned start: builtin:exact, builtin:weighted, local-dir:PATH or hf-hub:OWNER/NAME@REV "
         "(default: the shipped one of each grammar)",
     )
-    search.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs")
+    search.add_argument("--device", choices=DEVICES, default="auto", help="where the network and large fits run")
     search.add_argument("--seed", metavar="N", type=seed_argument, default=0, help="source of all randomness")
     output = parser.add_argument_group("output")
     output.add_argument(

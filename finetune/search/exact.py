@@ -178,7 +178,7 @@ class _ExactSearch:
         """Go through the search; each step leaves what it found with the judge."""
         task, judge, config, sampler = self.task, self.judge, self.judge.config, self.task.sampler
         assert isinstance(sampler, PeelingSampler)
-        judge.part = "lookup"
+        judge.part = "exact lookup"
         if self.match(judge.leaves):
             return
         yield

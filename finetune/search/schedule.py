@@ -79,8 +79,11 @@ class Schedule:
     """Stages that take turns; it can be left and taken up again."""
 
     def __init__(self, turns: Sequence[Turn], shortest: Callable[[], float]) -> None:
-        """Stages in the order of their first slices, and what tells the length of the shortest description, in nats."""
+        """The first stage begins at once, the others as their shares say; `shortest` tells the length of the shortest
+        description, in nats."""
         self.turns, self._shortest = turns, shortest
+        if turns:
+            turns[0].virtual = 0.0
         self._now = 0.0
         self._began = self._gained = time.monotonic()
 

@@ -1,13 +1,13 @@
-"""Which grammar is searched when."""
+"""What is searched when, and that the clock is kept."""
 
 import math
 import time
 
+from emlinit.finetune.plan import Clock, Deadline, quick_stages, stages_in_turn
 from emlinit.finetune.search.training import WeightedTraining
 from emlinit.finetune.search.weighted import SparseSearch
 from emlinit.finetune.search.weighted_stage import TrainingConfig, WeightedSearchConfig
 from emlinit.finetune.sparse.laws import LONG_SUMS, QUICK_SUMS
-from emlinit.finetune.visits import Clock, Deadline, quick_stages, stages_in_turn
 
 
 def _names(grammar: str, config: WeightedSearchConfig | None = None) -> list[tuple[str, str]]:
@@ -20,8 +20,8 @@ def test_what_is_quick_comes_first_and_nothing_is_searched_twice() -> None:
     assert [stage.name for stage in quick] == ["simplest laws", "sparse sums", "lookup"]
     assert all("network" not in stage.needs for stage in quick)
     assert _names("auto") == [
-        ("weighted", "network"),
         ("exact", "exact trees"),
+        ("weighted", "network"),
         ("weighted", "Gumbel-hard training"),
         ("weighted", "sparse sums"),
     ]
@@ -35,7 +35,7 @@ def test_what_is_quick_comes_first_and_nothing_is_searched_twice() -> None:
 
 
 def test_training_starts_from_what_the_rounds_propose() -> None:
-    (_, rounds, _), (_, _, _), (_, training, _), _ = stages_in_turn("auto", WeightedSearchConfig())
+    (_, _, _), (_, rounds, _), (_, training, _), _ = stages_in_turn("auto", WeightedSearchConfig())
     assert isinstance(training, WeightedTraining)
     assert training.rounds is rounds
 

@@ -1,8 +1,9 @@
-"""Which grammar is searched when, with which stages and how much of the time, and what is read off each visit.
+"""What is searched when, with what share of the time, and what is read off it.
 
-A visit is one time that a grammar is searched; `auto` pays four: what is quick and needs no network, trees without
-constants, the network's rounds, and what takes long. To change the order of the grammars or their shares of the time, change
-`visits`; to add a way of searching, write a stage (see `search.stages`).
+First comes what is quick and needs no network, one stage after the other; then stages of both grammars take turns, in slices
+as long as their gains are worth (see `search.schedule`). Candidates are read as formulas as soon as one may be exact, and
+when the time is over. To add a way of searching, write a stage (see `search.stages`) and put it into `quick_stages` or
+`stages_in_turn`.
 
 Legend: p point, v input variable.
 """
@@ -160,8 +161,8 @@ def stages_in_turn(grammar: str, config: WeightedSearchConfig) -> list[tuple[str
     # Sums of many terms approximate nearly everything and are seldom the law.
     long = stages_without_network(replace(config, shapes=False, lookup=False), LONG_SUMS)[1:]
     planned: list[tuple[str, Stage, float]] = [
+        ("exact", ExactTrees(), EXACT_SHARE),  # begins with looking up, which takes no time
         ("weighted", rounds, ROUNDS_SHARE),
-        ("exact", ExactTrees(), EXACT_SHARE),
         ("weighted", WeightedTraining(config, rounds), TRAINING_SHARE if config.training.restarts else 0.0),
         *(("weighted", stage, LONG_SHARE) for stage in long),
     ]
