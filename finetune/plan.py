@@ -43,6 +43,7 @@ _FINISH_STOPPED = 4.0  # seconds for that, once the search was stopped
 _LAST_WORD, _LEAST_LAST_WORD = 0.02, 0.3  # of the time, and in seconds: for asking the network about what was read
 _BETTER = 2.0  # nats by which a description is shorter before it is told of
 _PATIENCE = 0.1  # seconds for simplifying what is told of
+_PATIENT_SHARE, _LEAST_PATIENCE = 0.5, 10.0  # of the time, and seconds: without a gain for so long a search ends
 _SECONDS_PER_ROUND = 5.0  # more than a round takes: on a free machine few rounds, not the clock, should end the search
 
 
@@ -223,7 +224,9 @@ class Search:
             self.runs += [("weighted", run) for run in run_in_order(quick_stages(config), tasks["weighted"])]
             found += self._read_what_is_new(config)
         turns = [(name, Turn(stage, tasks[name], share)) for name, stage, share in stages_in_turn(grammar, config)]
-        schedule = Schedule([turn for _, turn in turns], lambda: min(pool.best_nats for pool in self.pools.values()))
+        # A tree without constants is found at a stroke or not at all: there nothing is ever gained before.
+        patience = math.inf if grammar == "exact" else max(_LEAST_PATIENCE, _PATIENT_SHARE * self.clock.seconds)
+        schedule = Schedule([turn for _, turn in turns], self._shortest_description, patience)
         going = True
         while going and not any(finding.is_exact for finding in found):
             going = schedule.run(lambda: self._is_news(config))
@@ -255,6 +258,9 @@ class Search:
             progress=self.clock.report,
             found=lambda: self._tell(grammar),
         )
+
+    def _shortest_description(self) -> float:
+        return min(pool.best_nats for pool in self.pools.values())
 
     def _is_news(self, config: WeightedSearchConfig) -> bool:
         """Whether a candidate may be exact that was not there when candidates were last read."""

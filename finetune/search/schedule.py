@@ -16,7 +16,6 @@ from emlinit.finetune.search.stages import Candidates, Stage, StageRun, Task
 _SLICE = 0.5  # seconds
 _FIXED = 0.5  # of the time, by shares
 _KEPT = 0.5  # of the gains and seconds before the latest slice
-_LEAST_WAIT = 10.0  # seconds without a gain after which searching ends, if they are as long as the time before
 
 
 class Turn:
@@ -78,10 +77,16 @@ class Turn:
 class Schedule:
     """Stages that take turns; it can be left and taken up again."""
 
-    def __init__(self, turns: Sequence[Turn], shortest: Callable[[], float]) -> None:
-        """The first stage begins at once, the others as their shares say; `shortest` tells the length of the shortest
-        description, in nats."""
-        self.turns, self._shortest = turns, shortest
+    def __init__(self, turns: Sequence[Turn], shortest: Callable[[], float], patience: float = math.inf) -> None:
+        """Begin with nothing done.
+
+        Args:
+            turns: the first one begins at once, the others as their shares say.
+            shortest: tells the length of the shortest description, in nats.
+            patience: seconds without a gain after which there is no more to do, if they are as many as it took to the last
+                gain.
+        """
+        self.turns, self._shortest, self._patience = turns, shortest, patience
         if turns:
             turns[0].virtual = 0.0
         self._now = 0.0
@@ -115,9 +120,9 @@ class Schedule:
         return _FIXED * turn.share / shares + (1 - _FIXED) * by_gain
 
     def _is_vain(self) -> bool:
-        """Whether nothing was gained for as long again as it took to the last gain."""
+        """Whether nothing was gained for long."""
         waited = time.monotonic() - self._gained
-        return waited > max(_LEAST_WAIT, self._gained - self._began)
+        return waited > max(self._patience, self._gained - self._began)
 
 
 def run_in_order(stages: Sequence[Stage], task: Task) -> list[StageRun]:
