@@ -11,6 +11,7 @@ Legend: p point, v input variable.
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -200,12 +201,12 @@ class Search:
         """Laws that are in the language but for their length."""
         self.runs: list[tuple[str, StageRun]] = []
         """What the stages did, in order, each with its grammar."""
-        self._read_nats = {"exact": math.inf, "weighted": math.inf}
         self.told: Finding | None = None
         """The law that was told of last."""
         self.shortest = math.inf
         """Nats of its description."""
         self.problems = {"exact": data.problem, "weighted": in_known_units(data.problem)}
+        self._read_nats = dict.fromkeys(self.problems, math.inf)
         # Each its own: how far the clock lets one search go must not change what the next one draws.
         self.generators = {name: torch.Generator().manual_seed(seed) for name in self.problems}
         # Of as many points as losses are taken over: with more, what fits these few by chance would pay.
@@ -227,11 +228,11 @@ class Search:
         # A tree without constants is found at a stroke or not at all: there nothing is ever gained before.
         patience = math.inf if grammar == "exact" else max(_LEAST_PATIENCE, _PATIENT_SHARE * self.clock.seconds)
         schedule = Schedule([turn for _, turn in turns], self._shortest_description, patience)
-        going = True
-        while going and not any(finding.is_exact for finding in found):
-            going = schedule.run(lambda: self._is_news(config))
-            found += self._read_what_is_new(config)
-        schedule.close()
+        with closing(schedule):
+            going = True
+            while going and not any(finding.is_exact for finding in found):
+                going = schedule.run(lambda: self._is_news(config))
+                found += self._read_what_is_new(config)
         self.runs += [(name, turn.run) for name, turn in turns if turn.steps]
         if any(finding.is_exact for finding in found):
             return found

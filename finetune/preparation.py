@@ -205,22 +205,20 @@ def _correlation(columns: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def restore_units(programs: Programs, problem: Problem) -> Programs:
     """The same laws in the data's own units."""
-    per_source = torch.ones(programs.n_variables + 1 + programs.max_nodes, dtype=torch.float64)
-    per_source[1 : 1 + programs.n_variables] = 1 / problem.x_unit
-    weight = programs.weight * per_source[programs.source][..., None]
-    bias = programs.bias.clone()
-    weight[:, -1] *= problem.y_unit
-    bias[:, -1] *= problem.y_unit
-    return shift_variables(programs.with_constants(weight, bias), problem.x_shift)
+    return shift_variables(_rescaled(programs, 1 / problem.x_unit, problem.y_unit), problem.x_shift)
 
 
 def in_search_units(programs: Programs, problem: Problem) -> Programs:
     """Laws in the data's own units as the search would write them: the inverse of `restore_units`."""
-    shifted = shift_variables(programs, -problem.x_shift)
+    return _rescaled(shift_variables(programs, -problem.x_shift), problem.x_unit, 1 / problem.y_unit)
+
+
+def _rescaled(programs: Programs, of_x: Tensor, of_y: float) -> Programs:
+    """Programs that read each variable times a factor, of shape (v,), and whose value is multiplied by one."""
     per_source = torch.ones(programs.n_variables + 1 + programs.max_nodes, dtype=torch.float64)
-    per_source[1 : 1 + programs.n_variables] = problem.x_unit
-    weight = shifted.weight * per_source[programs.source][..., None]
-    bias = shifted.bias.clone()
-    weight[:, -1] /= problem.y_unit
-    bias[:, -1] /= problem.y_unit
+    per_source[1 : 1 + programs.n_variables] = of_x
+    weight = programs.weight * per_source[programs.source][..., None]
+    bias = programs.bias.clone()
+    weight[:, -1] *= of_y
+    bias[:, -1] *= of_y
     return programs.with_constants(weight, bias)

@@ -159,38 +159,65 @@ def programs_from_tokens(tokens: Int64[Tensor, "b l"], constants: Float64[Tensor
     times the constant of `w` and `j`. Nodes are numbered from the end of the sequence, so that children come before their
     parents.
     """
+    places = _places(tokens)
+    parent, kind = places.parent, places.parent_kind
+    value = torch.ones(tokens.shape, dtype=torch.float64, device=tokens.device)
+    turns = torch.zeros_like(places.slot)  # powers of i
+    is_factor = (kind == W) | (kind == J)
+    free = torch.zeros_like(is_factor)
+    if places.waves:
+        factor = torch.where(is_factor, constants.gather(1, parent), 1.0)
+        for now in places.waves:
+            value = torch.where(now, value.gather(1, parent) * factor, value)
+            turns = torch.where(now, turns.gather(1, parent) + (kind == J), turns)
+            free = torch.where(now, free.gather(1, parent) | is_factor, free)
+        value = torch.where(tokens == C, value * constants, value)
+    else:
+        value = torch.where(tokens == C, constants, value)
+    free = free | (tokens == C)
+    source = torch.where(tokens == EML, n_variables + 1 + places.node, (tokens - X1 + 1).clamp_min(0))
+    return _fill_slots(tokens, places, value, turns % 4, free, source, n_variables)
+
+
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Where the tokens of prefix sequences go."""
+
+    slot: Int64[Tensor, "b l"]
+    """Slot that each position belongs to."""
+    node: Int64[Tensor, "b l"]
+    """Number of the node that each `eml` is."""
+    parent: Int64[Tensor, "b l"]
+    """Position of the operator that each position is an operand of; 0 at the beginning."""
+    parent_kind: Int64[Tensor, "b l"]
+    """Its kind, `PAD` at the beginning."""
+    waves: list[Bool[Tensor, "b l"]]
+    """The positions that take their slot from their parent, one operator of a slot deeper each time."""
+    n_nodes: Int64[Tensor, " b"]
+    """Nodes of each program."""
+    n_slots: int
+    """Slots of the batch."""
+
+
+def _places(tokens: Int64[Tensor, "b l"]) -> _Places:
     n_rows, length = tokens.shape
-    place = torch.arange(length, device=tokens.device).expand(n_rows, -1)
     is_eml = tokens == EML
     n_nodes = is_eml.sum(-1)
     node = n_nodes[:, None] - is_eml.cumsum(-1)
     n_slots = 2 * (int(n_nodes.max()) if n_rows else 0) + 1
     parent = _parents(tokens)
     kind = torch.where(parent < 0, PAD, tokens.gather(1, parent.clamp_min(0)))
-    side = (place > parent + 1).long()  # 0 left, 1 right
+    side = (torch.arange(length, device=tokens.device) > parent + 1).long()  # 0 left, 1 right
     parent = parent.clamp_min(0)
     slot = torch.where(kind == EML, 2 * node.gather(1, parent) + side, n_slots - 1)
-    value = torch.ones(n_rows, length, dtype=torch.float64, device=tokens.device)
-    turns = torch.zeros_like(slot)  # powers of i
-    free = torch.zeros_like(is_eml)
-    inherits = (kind == PLUS) | (kind == W) | (kind == J)
-    if bool(inherits.any()):
-        is_factor = (kind == W) | (kind == J)
-        factor = torch.where(is_factor, constants.gather(1, parent), 1.0)
-        settled = ~inherits
-        while not bool(settled.all()):  # one operator of a slot deeper each time
-            now = ~settled & settled.gather(1, parent)
-            slot = torch.where(now, slot.gather(1, parent), slot)
-            value = torch.where(now, value.gather(1, parent) * factor, value)
-            turns = torch.where(now, turns.gather(1, parent) + (kind == J), turns)
-            free = torch.where(now, free.gather(1, parent) | is_factor, free)
-            settled |= now
-        value = torch.where(tokens == C, value * constants, value)
-    else:
-        value = torch.where(tokens == C, constants, value)
-    free = free | (tokens == C)
-    source = torch.where(is_eml, n_variables + 1 + node, (tokens - X1 + 1).clamp_min(0))
-    return _fill_slots(tokens, slot, value, turns % 4, free, source, n_nodes, n_slots, n_variables)
+    settled = ~((kind == PLUS) | (kind == W) | (kind == J))
+    waves = []
+    while not bool(settled.all()):
+        now = ~settled & settled.gather(1, parent)
+        slot = torch.where(now, slot.gather(1, parent), slot)
+        settled |= now
+        waves.append(now)
+    return _Places(slot, node, parent, kind, waves, n_nodes, n_slots)
 
 
 def _parents(tokens: Tensor) -> Tensor:
@@ -206,28 +233,14 @@ def _parents(tokens: Tensor) -> Tensor:
 def term_places(tokens: Int64[Tensor, "b l"]) -> tuple[Bool[Tensor, "b l"], Int64[Tensor, "b l"], Int64[Tensor, "b l"]]:
     """Which tokens of complete prefix sequences are the source of a term (1, a variable or a node), and of the program that
     `programs_from_tokens` makes of them the slot and the number of that term; anything at other tokens."""
-    n_rows, length = tokens.shape
-    is_eml = tokens == EML
-    n_slots = 2 * (int(is_eml.sum(-1).max()) if n_rows else 0) + 1
-    node = is_eml.sum(-1, keepdim=True) - is_eml.cumsum(-1)
-    parent = _parents(tokens)
-    kind = torch.where(parent < 0, PAD, tokens.gather(1, parent.clamp_min(0)))
-    side = (torch.arange(length, device=tokens.device) > parent + 1).long()
-    parent = parent.clamp_min(0)
-    slot = torch.where(kind == EML, 2 * node.gather(1, parent) + side, n_slots - 1)
-    inherits = (kind == PLUS) | (kind == W) | (kind == J)
-    settled = ~inherits
-    while not bool(settled.all()):
-        now = ~settled & settled.gather(1, parent)
-        slot = torch.where(now, slot.gather(1, parent), slot)
-        settled |= now
-    is_term, term = _terms(tokens, slot, n_slots)
-    return is_term, slot, term
+    places = _places(tokens)
+    is_term, term = _terms(tokens, places)
+    return is_term, places.slot, term
 
 
-def _terms(tokens: Tensor, slot: Tensor, n_slots: int) -> tuple[Bool[Tensor, "b l"], Int64[Tensor, "b l"]]:
+def _terms(tokens: Tensor, places: _Places) -> tuple[Bool[Tensor, "b l"], Int64[Tensor, "b l"]]:
     """Which positions are terms, and the number of each in its slot."""
-    length = tokens.shape[1]
+    length, slot, n_slots = tokens.shape[1], places.slot, places.n_slots
     is_term = (tokens == EML) | (tokens == ONE) | (tokens >= X1)
     term = torch.zeros_like(slot)
     if bool((tokens == PLUS).any()):
@@ -239,19 +252,12 @@ def _terms(tokens: Tensor, slot: Tensor, n_slots: int) -> tuple[Bool[Tensor, "b 
 
 
 def _fill_slots(
-    tokens: Tensor,
-    slot: Tensor,
-    value: Tensor,
-    turns: Tensor,
-    free: Tensor,
-    source: Tensor,
-    n_nodes: Tensor,
-    n_slots: int,
-    n_variables: int,
+    tokens: Tensor, places: _Places, value: Tensor, turns: Tensor, free: Tensor, source: Tensor, n_variables: int
 ) -> Programs:
     """Scatter what each position contributes to its slot: a constant to the bias, any other source to the next term."""
     n_rows, device = len(tokens), tokens.device
-    is_term, term = _terms(tokens, slot, n_slots)
+    slot, n_nodes, n_slots = places.slot, places.n_nodes, places.n_slots
+    is_term, term = _terms(tokens, places)
     row, place = is_term.nonzero(as_tuple=True)
     n_terms = 1 + (int(term[row, place].max()) if len(row) else 0)
     value = torch.where(turns < 2, value, -value)

@@ -1,8 +1,7 @@
 """What a decoder holds of given programs: their log-probabilities, given data, whoever wrote them.
 
 Of a token with a constant two things may be asked: how likely its class is, the coarse value included, or how likely its
-kind alone, whatever the value. What a constant costs is known better from data that fix it; what the *form* costs is the
-sum over kinds.
+kind alone, whatever the value.
 
 Legend: n program, g bag, p point, v input variable, l token position, k class.
 """
@@ -56,9 +55,8 @@ def log_probabilities(
     chosen = chosen if values else kind == tokens[..., None]
     of_bags = []
     for bag in latents:
-        logits = (
-            decoder(classes, slots, repeat(bag, "m d -> n m d", n=len(rows))).double().masked_fill(~legal, -torch.inf)
-        )
+        logits = decoder(classes, slots, repeat(bag, "m d -> n m d", n=len(rows))).double()
+        logits = logits.masked_fill(~legal, -torch.inf)
         log_prob = logits.masked_fill(~chosen, -torch.inf).logsumexp(-1) - logits.logsumexp(-1)
         of_bags.append(torch.where(tokens != PAD, log_prob, 0.0).sum(-1))
     result[rows] = (torch.stack(of_bags).logsumexp(0) - math.log(len(of_bags))).cpu()

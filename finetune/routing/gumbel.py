@@ -264,10 +264,9 @@ class Restarts:
         torch.autograd.backward(loss.sum())
         self.age += 1
         for parameter, moments in zip(self.net.parameters(), self._moments, strict=True):
-            if parameter is self.net.logits:
-                adam_step(parameter, moments, self.age, learning_rate)
-            elif self.config.number_rate:
-                adam_step(parameter, moments, self.age, self.config.number_rate * self.config.learning_rate)
+            rate = 1.0 if parameter is self.net.logits else self.config.number_rate
+            if rate:
+                adam_step(parameter, moments, self.age, rate * learning_rate)
         return (self.age >= self.life).nonzero()[:, 0]
 
     def begin(

@@ -108,7 +108,7 @@ def program_starts(
         leaf = predicted[at, position][:, columns]
         node = predicted[at, position][:, [EML]].expand(-1, topology.n_choices - leaves)
         choice[at, at_slot, at_term] = torch.cat([leaf, node], 1)
-    choice.scatter_add_(3, source[..., None], torch.full_like(source, 1, dtype=torch.float64)[..., None] * emphasis)
+    choice += emphasis * torch.nn.functional.one_hot(source, topology.n_choices)
     choice[..., 0] = torch.where(used, choice[..., 0], choice.amax(-1) + _NONE)
     logits[row, new, :width] = choice[row, old]
     return ProgramStarts(logits, weight, bias, programs.n_variables)

@@ -236,12 +236,12 @@ def train(proposals: Proposals, judge: Judge, *, generator: torch.Generator) -> 
     # Proposals come likeliest first: half of the restarts take those, half the ones nearest to the data.
     loss = relative_loss(proposals.programs.to(device), x, y).cpu()
     near = fits[loss[fits].argsort(stable=True)]
-    n = config.restarts if device.type == "cpu" else config.restarts_on_accelerator
-    starts = torch.stack([fits, near], dim=1).flatten()[: min(n, config.restarts)]
+    starts = torch.stack([fits, near], dim=1).flatten()[: config.restarts]
     levels = int(depths[starts].max())
     topology = full_tree(levels, x.shape[1])
     logits = start_logits(proposals.tokens[starts], proposals.kind_log_probs[starts], levels, x.shape[1])
-    logits = logits[torch.arange(n if n > config.restarts else len(starts)) % len(starts)].to(device)
+    n = len(starts) if device.type == "cpu" else config.restarts_on_accelerator
+    logits = logits[torch.arange(n) % len(starts)].to(device)
     elite_share = GumbelConfig.elite_share if config.elites else 0.0
     gumbel = GumbelConfig(steps=config.gumbel_steps, seconds=seconds, elite_share=elite_share)
     found = train_gumbel_hard(topology.to(device), logits, x, y, gumbel, generator=generator).programs.to("cpu")

@@ -118,9 +118,8 @@ class NetworkRounds(WeightedStage):
         if self.config.growths:
             defined = torch.isfinite(quick.loss)
             library = self._library(task)
-            library.add(
-                programs[defined.to(programs.device)]
-            )  # with the constants that were proposed, which may be the better ones
+            # With the constants that were proposed, too, which may be the better ones.
+            library.add(programs[defined.to(programs.device)])
             library.add(quick.programs[defined])
             library.add(fitted.programs[torch.isfinite(fitted.loss)])
         return fitted

@@ -9,6 +9,7 @@ sharing by virtual time, as in stride scheduling; Waldspurger & Weihl 1995).
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 
 from emlinit.finetune.search.candidates import Origin
 from emlinit.finetune.search.stages import Candidates, Stage, StageRun, Task
@@ -52,7 +53,7 @@ class Turn:
         if self._found is None:
             self._found = self.stage.run(self.task)
         for candidates in self._found:
-            keep(candidates, self.stage, self.task)
+            _keep(candidates, self.stage, self.task)
             self.steps += 1
             self.best_loss = min([self.best_loss, *candidates.loss.tolist()])
             if time.monotonic() - began >= _SLICE:
@@ -135,14 +136,14 @@ def run_in_order(stages: Sequence[Stage], task: Task) -> list[StageRun]:
         turn = Turn(stage, task, 1.0)
         if not turn.ready:
             continue
-        while not turn.finished:
-            turn.slice(lambda: task.pool.best_nats)
-        turn.close()
+        with closing(turn):
+            while not turn.finished:
+                turn.slice(lambda: task.pool.best_nats)
         runs.append(turn.run)
     return runs
 
 
-def keep(candidates: Candidates, stage: Stage, task: Task) -> None:
+def _keep(candidates: Candidates, stage: Stage, task: Task) -> None:
     """Put what a stage has found into the pool of its task."""
     network = "network" in stage.needs if candidates.network is None else candidates.network
     task.pool.add(candidates.programs, candidates.loss, Origin(candidates.part or stage.name, network))

@@ -1,4 +1,4 @@
-"""A search is a list of stages that look at one task in turn; what they find goes into the task's pool.
+"""A search is a list of stages that look at one task; what they find goes into the task's pool.
 
 A stage is one idea of where a law may be found. It says what it is called, what it needs, when there is nothing left for
 it to do, and yields candidates with their losses as it finds them; it never writes to the pool itself. A schedule does

@@ -118,9 +118,8 @@ def test_the_shipped_network_says_what_a_scientist_would() -> None:
 def test_the_choice_listens_to_the_judge() -> None:
     """Two forms that fit alike: without a judge the shorter one, with one that will not have it the other."""
     rows = np.arange(len(X))
-    short, long = _finding("w:1.9 eml w:-0.35 x1 1"), _finding(DECAY)
     y = 1.9 * np.exp(-0.35 * X[:, 0]) + 0.1 * np.sin(20 * X[:, 0])
-    short, long = (Finding.of(one.law, X, y, grammar="weighted") for one in (short, long))
+    short, long = (_finding(text, y=y) for text in ("w:1.9 eml w:-0.35 x1 1", DECAY))
     assert choose([short, long], rows, rows)[1] is short
 
     class Partial(_Counts):

@@ -30,23 +30,18 @@ def test_a_proposal_is_as_likely_as_it_says(
 def test_without_values_all_values_are_one(tiny: Callable[[str], EMLInitialiser]) -> None:
     x, y = _data(30)
     model = tiny("weighted")
-    tokens, constants = from_text("+ c:0.5 w:2.0 x1")
-    first_bins = torch.tensor(sorted({round(10 ** (k / 6), 12) for k in range(-18, 19)}))
-    every = torch.cat([first_bins, -first_bins]).double()
-    many = constants.repeat(len(every), 1)
-    many[:, 1] = every
-    many_tokens = tokens.repeat(len(every), 1)
-    # The first constant's kind is as likely as all its values together; the second one's depends on the first's value.
-    kinds = model.log_prob(tokens[None, :2], constants[None, :2], x, y, values=False)
-    assert kinds.isneginf().all()  # no whole sequence
-    total = model.log_prob(many_tokens, many, x, y)
-    alone_tokens, alone = from_text("c:1.0")
-    values = alone.repeat(len(every), 1)
-    values[:, 0] = every
-    each = model.log_prob(alone_tokens.repeat(len(every), 1), values, x, y)
-    together = model.log_prob(alone_tokens[None], alone[None], x, y, values=False)
+    positive = 10.0 ** (torch.arange(-18, 19, dtype=torch.float64) / 6)
+    values = torch.cat([positive, -positive])
+    tokens, constants = from_text("c:1.0")
+    each = model.log_prob(tokens.repeat(len(values), 1), values[:, None], x, y)
+    together = model.log_prob(tokens[None], constants[None], x, y, values=False)
     torch.testing.assert_close(each.logsumexp(0), together[0], rtol=0, atol=1e-6)
-    assert total.isfinite().all()
+    # Of a sum, each value of the constant leaves something for the rest; a part of it is no whole sequence.
+    tokens, constants = from_text("+ c:0.5 w:2.0 x1")
+    many = constants.repeat(len(values), 1)
+    many[:, 1] = values
+    assert model.log_prob(tokens.repeat(len(values), 1), many, x, y).isfinite().all()
+    assert model.log_prob(tokens[None, :2], constants[None, :2], x, y, values=False).isneginf().all()
 
 
 def test_bags_are_averaged(tiny: Callable[[str], EMLInitialiser]) -> None:
