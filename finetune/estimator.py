@@ -45,7 +45,8 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     forbid : str, list of str or None, default=None
         What it may not be written in, given likewise.
     max_complexity : int, default=30
-        Most nodes of its expression tree: operators, functions, variables and constants.
+        Most nodes of its expression tree: operators, functions, variables and constants; a number counts as one, however
+        it is written.
     integer_exponents : bool, default=False
         Whether powers of what varies must have whole exponents.
 

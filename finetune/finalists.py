@@ -137,7 +137,7 @@ def weighted_finalists(
     cost = description_cost(fitted.programs)
     short = torch.where(cost <= _SURELY_SHORT * max_complexity, nats, torch.inf).argsort(stable=True)
     nats[short[: 2 * (_SIMPLEST + _SHORT_ONES)]] = -torch.inf
-    nats[cost > _SURELY_LONG * max_complexity] = torch.inf  # these are not offered
+    nats[cost > _SURELY_LONG * max_complexity] = torch.inf  # these are mostly too long
     best = order[:_BEST_FIRST]
     nats[description_cost(fitted.programs) > surely] += _LAST  # if time is short, it goes to what is not too long
     others = nats.argsort(stable=True)
@@ -195,7 +195,7 @@ def read_laws(
             continue
         origin = finalists.origins[number]
         findings.append(Finding.of(law, x, y, grammar=grammar, origin=origin, n_distinct=n_distinct))
-        n_exact += findings[-1].is_exact and law.complexity <= language.max_complexity
+        n_exact += findings[-1].is_exact and findings[-1].size <= language.max_complexity
     return findings
 
 

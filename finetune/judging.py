@@ -67,7 +67,7 @@ def judged(
             nats[number] = min(nats[number], -one)
     worst = max((one for one in nats if math.isfinite(one)), default=0.0)
     return [
-        replace(finding, told_nats=one if math.isfinite(one) else max(worst, NATS_PER_NODE * finding.complexity))
+        replace(finding, told_nats=one if math.isfinite(one) else max(worst, NATS_PER_NODE * finding.told_nodes))
         for finding, one in zip(findings, nats, strict=True)
     ]
 

@@ -32,6 +32,7 @@ from emlinit.finetune.search.training import WeightedTraining
 from emlinit.finetune.search.weighted import stages_without_network
 from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
 from emlinit.finetune.sparse.laws import LONG_SUMS, QUICK_SUMS
+from emlinit.generator.formulas.expression import size_at_most
 from emlinit.generator.functions.table import FunctionTable
 
 ROUNDS_SHARE, EXACT_SHARE, TRAINING_SHARE, LONG_SHARE = 0.6, 0.15, 0.05, 0.2
@@ -289,8 +290,8 @@ class Search:
         found = read_laws(finalists, self.data.names, x, y, end, grammar=grammar, language=language)
         if clock.is_stopped and self.told is not None:  # what was seen is kept, however little was read
             found.append(self.told)
-        self.too_long += [finding for finding in found if finding.complexity > language.max_complexity]
-        return [finding for finding in found if finding.complexity <= language.max_complexity]
+        self.too_long += [finding for finding in found if finding.size > language.max_complexity]
+        return [finding for finding in found if finding.size <= language.max_complexity]
 
     def _tell(self, grammar: str) -> None:
         """Tell whoever watches of the shortest description, if it is a better one and can be said."""
@@ -305,7 +306,7 @@ class Search:
         best = int(rows)
         program = restore_units(pool.programs[best], problem)
         law = law_in(program, self.data.names, self.data.x, _PATIENCE, self.language)
-        if law is not None and law.complexity <= self.language.max_complexity:
+        if law is not None and size_at_most(law.expression) <= self.language.max_complexity:
             self.shortest = float(pool.nats[best])
             (origin,) = pool.origins(rows)
             self.told = Finding.of(law, self.data.x, self.data.y, grammar=grammar, origin=origin)

@@ -129,7 +129,7 @@ def solve(
         weighted: how the weighted grammar is searched.
         operators: what a law may be written in, such as "+,*,/,exp" or a list of these names; None for everything.
         forbid: what it may not be written in, given likewise.
-        max_complexity: most nodes of its formula's expression tree.
+        max_complexity: most nodes of its formula's expression tree; a number counts as one, however it is written.
         integer_exponents: whether powers of what varies must have whole exponents.
         stop: asked again and again; once it says True the search ends with the best law so far.
         on_better: takes each law that is better than those before while the search goes on, unsnapped, and its error
@@ -306,7 +306,7 @@ def _how_good(chosen: Finding, rows: np.ndarray, max_complexity: int) -> Iterato
         return
     errors = chosen.errors(rows)
     found = "no exact law was found" if errors.r2 >= _LEAST_EXPLAINED else "no law was found"
-    size = "" if chosen.complexity > max_complexity else f" of up to {max_complexity} nodes"
+    size = "" if chosen.size > max_complexity else f" of up to {max_complexity} nodes"
     error = f"{100 * errors.relative:.2g} %" if errors.relative < 10 else f"{errors.relative:.2g} times"
     yield f"{found}: the best{size} has an error of {error} of y's spread"
 
@@ -317,7 +317,7 @@ def _limits(search: Search, chosen: Finding) -> Iterator[str]:
         yield "of the laws that may be written none is better than a constant"
     if search.clock.is_stopped:
         yield "stopped early: the best law so far"
-    exact = [finding.complexity for finding in search.too_long if finding.is_exact]
+    exact = [finding.size for finding in search.too_long if finding.is_exact]
     if exact and not chosen.is_exact:
         yield (
             f"an exact law of {min(exact)} nodes was found and left out: it is longer than the "

@@ -92,7 +92,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         type=count_argument,
         default=MAX_COMPLEXITY,
-        help="most operators, functions, variables and constants of its formula, all counted",
+        help="most operators, functions, variables and constants of its formula, all counted; a number is one, however it "
+        "is written",
     )
     law.add_argument(
         "--integer-exponents", action="store_true", help="no roots, and no powers such as x^1.7 of what varies"

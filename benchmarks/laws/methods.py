@@ -4,7 +4,7 @@ Each gets the same points, the same time and one thread, and gives one formula.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import sympy
@@ -14,7 +14,7 @@ from emlinit.benchmarks.laws.rivals import fit_gplearn, fit_operon, require
 from emlinit.benchmarks.laws.suites import LawProblem
 from emlinit.benchmarks.priors import FormulaPrior
 from emlinit.finetune.initialisers import load_initialisers
-from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
+from emlinit.finetune.search.weighted_stage import TrainingConfig, WeightedSearchConfig
 from emlinit.finetune.solver import solve
 from emlinit.generator.errors import UserError
 from emlinit.generator.formulas.parse import parse_formula
@@ -104,6 +104,8 @@ def _rival(
 
 
 _ALONE = WeightedSearchConfig(lookup=False, sparse=False, shapes=False)
+_NO_TRAINING = TrainingConfig(restarts=0)
+_NO_LEARNING = TrainingConfig(gumbel=replace(TrainingConfig().gumbel, learning_rate=0.0))
 
 LAW_METHODS: dict[str, LawMethod] = {
     "emlinit": LawMethod("the solver as it comes", _solver("auto", None), ("exact", "weighted"), True),
@@ -112,9 +114,21 @@ LAW_METHODS: dict[str, LawMethod] = {
         _solver("weighted", WeightedSearchConfig(patience=0, judge=False), prior=True),
         tables=True,
     ),
-    "no-growing": LawMethod(
-        "the solver, whose programs do not grow by parts of the proposals",
-        _solver("auto", WeightedSearchConfig(growths=0)),
+    "proposals": LawMethod(
+        "the solver, whose laws with constants are neither grown nor trained",
+        _solver("auto", WeightedSearchConfig(growths=0, training=_NO_TRAINING)),
+        ("exact", "weighted"),
+        tables=True,
+    ),
+    "growing": LawMethod(
+        "the solver without Gumbel-hard training of laws with constants",
+        _solver("auto", WeightedSearchConfig(training=_NO_TRAINING)),
+        ("exact", "weighted"),
+        tables=True,
+    ),
+    "no-learning": LawMethod(
+        "the solver, whose training of laws with constants has learning rate 0",
+        _solver("auto", WeightedSearchConfig(training=_NO_LEARNING)),
         ("exact", "weighted"),
         tables=True,
     ),

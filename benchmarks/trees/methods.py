@@ -119,6 +119,13 @@ TREE_METHODS: dict[str, TreeMethod] = {
     "learned": TreeMethod("all of these together", _search(ExactSearchConfig())),
     "exhaustive": TreeMethod("exhaustive: the table of small functions", search_exhaustive, learned=False),
     "meeting": TreeMethod("meeting in the middle, no network", search_meeting, learned=False),
+    "open-slots": TreeMethod(
+        "meeting, and the initialiser's trees with a slot open", _search(replace(_SAMPLING, recombine=True), table=True)
+    ),
+    "no-learning": TreeMethod(
+        "completion, whose Gumbel-hard training has learning rate 0",
+        _search(ExactSearchConfig(gumbel_rate=0.0), table=True),
+    ),
     "completion": TreeMethod("initialiser + completion from the table", _search(ExactSearchConfig(), table=True)),
 }
 """By name, in the order of the printed table."""

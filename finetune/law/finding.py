@@ -13,7 +13,8 @@ import sympy
 
 from emlinit.finetune.fitting.prices import NATS_PER_NODE
 from emlinit.finetune.law.law import Law
-from emlinit.finetune.law.shape import shape_parameters
+from emlinit.finetune.law.shape import told_nodes
+from emlinit.generator.formulas.expression import size_at_most
 
 EXACT_ERROR = 1e-9
 """Root mean squared error, relative to that of a constant, up to which a law counts as exact."""
@@ -23,7 +24,6 @@ about one digit with every term."""
 JUDGE_SHARE = 0.5
 """Of the price of a form, where the network has told one; the rest is that of its nodes. Calibrated on random laws with
 noise: docs/log.md has the figures."""
-_NODES_OF_A_NAME = 2  # of a shape: one of some twenty, at 1.5 nats a node
 _LEAST_ERROR = 1e-13  # relative: less is asked of no law
 
 
@@ -114,18 +114,26 @@ class Finding:
         return self.law.complexity
 
     @cached_property
+    def size(self) -> int:
+        """Nodes that count against the most that a law may have: a number is one, however it is written."""
+        return int(size_at_most(self.law.expression))
+
+    @cached_property
+    def told_nodes(self) -> int:
+        """Nodes that it takes to say the formula, where shapes that have a name are said by it."""
+        return told_nodes(self.law.expression)
+
+    @cached_property
     def description_nodes(self) -> float:
-        """Nodes that are paid for: those of the formula, or of the name of its shape, its variable and its numbers; where
-        the network was asked, in part what it holds of the form, as nodes (`JUDGE_SHARE`)."""
-        parameters = shape_parameters(self.law.expression)
-        own = self.complexity if parameters is None else min(self.complexity, _NODES_OF_A_NAME + 1 + parameters)
+        """Nodes that are paid for; where the network was asked, in part what it holds of the form, as nodes
+        (`JUDGE_SHARE`)."""
         if self.told_nats is None:
-            return float(own)
-        return (1 - JUDGE_SHARE) * own + JUDGE_SHARE * self.told_nats / NATS_PER_NODE
+            return float(self.told_nodes)
+        return (1 - JUDGE_SHARE) * self.told_nodes + JUDGE_SHARE * self.told_nats / NATS_PER_NODE
 
     def is_readable(self, max_complexity: float | int) -> bool:
         """Whether it may be offered: a formula of real numbers, of so many nodes at most, defined on all rows."""
-        return self.law.is_real and self.complexity <= max_complexity and math.isfinite(self.rmse)
+        return self.law.is_real and self.size <= max_complexity and math.isfinite(self.rmse)
 
     @cached_property
     def n_fitted(self) -> int:

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import sympy
 
-from emlinit.generator.formulas.expression import complexity
+from emlinit.generator.formulas.expression import size_at_most
 
 _OWN_NAMES = {"log": "ln", "Abs": "abs"}  # of sympy's classes; the others have the names that users write
 _WAVES = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
@@ -30,7 +30,7 @@ class Language:
     forbidden: frozenset[str] = frozenset()
     """Names that it may not use."""
     max_complexity: int = 30
-    """Most nodes of the printed formula's expression tree."""
+    """Most nodes of the printed formula's expression tree (see `size_at_most`)."""
     integer_exponents: bool = False
     """Whether powers of what varies have whole exponents."""
     factors: frozenset[str] = frozenset()
@@ -39,7 +39,7 @@ class Language:
 
     def admits(self, expression: sympy.Expr) -> bool:
         """Whether the formula is in the language."""
-        return complexity(expression) <= self.max_complexity and self.speaks(expression)
+        return size_at_most(expression) <= self.max_complexity and self.speaks(expression)
 
     def speaks(self, expression: sympy.Expr) -> bool:
         """Whether it is, but for its length."""

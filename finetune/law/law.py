@@ -24,6 +24,7 @@ from emlinit.generator.errors import UserError
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.formulas.compile_weighted import compile_weighted
 from emlinit.generator.formulas.decompile import NOT_OF_REALS, complexity, to_sympy
+from emlinit.generator.formulas.expression import size_at_most
 from emlinit.generator.formulas.known_forms import known_forms
 from emlinit.generator.formulas.printing import formula_text
 from emlinit.generator.grammar import to_text
@@ -90,7 +91,8 @@ class Law:
         """The law in a form that people know, if it has one that is about as short and says the same."""
         n_fitted, longest = len(self.expression.atoms(sympy.Float)), _LONGER * self.complexity + _MORE_NODES
         for form in known_forms(self.expression):
-            if len(form.atoms(sympy.Float)) > n_fitted or complexity(form) > longest:
+            is_long = complexity(form) > longest and size_at_most(form) > self.complexity
+            if len(form.atoms(sympy.Float)) > n_fitted or is_long:
                 continue
             law = Law(self.program, self.names, form)
             try:

@@ -26,6 +26,7 @@ from emlinit.finetune.law.law import AGREEMENT, Law
 from emlinit.generator.errors import UserError
 from emlinit.generator.formulas.compile_weighted import compile_weighted
 from emlinit.generator.formulas.decompile import tidy_numbers
+from emlinit.generator.formulas.expression import size_at_most
 from emlinit.generator.formulas.known_forms import known_forms, replaced
 
 _MOST_CONSTANTS = 8
@@ -54,7 +55,7 @@ def polished(finding: Finding, x: np.ndarray, y: np.ndarray, language: Language)
         if form is None:
             continue
         start = Law(law.program, law.names, form)
-        if start.complexity > max(language.max_complexity, law.complexity):
+        if size_at_most(form) > max(language.max_complexity, finding.size):
             continue
         try:
             better = _rounded(start, x, y)

@@ -18,8 +18,10 @@ from collections.abc import Sequence
 
 import sympy
 
+from emlinit.generator.formulas.expression import complexity
 from emlinit.generator.formulas.known_forms import constant_and_terms, number_and_factors
 
+_NODES_OF_A_NAME = 2  # one of some twenty, at 1.5 nats a node
 _OF_A_LINE = (sympy.exp, sympy.log, sympy.cos, sympy.sin, sympy.Abs, sympy.atan)
 
 
@@ -36,6 +38,19 @@ def shape_parameters(expression: sympy.Expr) -> int | None:
     if inner is None:
         return None
     return inner + _told(number) + (_told(constant) if abs(constant) != abs(number) else 0)
+
+
+def told_nodes(expression: sympy.Expr) -> int:
+    """Nodes that it takes to say a formula: those of its expression tree, but of each term that is a shape with a name those
+    of the name, of its variable and of its numbers, if they are fewer."""
+    constant, terms = constant_and_terms(expression)
+    alone = shape_parameters(expression)
+    told = [_NODES_OF_A_NAME + 1 + alone] if alone is not None else []
+    each = [(complexity(term), shape_parameters(term)) for term in terms]
+    apart = [min(nodes, nodes if numbers is None else _NODES_OF_A_NAME + 1 + numbers) for nodes, numbers in each]
+    n_terms = len(terms) + (constant != 0)
+    together = sum(apart) + (complexity(constant) if constant != 0 else 0) + (n_terms > 1)
+    return int(min([complexity(expression), together, *told])) if terms else complexity(expression)
 
 
 def _core(factors: Sequence[sympy.Expr]) -> int | None:

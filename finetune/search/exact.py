@@ -20,6 +20,7 @@ from emlinit.finetune.routing.gumbel import GumbelConfig, train_gumbel_hard
 from emlinit.finetune.routing.start_logits import start_logits
 from emlinit.finetune.routing.topology import full_tree
 from emlinit.finetune.search.stages import Candidates, Need, Sampler, SearchConfig, Task
+from emlinit.finetune.subtrees.contexts import ContextMeeting
 from emlinit.finetune.subtrees.matching import Matcher
 from emlinit.finetune.subtrees.meeting import MeetingSearch
 from emlinit.finetune.subtrees.peeling import PeelConfig, Peeling, Proposer
@@ -46,6 +47,8 @@ class ExactSearchConfig(SearchConfig):
     """How it does."""
     states: int = 48
     """States that a round's peeling looks at (see `peeling`)."""
+    context_lookups: int = 1 << 20
+    """With a table: lookups of a round at the open slots of its guesses, 0.4 s (see `contexts`)."""
     gumbel: bool = True
     """Whether routing logits are trained."""
     restarts: int = 64
@@ -54,6 +57,8 @@ class ExactSearchConfig(SearchConfig):
     """The same where they are trained all at once."""
     gumbel_steps: int = 60
     """Steps of a round's Gumbel-hard training; steps and not seconds, so that the same seed gives the same law."""
+    gumbel_rate: float = GumbelConfig.learning_rate
+    """Its learning rate."""
     elites: bool = True
     """Whether restarts begin again from elites."""
     max_depth: int = 6
@@ -186,6 +191,8 @@ class _ExactSearch:
             return
         yield
         peeling = Peeling(sampler, task.x, task.y, self.matcher, generator=task.generator, config=config.peeling)
+        points, meeting = self.matcher.rows, self.meeting
+        contexts = None if meeting is None else ContextMeeting(meeting, self.matcher.x, task.y[points])
         number = 0
         while not judge.over() and (task.max_rounds is None or number < task.max_rounds):
             began = time.monotonic()
@@ -201,6 +208,12 @@ class _ExactSearch:
             if judge.programs(proposals.programs) or self.match(proposals.tokens):
                 return
             yield
+            if contexts is not None:
+                judge.part = "open slots"
+                contexts.add(proposals.tokens, proposals.log_prob)
+                if contexts.run(judge.trees, config.context_lookups, judge.deadline):
+                    return
+                yield
             if config.peel:
                 judge.part = "peeling"
                 peeling.add(proposals)
@@ -243,7 +256,9 @@ def train(proposals: Proposals, judge: Judge, *, generator: torch.Generator) -> 
     n = len(starts) if device.type == "cpu" else config.restarts_on_accelerator
     logits = logits[torch.arange(n) % len(starts)].to(device)
     elite_share = GumbelConfig.elite_share if config.elites else 0.0
-    gumbel = GumbelConfig(steps=config.gumbel_steps, seconds=seconds, elite_share=elite_share)
+    gumbel = GumbelConfig(
+        steps=config.gumbel_steps, seconds=seconds, learning_rate=config.gumbel_rate, elite_share=elite_share
+    )
     found = train_gumbel_hard(topology.to(device), logits, x, y, gumbel, generator=generator).programs.to("cpu")
     judge.programs(found)
     best = [tokens_from_program(found, i)[0] for i in range(min(len(found), config.restarts))]

@@ -24,6 +24,8 @@ _WIDTHS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # in ranges of x
 _EXPONENTS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 _PLACES, _BESIDE = 17, 0.3  # positions over the range of x and a little to either side
 _PLACES_OF_PEAKS = 81  # a width of the narrowest peak apart
+_FAR = 15.0  # widths that a bell may be away from 0
+_PLACES_OF_JUMPS = 800  # no fit moves a jump
 _FREQUENCIES, _FREQUENCY_STEP = 56, 0.6 * math.pi  # radians over the range of x
 
 Points = Float64[Tensor, " p"]
@@ -76,6 +78,8 @@ class Shape:
     """Whether it is tried with a_0, too."""
     without_constant: bool = True
     """Whether it is tried without a_0, too."""
+    on_line: bool = False
+    """Whether it is tried on a line a_0 + b x, too, as peaks, steps and oscillations are measured."""
     with_fixed_powers: bool = False
     """Whether the powers in it, such as the square in a Gaussian, are part of the shape and no constants."""
     wave: bool = False
@@ -96,7 +100,10 @@ def _deviation(builder: Builder, x: Slot, place: float) -> Slot:
 
 
 def _bell(builder: Builder, u: Slot, place: float, width: float) -> Slot:
-    """exp(-(u - place)² / (2 width²)), the exponent multiplied out: it is one sum."""
+    """exp(-(u - place)² / (2 width²)); the exponent multiplied out, which is one sum, unless the exponential of the
+    constant in it would be 0 in double precision."""
+    if abs(place) > _FAR * width:
+        return builder.exp(builder.scale(builder.power(_deviation(builder, u, place), 2.0), -0.5 / width**2))
     square = builder.scale(builder.power(u, 2.0), -0.5 / width**2)
     line = builder.scale(u, place / width**2)
     return builder.exp(builder.add(square, line, builder.constant(-0.5 * (place / width) ** 2)))
@@ -116,8 +123,8 @@ def _jump(builder: Builder, x: Slot, theta: Sequence[float]) -> Sequence[Slot]:
     return [builder.divide(builder.absolute(deviation), deviation)]
 
 
-def _inner_places(span: Range) -> list[float]:
-    return torch.linspace(span.low, span.high, 4 * _PLACES, dtype=torch.float64)[1:-1].tolist()
+def _inner_places(span: Range, n: int = 4 * _PLACES) -> list[float]:
+    return torch.linspace(span.low, span.high, n, dtype=torch.float64)[1:-1].tolist()
 
 
 SHAPES = (
@@ -126,6 +133,7 @@ SHAPES = (
         lambda span: [span.over(_RATES) + span.over([-rate for rate in _RATES])],
         lambda x, t: [(-t[0] * x).exp()],
         lambda b, x, t: [b.exp(b.scale(x, -t[0]))],
+        on_line=True,
     ),
     Shape(
         "power",
@@ -143,12 +151,14 @@ SHAPES = (
         lambda x, t: [(-t[0] * x).exp() * (t[1] * x).cos(), (-t[0] * x).exp() * (t[1] * x).sin()],
         _damped,
         wave=True,
+        on_line=True,
     ),
     Shape(
         "logistic",
         lambda span: [span.over([2 * rate for rate in _RATES]), span.places()],
         lambda x, t: [torch.sigmoid(t[0] * (x - t[1]))],
         lambda b, x, t: [_one_over_one_plus(b, _shifted_exponent(b, x, t[0], t[1]))],
+        on_line=True,
     ),
     Shape(
         "saturation",
@@ -178,6 +188,7 @@ SHAPES = (
         lambda x, t: [(-0.5 * ((x - t[0]) / t[1]).square()).exp()],
         lambda b, x, t: [_bell(b, x, t[0], t[1])],
         with_fixed_powers=True,
+        on_line=True,
     ),
     Shape(
         "Lorentzian",
@@ -185,6 +196,7 @@ SHAPES = (
         lambda x, t: [1 / (1 + ((x - t[0]) / t[1]).square())],
         lambda b, x, t: [_one_over_one_plus(b, b.scale(b.power(_deviation(b, x, t[0]), 2.0), t[1] ** -2.0))],
         with_fixed_powers=True,
+        on_line=True,
     ),
     Shape(
         "stretched exponential",
@@ -271,11 +283,12 @@ SHAPES = (
     ),
     Shape(
         "jump",
-        lambda span: [_inner_places(span)],
+        lambda span: [_inner_places(span, _PLACES_OF_JUMPS)],
         lambda x, t: [(x - t[0]).sign()],
         _jump,
         without_constant=False,
         with_fixed_powers=True,
+        on_line=True,
     ),
 )
 """Every shape that is tried."""

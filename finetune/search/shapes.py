@@ -1,6 +1,6 @@
 """Shapes that scientists fit: sigmoids, bells, damped oscillations, dose curves, kinks, each with few constants.
 
-    y = Σ a_j f_j(x; θ) + a_0
+    y = Σ a_j f_j(x; θ) + a_0 + b x
 
 A shape is a handful of functions f_j of one variable that share one to three constants θ which no linear fit finds. For
 these a grid is laid over what the data span; at each of its points the a_j follow by least squares, and the best points are
@@ -22,6 +22,7 @@ from emlinit.finetune.sparse.dictionary import FEW_LEVELS
 from emlinit.generator.builder import Builder
 from emlinit.generator.formulas.compile_weighted import program_from_slot
 from emlinit.generator.program import Programs
+from emlinit.generator.slots import Slot
 from emlinit.generator.tidy import fix_simple_exponents
 
 _RIDGE = 1e-12  # of the normal equations, on functions of unit length: two of them may be one on these points
@@ -42,7 +43,7 @@ def centres(x: Float64[Tensor, "p v"]) -> Float64[Tensor, " v"]:
 def propose_shapes(
     x: Float64[Tensor, "p v"], y: Float64[Tensor, " p"], starts: int = 2, shapes: Sequence[Shape] = SHAPES
 ) -> Programs | None:
-    """Programs of all shapes in each variable, from their best starts, with and without a constant.
+    """Programs of all shapes in each variable, from their best starts, alone, on a constant, and on a line.
 
     Args:
         x: points, finite.
@@ -63,10 +64,9 @@ def propose_shapes(
         for shape in shapes:
             if shape.positive and span.low <= 0:
                 continue
-            for with_constant in (True, False):
-                if not (shape.with_constant if with_constant else shape.without_constant):
-                    continue
-                for theta, factors in _best_starts(shape, column, y, span, with_constant, starts):
+            backgrounds = [shape.without_constant, shape.with_constant, shape.on_line]
+            for n_background in (n for n, wanted in enumerate(backgrounds) if wanted):
+                for theta, factors in _best_starts(shape, column, y, span, n_background, starts):
                     program = _program(shape, theta, factors, number, n_variables, span.low > 0)
                     if program is not None:
                         programs.append(program)
@@ -121,14 +121,13 @@ def _smaller_or_larger(x: Float64[Tensor, "p v"], y: Points) -> list[Programs]:
 
 
 def _best_starts(
-    shape: Shape, x: Points, y: Points, span: Range, with_constant: bool, n: int
+    shape: Shape, x: Points, y: Points, span: Range, n_background: int, n: int
 ) -> list[tuple[list[float], list[float]]]:
-    """The θ of the grid that fit best, each with the factors a_j and, if there is one, a_0."""
+    """The θ of the grid that fit best, each with the factors a_j and, of a background of so many functions, a_0 and b."""
     axes = [torch.tensor(axis, dtype=torch.float64) for axis in shape.grid(span)]
     theta = torch.cartesian_prod(*axes).view(-1, len(axes))
     functions = list(shape.functions(x, tuple(theta.T[:, :, None])))
-    if with_constant:
-        functions.append(torch.ones_like(functions[0]))
+    functions += [column.expand_as(functions[0]) for column in (torch.ones_like(x), x)[:n_background]]
     value = torch.stack(functions, 1)  # (s, j, p)
     if value.shape[1] >= len(y):
         return []
@@ -161,8 +160,14 @@ def _program(
         else:
             parts = [builder.scale(part, factor) for part, factor in zip(parts, factors, strict=False)]
             rest = factors[len(parts) :]
-        value = builder.add(*parts, *(builder.constant(number) for number in rest))
+        value = builder.add(*parts, background(builder, number, rest))
         program = program_from_slot(builder.readout(value), n_variables)
     except (ArithmeticError, ValueError):
         return None
     return fix_simple_exponents(program) if shape.with_fixed_powers else program
+
+
+def background(builder: Builder, number: int, factors: Sequence[float]) -> Slot:
+    """a_0 + b x of the factors there are; 0 without any."""
+    functions = (builder.constant(1.0), builder.variable(number))
+    return builder.add(*(builder.scale(f, a) for f, a in zip(functions, factors, strict=False)), builder.constant(0.0))

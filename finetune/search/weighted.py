@@ -17,6 +17,7 @@ from torch import Tensor
 from emlinit.finetune.fitting.levenberg_marquardt import FitConfig
 from emlinit.finetune.search.affine import propose_affine
 from emlinit.finetune.search.candidates import CandidatePool, distinct_rows
+from emlinit.finetune.search.peaks import propose_peaks
 from emlinit.finetune.search.shape_table import SHAPES, Shape
 from emlinit.finetune.search.shapes import centres, propose_shapes
 from emlinit.finetune.search.stages import Candidates, Need, Stage, Task
@@ -77,9 +78,13 @@ class KnownShapes(WeightedStage):
 
     def _fitted(self, task: Task, shapes: Sequence[Shape], shift: Tensor) -> Generator[Candidates]:
         few = task.shuffled[: self.config.screen_points]
-        programs = propose_shapes(task.x[few] - shift, task.y[few], shapes=shapes)
-        if programs is None or task.time_is_up:
+        proposed = [propose_shapes(task.x[few] - shift, task.y[few], shapes=shapes)]
+        if any(not shape.positive for shape in shapes):
+            proposed.append(propose_peaks(task.x[few] - shift, task.y[few]))
+        parts = [programs for programs in proposed if programs is not None]
+        if not parts or task.time_is_up:
             return
+        programs = Programs.cat(parts)
         screened = CandidatePool(len(few))
         found = self.fit(task, programs, self.config.screen_points, _SHAPE_FIT, shift=shift)
         screened.add(found.programs, found.loss)
@@ -101,8 +106,8 @@ class SparseSearch(WeightedStage):
 
     def run(self, task: Task) -> Generator[Candidates]:
         """Fit the sums to y itself, family after family, and once more those that are nearly exact."""
-        n_rows, few = self.config.fit_points, task.shuffled[: self.config.sparse_config.points]
-        sums = propose_sparse(task.x[few], task.y[few], self.config.sparse_config, deadline=task.deadline)
+        n_rows, rows = self.config.fit_points, task.shuffled
+        sums = propose_sparse(task.x[rows], task.y[rows], self.config.sparse_config, deadline=task.deadline)
         for number, programs in enumerate(sums):
             fitted = self.fit(task, programs, n_rows, _TOUCH_UP)
             yield fitted

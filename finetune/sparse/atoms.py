@@ -64,7 +64,8 @@ class Phases:
     power: Float64[Tensor, "f 2 v"]
     """Exponents of the monomials."""
     factor: Float64[Tensor, "f 2"]
-    """What each monomial is multiplied by: 1 or -1; the second 0 where the phase is one monomial."""
+    """What each monomial is multiplied by: 1 or -1, or any number in the phase of a plane wave; the second 0 where the phase
+    is one monomial."""
 
     def __len__(self) -> int:
         return len(self.factor)

@@ -21,6 +21,7 @@ from emlinit.finetune.sparse.exponents import (
     multipliers,
     phases_for,
 )
+from emlinit.finetune.sparse.periods import plane_waves, rapid_frequencies
 from emlinit.generator.grammar import MAX_VARIABLES
 from emlinit.generator.records import Records
 
@@ -87,15 +88,21 @@ class Dictionary:
         return (self.atoms.kind == UNITY).all(1)
 
 
-def make_dictionary(x: Float64[Tensor, "p v"], grids: Grids | None = None) -> Dictionary:
+def make_dictionary(
+    x: Float64[Tensor, "p v"],
+    grids: Grids | None = None,
+    *,
+    signal: tuple[Float64[Tensor, "q v"], Float64[Tensor, " q"]] | None = None,
+) -> Dictionary:
     """Atoms for data, the pairs first, then the others by length: all that are finite at the points and neither too large
     nor too small.
 
     Args:
         x: points, finite, of at most `MAX_VARIABLES` variables.
         grids: the θ that are offered.
+        signal: points (`x` and perhaps more) and targets, off which waves are read that no grid holds (see `periods`).
     """
-    makers = _Families(x, grids or Grids())
+    makers = _Families(x, grids or Grids(), signal)
     paired = makers.waves()
     others = [
         makers.monomials(),
@@ -158,22 +165,23 @@ class _Family:
 class _Families:
     """The families of atoms, each made by a method."""
 
-    def __init__(self, x: Float64[Tensor, "p v"], grids: Grids) -> None:
+    def __init__(self, x: Float64[Tensor, "p v"], grids: Grids, signal: tuple[Tensor, Tensor] | None) -> None:
         n = self.n_variables = x.shape[1]
         if not 1 <= n <= MAX_VARIABLES:
             raise ValueError(f"a dictionary is for 1 to {MAX_VARIABLES} variables, not {n}")
-        self.grids = grids
+        self.x, self.grids = x, grids
         self.may_be_negative, self.has_zero = (x < 0).any(0), (x == 0).any(0)
         # Of two levels every function is a line, of three a parabola: what is not written so says something about nothing.
         levels = torch.tensor([len(torch.unique(column)) for column in x.T])
         self.highest = torch.where(levels <= FEW_LEVELS, (levels - 1.0).clamp_min(1.0), torch.inf)
         simple = self._allowed(arguments(n))
-        self.basis = Basis(x, phases_for(simple))
+        phases = phases_for(simple)
+        self.basis = Basis(x, phases)
         self.low, high = self.basis.u.aminmax(dim=1)
         self.spread = high - self.low
         # Which phases, by number: monomials, those among them that are one variable, and also its square; sums.
-        is_sum = self.basis.phases.factor[:, 1] != 0
-        few = (self.basis.phases.power != 0) & self.highest.isfinite()
+        is_sum = phases.factor[:, 1] != 0
+        few = (phases.power != 0) & self.highest.isfinite()
         usable = (self.spread > 0) & (self.spread < _WIDEST) & ~few.flatten(1).any(1)
         degree, is_one_variable = simple.sum(1), (simple != 0).sum(1) == 1
         self.usable, self.sums = usable.nonzero()[:, 0], (is_sum & ~few.flatten(1).any(1)).nonzero()[:, 0]
@@ -185,6 +193,30 @@ class _Families:
         self.multipliers = self._allowed(multipliers(n))
         self.whole_multipliers = self.multipliers[(self.multipliers.remainder(1.0) == 0).all(1)]
         self.nothing = torch.zeros(1, n, dtype=torch.float64)
+        products = usable & ((simple == 1).sum(1) == 2) & (degree == 2)
+        waving = self.variables if n > 2 else torch.cat([self.near, products.nonzero()[:, 0]])
+        self.read_off = _factors([SIN, COS], self.near[:0], torch.zeros(0, 1), tunable=True)
+        if signal is not None:
+            self._read_off(*signal, waving)
+
+    def _read_off(self, x: Float64[Tensor, "q v"], y: Float64[Tensor, " q"], waving: Int64[Tensor, " f"]) -> None:
+        """Take waves that the grid has not from points and targets; plane ones read phases of their own."""
+        phases, u = self.basis.phases, Basis(x, self.basis.phases).u
+        at: list[int] = []
+        theta: list[float] = []
+        beyond = (self.grids.frequencies + 1) * self.grids.frequency_step
+        for phase in self.near.tolist():
+            rapid = rapid_frequencies(u[phase], y, beyond / float(self.spread[phase])).tolist()
+            at, theta = at + len(rapid) * [phase], theta + rapid
+        for pair in torch.combinations(waving):
+            for wave in plane_waves(u[pair], y):
+                size = wave.abs().max()
+                power, factor = phases.power[pair][None, :, 0], (wave / size)[None]
+                at, theta = [*at, len(phases)], [*theta, float(size)]
+                phases = Phases(torch.cat([phases.power, power]), torch.cat([phases.factor, factor]))
+        self.basis = Basis(self.x, phases)
+        angular = torch.tensor(theta, dtype=torch.float64)[:, None]
+        self.read_off = _factors([SIN, COS], torch.tensor(at, dtype=torch.int64), angular, tunable=True)
 
     def monomials(self) -> _Family:
         one = _factors([UNITY], torch.zeros(1, dtype=torch.int64), torch.zeros(1, 1), tunable=False)
@@ -231,11 +263,10 @@ class _Families:
         return self._times(self.multipliers, _factors([POWER], variables, exponents, tunable=True))
 
     def waves(self) -> _Family:
-        """Sine and cosine of each angle in turn, on a grid of frequencies."""
+        """Sine and cosine of each angle in turn, on a grid of frequencies, and those that were read off."""
         theta = self._frequencies(self.of_monomials, self.grids.frequencies)
-        return self._times(
-            self.whole_multipliers, _factors([SIN, COS], self.of_monomials, theta, tunable=True), in_pairs=True
-        )
+        waves = _Factors.cat([_factors([SIN, COS], self.of_monomials, theta, tunable=True), self.read_off])
+        return self._times(self.whole_multipliers, waves, in_pairs=True)
 
     def products_of_two_waves(self) -> _Family:
         """Sines and cosines of two variables, each on a grid of frequencies."""

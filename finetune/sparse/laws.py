@@ -19,10 +19,11 @@ from torch import Tensor
 from emlinit.finetune.sparse.atoms import NOTHING, SIN, Basis
 from emlinit.finetune.sparse.dictionary import Dictionary, make_dictionary
 from emlinit.finetune.sparse.goals import Goal, goals_for
+from emlinit.finetune.sparse.periods import SIGNAL_POINTS
 from emlinit.finetune.sparse.polynomials import polynomial_terms, polynomials_of_few_terms
 from emlinit.finetune.sparse.pursuit import PursuitConfig, pursue
 from emlinit.finetune.sparse.restrictions import atoms_without, goals_without
-from emlinit.finetune.sparse.sums import SparseSums, SumSolver, joined, partners
+from emlinit.finetune.sparse.sums import SparseSums, SumSolver, joined, partners, priced_error
 from emlinit.generator.builder import Builder
 from emlinit.generator.formulas.compile_weighted import program_from_slot
 from emlinit.generator.program import Programs
@@ -78,17 +79,18 @@ def propose_sparse(
     """Weighted programs that a sparse search suggests, stage by stage, each stage's best first.
 
     Args:
-        x: points, finite. The first `config.points` are used.
+        x: points, finite. The first `config.points` are used, and the first `SIGNAL_POINTS` to see rapid oscillations.
         y: targets, finite, not constant.
         config: how much is searched.
         deadline: on the clock of `time.monotonic`; no round begins after it.
     """
     config = config or SparseConfig()
+    signal = None if "wave" in config.without else (x[:SIGNAL_POINTS], y[:SIGNAL_POINTS])
     x, y = x[: config.points], y[: config.points]
     if bool((y == y[0]).all()):
         return  # of the rows drawn, none is one of the few at which the target differs
     goals = goals_without(goals_for(y), config.without)
-    dictionary = make_dictionary(x)
+    dictionary = make_dictionary(x, signal=signal)
     if config.without:
         dictionary = dictionary.part(atoms_without(dictionary.atoms, config.without))
     n_distinct = len(torch.unique(x, dim=0))  # repeated points tell nothing of the form
@@ -160,19 +162,21 @@ def _programs(
         length = (
             torch.where(taken, states.atoms.length + 1 + _QUOTIENT * states.atoms.in_denominator, 0.0).sum(1).tolist()
         )
-        for row, (n_terms, error) in enumerate(zip(taken.sum(1).tolist(), states.error.tolist(), strict=True)):
+        price = priced_error(states, basis.u.shape[1]).tolist()
+        for row, n_terms in enumerate(taken.sum(1).tolist()):
             if n_terms > most_constants:
                 continue
-            entry = (error, length[row], states, row, taken[row])
+            entry = (price[row], length[row], states, row, taken[row])
             by_terms.setdefault(n_terms, []).append(entry)
-            if error <= exact:
+            if states.error[row] <= exact:
                 exact_ones.append(entry)
     chosen = sorted(exact_ones, key=lambda entry: entry[1])[: config.candidates]
     if not chosen:
         for n_terms in sorted(by_terms):
-            entries = sorted(by_terms[n_terms], key=lambda entry: entry[0])
-            new = [e for i, e in enumerate(entries) if not i or e[0] > (1 + _SAME_ERROR) * entries[i - 1][0]]
-            chosen += new[: config.candidates]
+            entries = sorted(by_terms[n_terms], key=lambda entry: float(entry[2].error[entry[3]]))
+            errors = [float(states.error[row]) for _, _, states, row, _ in entries]
+            new = [e for i, e in enumerate(entries) if not i or errors[i] > (1 + _SAME_ERROR) * errors[i - 1]]
+            chosen += sorted(new, key=lambda entry: entry[0])[: config.candidates]
     programs = []
     for *_, states, row, own in chosen:
         program = sum_program(states, row, own, goals[int(states.goal_number[row])], basis, n_variables)

@@ -22,7 +22,7 @@ from emlinit.finetune.sparse.dictionary import Dictionary
 from emlinit.finetune.sparse.extensions import Extensions
 from emlinit.finetune.sparse.goals import Goal
 from emlinit.finetune.sparse.polynomials import eliminate, polynomial_terms, quotients
-from emlinit.finetune.sparse.sums import SparseSums, SumSolver, close_up, joined
+from emlinit.finetune.sparse.sums import SparseSums, SumSolver, close_up, joined, priced_error
 
 _SAME_ERROR = 1e-9  # relative difference up to which two states count as one
 
@@ -132,7 +132,8 @@ class _Pursuit:
         return extended
 
     def _best(self, states: SparseSums, goal_number: int) -> Int64[Tensor, " s"]:
-        """The states of one goal that go on: the best ones, of equal error the shortest, no error twice."""
+        """The states of one goal that go on, by error: the best ones, of equal error the shortest, and as many of those that
+        are best for their price; no error twice."""
         own = (states.goal_number == goal_number).nonzero()[:, 0]
         length = torch.where(states.atoms.kind[own, :, 0] != NOTHING, states.atoms.length[own], 0.0).sum(1)
         own = own[length.argsort(stable=True)]
@@ -140,4 +141,11 @@ class _Pursuit:
         error = states.error[own]
         new = torch.ones(len(own), dtype=torch.bool)
         new[1:] = (error[1:] - error[:-1]).abs() > _SAME_ERROR * error[:-1]
-        return own[new & error.isfinite()][: self.config.beam]
+        own = own[new & error.isfinite()]
+        price = priced_error(states.rows(own), self.solver.t.shape[1])
+        rank = torch.full((len(own),), len(own))
+        rank[price.argsort(stable=True)] = torch.arange(len(own))
+        n_best = (self.config.beam + 1) // 2
+        rank[:n_best] = -1
+        kept = rank.argsort(stable=True)[: self.config.beam]
+        return own[kept.sort().values]

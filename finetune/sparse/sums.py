@@ -6,6 +6,7 @@ points, and `wanted` is t times the weights.
 Legend: g goal, p point, s sparse sum (state of a pursuit), k atom of a sum.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -183,6 +184,18 @@ def partners(atoms: Atoms) -> Int64[Tensor, "s k"]:
     other &= (phase[:, :, None] == phase[:, None]) & (theta[:, :, None] == theta[:, None])
     other &= (atoms.power[:, :, None] == atoms.power[:, None]).all(3)
     return torch.where(other.any(2), other.long().argmax(2), torch.arange(kind.shape[1]))
+
+
+def priced_error(states: SparseSums, n_points: int) -> Float64[Tensor, " s"]:
+    """Errors of sums made comparable: e^(2 price / n) times larger, where a factor and a θ that was tuned cost ½ ln n nats
+    each, as in the Bayesian information criterion (Schwarz 1978), and each unit of an atom's length one nat, as there are
+    more long atoms to choose from. Under noise t + cos ωt has more error than θ' sin(t/θ') + cos ωt, which can bend."""
+    kind = states.atoms.kind
+    once = (kind[..., 0] != NOTHING) & (partners(states.atoms) >= torch.arange(kind.shape[1]))
+    tuned = (states.atoms.tunable & (kind > UNITY)).sum(2)
+    price = torch.where(once, 0.5 * math.log(n_points) * tuned + states.atoms.length, 0.0).sum(1)
+    price += 0.5 * math.log(n_points) * (kind[..., 0] != NOTHING).sum(1)
+    return states.error * torch.exp(2 * price / n_points)
 
 
 def orthonormal(

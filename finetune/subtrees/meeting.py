@@ -61,15 +61,22 @@ class OpenTrees(Records):
 
     def best_set(self, n_sets: int) -> tuple[Int64[Tensor, " s"], Float64[Tensor, " s"]]:
         """The set of points at which least is lost, and how much that is."""
-        lost = lost_digits(self.wanted, self.error)
-        least, which = rearrange(lost, "s (k m) -> s k m", k=n_sets).amax(-1).min(-1)
-        return which, least
+        return best_point_set(self.wanted, self.error, n_sets)
 
     @staticmethod
     def root(y: Float64[Tensor, " m"]) -> "OpenTrees":
         """The whole tree is open."""
         none = torch.full((1,), -1)
         return OpenTrees(y.to(torch.complex128)[None], EPS * y.abs()[None], none, none, torch.full((1,), ROOT), none)
+
+
+def best_point_set(
+    wanted: Complex128[Tensor, "s m"], error: Float64[Tensor, "s m"], n_sets: int
+) -> tuple[Int64[Tensor, " s"], Float64[Tensor, " s"]]:
+    """The set of points at which least is lost of the values of each open subtree, and how much that is."""
+    lost = lost_digits(wanted, error)
+    least, which = rearrange(lost, "s (k m) -> s k m", k=n_sets).amax(-1).min(-1)
+    return which, least
 
 
 def meet(lookup: Lookup, wanted: Complex128[Tensor, "s m"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -206,25 +213,41 @@ class MeetingSearch:
 
     def _meet_all(self, cost: int, size: int) -> Iterator[Tensor]:
         states = self._states[cost]
-        best_set, _ = states.best_set(self._n_sets)
-        for point_set, wanted in enumerate(rearrange(states.wanted, "s (k m) -> k s m", k=self._n_sets)):
+        for state, left, right in self.meet_open(states.wanted, states.error, size):
+            yield self.trees(cost, state, left, right)
+
+    def meet_open(
+        self, wanted: Complex128[Tensor, "s km"], error: Float64[Tensor, "s km"], size: int
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Fill open subtrees with pairs of table functions of up to `size` nodes that fit at the points of all sets.
+
+        Args:
+            wanted: values that each must have, at the points of one set after the other.
+            error: their absolute errors.
+            size: of the largest functions.
+
+        Yields:
+            now and then, of the pairs found row of the open subtree, table row of L and table row of R.
+        """
+        best_set, _ = best_point_set(wanted, error, self._n_sets)
+        for point_set, here in enumerate(rearrange(wanted, "s (k m) -> k s m", k=self._n_sets)):
             rows = torch.nonzero(best_set == point_set)[:, 0]
             lookup = self.lookup(point_set, size)
             for chunk in torch.split(rows, max(_CHUNK // len(lookup), 1)) if len(rows) else ():
-                state, left, right = meet(lookup, wanted[chunk])
+                state, left, right = meet(lookup, here[chunk])
                 small = (lookup.sizes[left] + lookup.sizes[right]).argsort(stable=True)[:MAX_CONFIRMED]
                 state, left, right = chunk[state[small]], left[small], right[small]
-                good = self._confirm(states.rows(state), pairs(lookup, left, right))
-                yield self.trees(cost, state[good], left[good], right[good])
+                good = self._confirm(wanted[state], error[state], pairs(lookup, left, right))
+                yield state[good], left[good], right[good]
 
-    def _confirm(self, states: OpenTrees, tokens: Int64[Tensor, "s l"]) -> Int64[Tensor, " h"]:
-        """Which trees, one for the open subtree of each state, fit at the points of all sets, as far as digits are left."""
-        if not len(states):
+    def _confirm(self, wanted: Tensor, error: Tensor, tokens: Int64[Tensor, "s l"]) -> Int64[Tensor, " h"]:
+        """Which trees, one for each open subtree, fit at the points of all sets, as far as digits are left."""
+        if not len(wanted):
             return torch.zeros(0, dtype=torch.int64)
-        lost = lost_digits(states.wanted, states.error)
+        lost = lost_digits(wanted, error)
         value = subtree_values(tokens, self._x.flatten(0, 1))[:, 0]
         n_points = value.shape[1]
-        distance = (compress(value) - compress(states.wanted)).abs()
+        distance = (compress(value) - compress(wanted)).abs()
         distance = torch.maximum(distance[:, :n_points], distance[:, n_points:])
         fits = (distance <= TOLERANCE + _ROUNDINGS * lost) | (lost > _WORTHLESS)
         return torch.nonzero(fits.all(-1))[:MAX_HITS, 0]

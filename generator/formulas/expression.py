@@ -98,6 +98,16 @@ def _power(base: np.ndarray, exponent: sympy.Expr, value: Callable[[sympy.Basic]
     return np.asarray(base ** value(exponent))
 
 
+def size_at_most(expr: sympy.Expr) -> int:
+    """Nodes of the expression tree, where a number is one however it is written, such as 2*0.5**2; `complexity` or less."""
+    if not expr.free_symbols:
+        return 1
+    varying = [arg for arg in expr.args if arg.free_symbols]
+    is_sum = expr.is_Add or expr.is_Mul
+    n_numbers = len(expr.args) - len(varying)
+    return 1 + sum(size_at_most(arg) for arg in varying) + (min(n_numbers, 1) if is_sum else n_numbers)
+
+
 def complexity(expr: sympy.Expr) -> int:
     """Number of nodes of the expression tree: operators, functions, variables and constants, as SRBench counts."""
     return sum(1 for _ in sympy.preorder_traversal(expr))

@@ -28,6 +28,7 @@ from emlinit.generator.formulas.expression import complexity, double_of
 from emlinit.generator.formulas.printing import float_text
 
 _SHORTER = 4  # digits that a phase must save as a sine's
+_STEEP = 5.0  # of whole numbers: exp(x*(24 - 2*x)) is a bell of height e**72, exp(2*x - x**2) is well as it is
 _LONGEST_EXPONENT = 20  # nodes of an exponent that is multiplied out
 _TINY, _HUGE = 1e-300, 1e300  # amplitudes beyond are left in the exponent
 _Rule = Callable[[sympy.Expr], sympy.Expr | None]
@@ -114,7 +115,7 @@ def _times(*factors: sympy.Expr) -> sympy.Expr:
 
 
 def _plus(*terms: sympy.Expr) -> sympy.Expr:
-    terms = tuple(term for term in terms if term != 0)
+    terms = tuple(part for term in terms for part in sympy.Add.make_args(term) if part != 0)
     return _unevaluated(sympy.Add, *terms) if len(terms) > 1 else sympy.Add(*terms)
 
 
@@ -197,11 +198,11 @@ def _gaussian(node: sympy.Expr) -> sympy.Expr | None:
     if read is None:
         return None
     s, (quadratic, linear, constant), fitted = read
-    if not quadratic < 0 or (linear == 0 and constant == 0) or not fitted:
+    if not quadratic < 0 or (linear == 0 and constant == 0):
         return None
     middle, width = -linear / (2 * quadratic), 1 / math.sqrt(-2 * quadratic)
     exponent = constant - linear**2 / (4 * quadratic)
-    if not abs(exponent) < math.log(_HUGE):
+    if not abs(exponent) < math.log(_HUGE) or not (fitted or (linear and abs(exponent) > _STEEP)):
         return None
     variance = _unevaluated(sympy.Pow, _number(width), sympy.Integer(2))
     square = _unevaluated(sympy.Pow, _plus(s, -_number(middle)), sympy.Integer(2))

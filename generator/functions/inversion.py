@@ -40,6 +40,8 @@ class OpenSlots:
     """At the root y itself, at a left child exp(L), at a right child ln(R)."""
     wanted: Complex128[Tensor, "b l m"]
     """The values that the subtree must have; at left children the branch nearest to what the tree has there."""
+    error: Float64[Tensor, "b l m"]
+    """Absolute errors of `wanted` to first order, where `y` is known but for rounding; infinite where nothing is known."""
     possible: Bool[Tensor, "b l"]
     """Whether the target exists and is finite at all points; False at padding. Where exp(L) is 0 `wanted` is infinite."""
 
@@ -77,21 +79,25 @@ def open_slots(
     side = torch.full_like(tokens, ROOT)
     target[:, 0] = y
     wanted = target.clone()
+    error = torch.full_like(values.real, torch.inf)
+    error[:, 0] = EPS * target[:, 0].abs()
     for position in range(tokens.shape[1] - 1):
         rows = torch.nonzero(tokens[:, position] == EML)[:, 0]
         if not len(rows):
             continue
         left = position + 1
         right = left + spans[rows, left]
-        here = wanted[rows, position]
-        exp_left = solve_left(here, log_branch_cut(values[rows, right]))
-        log_right = solve_right(here, torch.exp(values[rows, left]))
+        here, lost = wanted[rows, position], error[rows, position]
+        log_known, exp_known = log_branch_cut(values[rows, right]), torch.exp(values[rows, left])
+        exp_left, log_right = solve_left(here, log_known), solve_right(here, exp_known)
         side[rows, left], side[rows, right] = LEFT, RIGHT
         target[rows, left], target[rows, right] = exp_left, log_right
         wanted[rows, left] = nearest_branch(log_branch_cut(exp_left), values[rows, left])
         wanted[rows, right] = torch.exp(target[rows, right])
+        error[rows, left] = _left_error(lost, log_known, exp_left)
+        error[rows, right] = _right_error(lost, exp_known, wanted[rows, right])
     possible = (tokens != PAD) & is_finite(target).all(-1)
-    return OpenSlots(side, target, wanted, possible)
+    return OpenSlots(side, target, wanted, error, possible)
 
 
 def nearest_branch(log_value: Complex128[Tensor, "*n"], near: Complex128[Tensor, "*n"]) -> Complex128[Tensor, "*n"]:
@@ -115,8 +121,7 @@ def left_wanted(
 ) -> tuple[Complex128[Tensor, "*#n"], Float64[Tensor, "*#n"]]:
     """L = ln(wanted + ln R) on the principal branch, and its absolute error to first order."""
     exp_left = solve_left(wanted, log_right)
-    lost = error + EPS * log_right.abs()
-    return log_branch_cut(exp_left), lost / exp_left.abs() + EPS
+    return log_branch_cut(exp_left), _left_error(error, log_right, exp_left)
 
 
 def right_wanted(
@@ -125,8 +130,20 @@ def right_wanted(
     """R = exp(exp(L) - wanted), NaN where there is none, and its absolute error to first order; infinite where that says
     nothing, as ln(R) is not known even to `LARGEST_UNSURE`: an R that underflows would pass for an exact 0."""
     right = torch.exp(solve_right(wanted, exp_left))
+    return right, _right_error(error, exp_left, right)
+
+
+def _left_error(
+    error: Float64[Tensor, "*#n"], log_right: Complex128[Tensor, "*#n"], exp_left: Complex128[Tensor, "*#n"]
+) -> Float64[Tensor, "*#n"]:
+    return (error + EPS * log_right.abs()) / exp_left.abs() + EPS
+
+
+def _right_error(
+    error: Float64[Tensor, "*#n"], exp_left: Complex128[Tensor, "*#n"], right: Complex128[Tensor, "*#n"]
+) -> Float64[Tensor, "*#n"]:
     lost = error + EPS * exp_left.abs() + EPS
-    return right, torch.where(lost < LARGEST_UNSURE, right.abs() * lost, torch.inf)
+    return torch.where(lost < LARGEST_UNSURE, right.abs() * lost, torch.inf)
 
 
 def lost_digits(wanted: Complex128[Tensor, "*n"], error: Float64[Tensor, "*n"]) -> Float64[Tensor, "*n"]:

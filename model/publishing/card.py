@@ -195,10 +195,7 @@ def _training(about: Mapping[str, Any], held_out: Sequence[Mapping[str, Any]], *
         )
     for stage in reversed(about.get("stages_before", [])):
         if "pretraining" in stage and "reached" in stage:
-            parts.append(
-                f"The run started from weights (sha256 `{stage['sha256']}`) of {stage['reached']['examples']:,} examples "
-                f"in {stage['reached']['minutes']:.0f} minutes:\n\n```\n{command_line(stage['pretraining'])}\n```"
-            )
+            parts.append(_stage_before(stage))
     if has_curve:
         parts.append(f"![held-out loss]({CURVE_FILE})")
     if held_out:
@@ -209,6 +206,19 @@ def _training(about: Mapping[str, Any], held_out: Sequence[Mapping[str, Any]], *
         )
         parts.append(_table(held_out))
     return "\n\n".join(parts)
+
+
+def _stage_before(stage: Mapping[str, Any]) -> str:
+    told = (
+        f"The run started from weights (sha256 `{stage['sha256']}`) of {stage['reached']['examples']:,} examples "
+        f"in {stage['reached']['minutes']:.0f} minutes"
+    )
+    try:
+        return f"{told}:\n\n```\n{command_line(stage['pretraining'])}\n```"
+    except (KeyError, TypeError):  # of another program, or of another version of this one
+        return (
+            f"{told}. They were trained with other options than this version has: see `stages_before` in `config.json`."
+        )
 
 
 def _limits(architecture: Mapping[str, Any], stream: Mapping[str, Any] | None) -> str:

@@ -3,7 +3,8 @@
 import pytest
 import sympy
 
-from emlinit.finetune.law.shape import shape_parameters
+from emlinit.finetune.law.shape import shape_parameters, told_nodes
+from emlinit.generator.formulas.expression import complexity
 from emlinit.generator.formulas.known_forms import known_forms
 
 X, Y = sympy.symbols("x y")
@@ -71,3 +72,22 @@ def test_another_spelling_is_the_same_shape(text: str) -> None:
 )
 def test_what_is_no_shape(text: str) -> None:
     assert shape_parameters(sympy.parse_expr(text, local_dict={"x": X, "y": Y})) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("2.5*exp(-0.31*x)", 5),  # the name, x and two numbers
+        ("4.1*exp(-2.13*(x - 6.2)**2)", 6),
+        ("4.1*exp(-2.13*(x - 6.2)**2) + 1.3", 7),
+        ("4.1*exp(-2.13*(x - 6.2)**2) + 2.2*exp(-1.13*(x - 3.2)**2) + 1.3", 6 + 6 + 1 + 1),
+        ("4.1*exp(-2.13*(x - 6.2)**2) + 0.2*x", 6 + 3 + 1),
+        ("2.5*x*y", 4),
+        ("3.1", 1),
+        ("0", 1),
+    ],
+)
+def test_terms_with_a_name_are_told_by_it(text: str, told: int) -> None:
+    formula = sympy.parse_expr(text, local_dict={"x": X, "y": Y})
+    assert told_nodes(formula) == told
+    assert told_nodes(formula) <= complexity(formula)

@@ -58,6 +58,12 @@ def test_a_shape_is_found_whatever_its_units(name: str) -> None:
     assert _error(1e-3 * t[:, None], 1e4 * y) < 1e-8
 
 
+@pytest.mark.parametrize("name", [shape.name for shape in SHAPES if shape.on_line])
+def test_a_shape_is_found_on_a_slope(name: str) -> None:
+    t = torch.linspace(0.3, 10.1, 90, dtype=torch.float64)
+    assert _error(t[:, None], CURVES[name](t) + 0.2 * t) < 1e-8
+
+
 @pytest.mark.parametrize("place", [0.9, 4.37, 8.61])
 def test_a_narrow_peak_is_found_wherever_it_is(place: float) -> None:
     """Its width is a fiftieth of the range: a start beside it sees nothing of it."""

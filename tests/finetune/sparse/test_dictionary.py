@@ -92,6 +92,41 @@ def test_a_grid_covers_the_frequencies_up_to_its_last() -> None:
     assert len(dictionary.value) < len(make_dictionary(x).value)
 
 
+def test_rapid_oscillations_of_the_signal_are_offered() -> None:
+    x = _points(2, n=400)
+    y = 3.0 * (70.0 * x[:, 1]).cos() + x[:, 0]  # 28 periods
+    plain, dictionary = make_dictionary(x[:60]), make_dictionary(x[:60], signal=(x, y))
+    _check_pairs(dictionary)
+    atoms = dictionary.atoms[: dictionary.n_paired]
+    new = (atoms.theta[:, 0] * 2.5 > 30 * Grids.frequency_step) & (atoms.power == 0).all(1)
+    assert new.any()
+    assert bool((atoms.theta[new, 0] - 70.0).abs().amin() < 0.5)
+    assert len(plain.value) < len(dictionary.value) < 1.1 * len(plain.value)
+    assert len(make_dictionary(x[:60], signal=(x, x[:, 0] ** 2)).value) < 1.01 * len(plain.value)
+
+
+def test_plane_waves_of_the_signal_have_phases_of_their_own() -> None:
+    x = _points(2, n=400)
+    y = (5.0 * x[:, 0] - 8.0 * x[:, 1]).cos()
+    plain, dictionary = make_dictionary(x[:60]), make_dictionary(x[:60], signal=(x, y))
+    _check_pairs(dictionary)
+    phases, atoms = dictionary.basis.phases, dictionary.atoms[: dictionary.n_paired]
+    assert len(phases) > len(plain.basis.phases)
+    new = (atoms.phase[:, 0] >= len(plain.basis.phases)).nonzero()[:, 0]
+    angular = (
+        atoms.theta[new, 0, None, None]
+        * phases.factor[atoms.phase[new, 0], :, None]
+        * phases.power[atoms.phase[new, 0]]
+    ).sum(1)
+    single = (phases.power[atoms.phase[new, 0]].sum(2) == 1).all(1)
+    angular = angular[single] * angular[single, :1].sign()
+    assert bool(((angular - torch.tensor([5.0, -8.0])).abs() < 0.3).all(1).any())
+    others = dictionary.atoms[dictionary.n_paired :]
+    assert bool((others.phase < len(plain.basis.phases)).all())  # no other function reads them
+    error = (dictionary.value - dictionary.basis.values(dictionary.atoms)).abs().amax(1)
+    assert bool((error <= 1e-13 * dictionary.value.abs().amax(1)).all())
+
+
 def test_pairs_stay_pairs_in_parts_of_a_dictionary() -> None:
     dictionary = make_dictionary(_points(2))
     for rows in (

@@ -139,7 +139,31 @@ def test_nothing_is_proposed_after_the_deadline() -> None:
     assert list(propose_sparse(x, x[:, 0] * x[:, 1], deadline=time.monotonic() - 1.0)) == []
 
 
-def test_only_the_first_points_are_read() -> None:
+def test_an_oscillation_of_many_periods_is_found() -> None:
+    t = torch.linspace(0.0, 100.0, 1000, dtype=torch.float64)[:, None]
+    t = t[torch.randperm(1000, generator=torch.Generator().manual_seed(0))]
+    assert _error(t, 2 * (3.0 * t[:, 0] + 0.5).sin() + 1) < 1e-9
+    assert _error(t, 0.02 * t[:, 0] + (2.3 * t[:, 0]).cos()) < 1e-9
+
+
+def test_a_plane_wave_and_a_chirp_are_found() -> None:
+    x = _points(2, 300)
+    assert _error(x, x[:, 0] * (5.3 * x[:, 0] - 7.1 * x[:, 1] + 0.4).sin() + 1) < 1e-9
+    t = _points(1, 300)
+    assert _error(t, 2 * (3.7 * t[:, 0] + 4.2 * t[:, 0] ** 2).cos()) < 1e-9
+
+
+def test_a_trend_under_noise_does_not_bend() -> None:
+    generator = torch.Generator().manual_seed(0)
+    t = 100 * torch.rand(150, generator=generator, dtype=torch.float64)
+    noise = 0.02 * torch.randn(150, generator=generator, dtype=torch.float64)
+    y = 0.02 * t + 1.3 * (1.232 * t).sin() + noise
+    (programs,) = propose_sparse(t[:, None], y, replace(SparseConfig(), families=("tuned",)))
+    lines = (programs.source[:, -1] == 1) & programs.used_terms()[:, -1]
+    assert bool((lines.any(1) & (programs.n_nodes == 1)).any())  # a line and one oscillation
+
+
+def test_only_the_first_points_are_pursued() -> None:
     x = _points(1, 60)
     y = x[:, 0] ** 2
     y[40:] = 0.0

@@ -4,9 +4,32 @@ import math
 import time
 
 import numpy as np
+import pytest
 import sympy
 
-from emlinit.generator.formulas.expression import double_of, evaluate_expression, number_value
+from emlinit.generator.formulas.expression import (
+    complexity,
+    double_of,
+    evaluate_expression,
+    number_value,
+    size_at_most,
+)
+from emlinit.generator.formulas.known_forms import known_forms
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("2.1*sin(3*x + 0.5) + 1", 10), ("x/y", 5), ("sqrt(2)*pi*x", 3), ("x**sqrt(2)", 3), ("4", 1), ("pi/2", 1)],
+)
+def test_a_number_is_one_node_however_it_is_written(text: str, size: int) -> None:
+    assert size_at_most(sympy.sympify(text)) == size
+
+
+def test_a_bell_is_as_long_as_its_shortest_spelling() -> None:
+    bell = sympy.sympify("4.1*exp(-2.13*(x - 6.2)**2)")
+    (form, *_) = known_forms(bell)
+    assert complexity(form) > complexity(bell)
+    assert size_at_most(form) == size_at_most(bell) == complexity(bell)
 
 
 def test_a_number_is_its_value() -> None:

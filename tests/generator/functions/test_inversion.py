@@ -78,6 +78,25 @@ def test_every_subtree_of_a_true_tree_is_given_back(kind: str, low: float, share
     assert bool(torch.isnan(slots.target.real[tokens == PAD]).all())
 
 
+def test_errors_of_slots_are_those_of_one_inversion_after_the_other() -> None:
+    x = _points(0.5, 5)
+    tokens = from_text("eml eml x1 x2 eml eml x2 x1 x1", 2)[0][None]
+    values = subtree_values(tokens, x)[0]
+    y = values[0]
+    slots = open_slots(tokens, x, y)
+    known = EPS * y.abs()
+    assert torch.equal(slots.error[0, 0], known)
+    left, left_error = left_wanted(y, known, log_branch_cut(values[4]))
+    right, right_error = right_wanted(y, known, torch.exp(values[1]))
+    assert torch.equal(slots.error[0, 1], left_error)
+    assert torch.equal(slots.error[0, 4], right_error)
+    assert torch.equal(slots.error[0, 5], left_wanted(right, right_error, log_branch_cut(values[8]))[1])
+    assert torch.equal(slots.error[0, 3], right_wanted(slots.wanted[0, 1], left_error, torch.exp(values[2]))[1])
+    assert bool((left - slots.wanted[0, 1]).abs().max() < 1e-12)
+    padded = open_slots(torch.nn.functional.pad(tokens, (0, 2)), x, y)
+    assert bool(padded.error[0, -2:].isinf().all())
+
+
 def test_sides_are_those_of_the_children() -> None:
     tokens = from_text("eml eml x1 1 eml x2 x1", 2)[0][None]
     x = _points(0.5, 3)

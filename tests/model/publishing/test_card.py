@@ -84,6 +84,24 @@ def test_the_card_says_what_the_run_says(
     assert EMLInitialiser.load(f"local-dir:{folder}").config == model.config
 
 
+def test_weights_of_another_program_may_have_been_the_start(
+    run: Path, tmp_path: Path, tiny: Callable[[str], EMLInitialiser]
+) -> None:
+    model = tiny("weighted")
+    known = {"sha256": "abc", "pretraining": _as_json(CONFIGS[1]), "reached": {"examples": 1000, "minutes": 3.0}}
+    foreign = {"sha256": "def", "pretraining": {"batch": 2048}, "reached": {"examples": 6_631_424, "minutes": 7.2}}
+    model.about = {
+        "pretraining": _as_json(CONFIGS[0]),
+        "reached": {"step": 36},
+        "stages_before": [foreign, known],
+    }
+    model.save(tmp_path)
+    write_model_card(tmp_path, run, "")
+    text = ModelCard.load(tmp_path / CARD_FILE).text
+    assert command_line(_as_json(CONFIGS[1])) in text
+    assert "weights (sha256 `def`) of 6,631,424 examples in 7 minutes. They were trained with other options" in text
+
+
 def test_cards_are_not_made_up(run: Path, tmp_path: Path, tiny: Callable[[str], EMLInitialiser]) -> None:
     model = tiny("exact")
     model.save(tmp_path / "untold")
