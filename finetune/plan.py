@@ -32,7 +32,6 @@ from emlinit.finetune.search.training import WeightedTraining
 from emlinit.finetune.search.weighted import stages_without_network
 from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
 from emlinit.finetune.sparse.laws import LONG_SUMS, QUICK_SUMS
-from emlinit.generator.formulas.expression import size_at_most
 from emlinit.generator.functions.table import FunctionTable
 
 ROUNDS_SHARE, EXACT_SHARE, TRAINING_SHARE, LONG_SHARE = 0.6, 0.15, 0.05, 0.2
@@ -298,16 +297,17 @@ class Search:
         problem, pool = self.problems[grammar], self.pools[grammar]
         if self.on_better is None or pool.programs is None:
             return
-        rows = pool.shortest(
-            1, self.language.max_complexity
-        )  # what costs more than a law may have nodes is mostly too long
+        # What costs more than a law may have nodes is mostly too long.
+        rows = pool.shortest(1, self.language.max_complexity)
         if not len(rows) or float(pool.nats[rows]) > self.shortest - _BETTER:
             return
         best = int(rows)
         program = restore_units(pool.programs[best], problem)
         law = law_in(program, self.data.names, self.data.x, _PATIENCE, self.language)
-        if law is not None and size_at_most(law.expression) <= self.language.max_complexity:
-            self.shortest = float(pool.nats[best])
-            (origin,) = pool.origins(rows)
-            self.told = Finding.of(law, self.data.x, self.data.y, grammar=grammar, origin=origin)
+        if law is None:
+            return
+        (origin,) = pool.origins(rows)
+        told = Finding.of(law, self.data.x, self.data.y, grammar=grammar, origin=origin)
+        if told.size <= self.language.max_complexity:
+            self.shortest, self.told = float(pool.nats[best]), told
             self.on_better(law, float(pool.loss[best]) ** 0.5)

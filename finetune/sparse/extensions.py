@@ -43,7 +43,8 @@ class Extensions:
         """The most promising extensions of one goal's states by an atom or a pair, not yet solved.
 
         Fixed atoms (`n_tried` of them, of all states together), tunable ones and pairs (half as many each) have places of
-        their own, and of one function only the best θ counts: neighbouring ones would take all places.
+        their own, and of one function only the best θ counts: neighbouring ones would take all places. Half of the fixed
+        atoms are those that are best for their length: under noise dozens of long ones do as well as a line.
         """
         n, n_paired = len(self.value), self.n_paired
         singles, pairs, squares = self._gains(goal_number, states)
@@ -56,7 +57,7 @@ class Extensions:
         )
         number = torch.arange(len(left_over))
         is_tunable = torch.nn.functional.pad(self.tunable, (0, len(left_over) - n))
-        chosen = []
+        chosen: list[Tensor] = []
         sorts = (
             (~is_tunable & (number < n_single), n_tried),
             (is_tunable, n_tried // 2),
@@ -65,8 +66,16 @@ class Extensions:
         for sort, places in sorts:
             rows = sort.nonzero()[:, 0]
             own = left_over[rows].flatten()
-            least = own.topk(min(places, len(own)), largest=False)
-            best = least.indices[least.values.isfinite()]
+            order = own.argsort(stable=True)
+            if not chosen:
+                length = torch.cat([self.atoms.length, self.atoms.length[self.denominator]])[rows].repeat_interleave(s)
+                by_price = (own * torch.exp(2 * length / self.value.shape[1])).argsort(stable=True)
+                first = torch.full_like(order, len(order))
+                first[by_price] = torch.arange(len(order))
+                first[order[: (places + 1) // 2]] = -1
+                order = first.argsort(stable=True)
+            best = order[:places]
+            best = best[own[best].isfinite()]
             chosen.append(rows[best // s] * s + best % s)
         which, parent = torch.cat(chosen) // s, torch.cat(chosen) % s
         is_pair, below = which >= n_single, (which >= n) & (which < n_single)

@@ -210,8 +210,9 @@ def test_an_exact_sum_ends_the_rounds_and_the_deadline_is_kept() -> None:
     y = 2.0 * x[:, 0] * x[:, 1]
     found = pursue(dictionary, [_goal(y)], PursuitConfig(terms=6))
     assert len(found) <= 2
-    assert float(found[0].error.min()) <= EXACT
-    states, row = _best(found)
-    taken = states.atoms.kind[row, :, 0] != NOTHING
-    assert bool((states.atoms.kind[row][taken] == UNITY).all())
+    states = found[0]
+    exact = (states.error <= EXACT).nonzero()[:, 0]
+    taken = states.atoms.kind[exact, :, 0] != NOTHING
+    shortest = int(torch.where(taken, states.atoms.length[exact], 0.0).sum(1).argmin())
+    assert bool((states.atoms.kind[exact[shortest]][taken[shortest]] == UNITY).all())
     assert pursue(dictionary, [_goal(y)], deadline=time.monotonic() - 1.0) == []
