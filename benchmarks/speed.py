@@ -4,7 +4,7 @@ Fair timing: what is timed runs once before, the device has finished when a cloc
 fastest counts (others were disturbed). Worker processes draw ahead, so that only a long stretch tells what they give: the
 stream with workers is timed over several pools once their head start is used up.
 
-    evaluator    2,000 different programs of 1 to 15 nodes that are real and valid at all points (16 times that on a GPU)
+    evaluator    2,000 different programs of 1 to 15 nodes, real and moderate at all points (16 times that on a GPU)
     stream       pools of the default corpus; minibatches of 128, on a GPU of 2,048
     training     steps of the default network on minibatches that are there already
     proposals    256 candidates for 64 points by the default network with random weights
@@ -38,6 +38,7 @@ from emlinit.model.pretraining.config import PretrainConfig
 from emlinit.model.pretraining.distributed import World
 from emlinit.model.pretraining.run import PretrainingRun
 
+_MODERATE = 1e8
 ON_A_GPU = 16
 """How much more is given at once to an accelerator."""
 
@@ -241,7 +242,7 @@ def measurements() -> tuple[Measurement, ...]:
 
 
 def real_programs(n_programs: int, n_points: int) -> tuple[Programs, Float64[Tensor, "p v"]]:
-    """Different random programs that are real and valid at every node and point, and the points."""
+    """Different random programs that are real, valid and moderate at every node and point, and the points."""
     generator = torch.Generator().manual_seed(0)
     x = 0.8 + torch.rand(n_points, 3, generator=generator, dtype=torch.float64)
     kept: list[Programs] = []
@@ -256,13 +257,20 @@ def real_programs(n_programs: int, n_points: int) -> tuple[Programs, Float64[Ten
 
 
 def _really_real(programs: Programs, x: Tensor) -> Bool[Tensor, " b"]:
-    """A logarithm of a negative number makes NaN here."""
+    """A logarithm of a negative number makes NaN here; what is larger may need scaled numbers."""
     valid = evaluate(programs, x).valid.all(-1)
-    return valid & torch.isfinite(plain_values(programs, x)).all(-1)
+    nodes = _plain_nodes(programs, x)[1 + programs.n_variables :].abs()
+    missing = torch.arange(len(nodes), device=x.device)[:, None] >= programs.n_nodes
+    return valid & ((nodes.amax(-1) < _MODERATE) | missing).all(0)
 
 
 def plain_values(programs: Programs, x: Float64[Tensor, "p v"]) -> Float64[Tensor, "b p"]:
     """Exact trees the simple way: all programs run through all node places, one gather for each operand."""
+    rows = torch.arange(len(programs), device=x.device)
+    return _plain_nodes(programs, x)[programs.source[:, -1, 0], rows]
+
+
+def _plain_nodes(programs: Programs, x: Float64[Tensor, "p v"]) -> Float64[Tensor, "s b p"]:
     n, v = len(programs), programs.n_variables
     buffer = x.new_ones(1 + v + programs.max_nodes, n, len(x))
     buffer[1 : 1 + v] = x.T[:, None]
@@ -270,4 +278,4 @@ def plain_values(programs: Programs, x: Float64[Tensor, "p v"]) -> Float64[Tenso
     for node in range(programs.max_nodes):
         left, right = (buffer[programs.source[:, 2 * node + side, 0], rows] for side in (0, 1))
         buffer[1 + v + node] = torch.exp(left) - torch.log(right)
-    return buffer[programs.source[:, -1, 0], rows]
+    return buffer

@@ -21,21 +21,33 @@ Legend: b batch, p point, v input variable, n tree node.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from emlinit.generator.node import CEILING, forward, within
+from emlinit.generator.blocks import Block, Prepared, blocks
+from emlinit.generator.node import (
+    CEILING,
+    LARGEST_UNSURE,
+    Parts,
+    Scaled,
+    absorbs,
+    amplify,
+    forward,
+    in_doubles,
+    is_negligible,
+    scaled_eml,
+    scaled_sum,
+    within,
+)
 from emlinit.generator.program import Programs
 
 RTOL = {torch.float64: 1e-10, torch.float32: 1e-3}
 """Relative error up to which a value is certified by default."""
-_BLOCK_ELEMENTS = 3 << 14  # rows x points of one buffer row-block: 384 KiB in float64, a few of them fit in L2
-_CHUNK_POINTS = 2048
-_LARGEST_UNSURE = 0.1  # error of an argument up to which a first-order bound is one
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +60,10 @@ class Evaluation:
     """Where the value is finite, below the ceiling and, if asked for, certified."""
     imag: Float[Tensor, "b p"] | None = None
     """Im(readout), if asked for; 0 where invalid."""
+
+
+SCALED_BLOCKS = 8
+"""How many times as large the blocks of scaled numbers are: each node is a hundred operations there."""
 
 
 def evaluate(
@@ -90,121 +106,67 @@ def evaluate(
         value[block, points] = block_value
         valid[block, points] = block_valid
     rows = torch.nonzero(~(is_real & valid.all(-1)))[:, 0]
+    overflows = torch.zeros(n_rows, dtype=torch.bool, device=x.device)
     for block, points in blocks(programs, rows, n_points):
-        re, im, _, ok = _sweep_complex(Block(prepared, block, x, points), limit, bound)
-        value[block, points] = torch.where(ok, re, 0.0)
-        valid[block, points] = ok
+        swept = _sweep_complex(Block(prepared, block, x, points), limit, bound)
+        value[block, points] = torch.where(swept.valid, swept.re, 0.0)
+        valid[block, points] = swept.valid
         if imaginary is not None:
-            imaginary[block, points] = torch.where(ok, im, 0.0)
+            imaginary[block, points] = torch.where(swept.valid, swept.im, 0.0)
+        overflows[block] |= swept.overflows.any(-1)
+    for block, points in blocks(programs, torch.nonzero(overflows)[:, 0], n_points, times=SCALED_BLOCKS):
+        swept = _sweep_scaled(Block(prepared, block, x, points), limit, bound)
+        fresh = swept.valid & ~valid[block, points]
+        value[block, points] += torch.where(fresh, swept.re, 0.0)
+        valid[block, points] |= fresh
+        if imaginary is not None:
+            imaginary[block, points] += torch.where(fresh, swept.im, 0.0)
     return Evaluation(value, valid, imaginary)
 
 
 def evaluate_nodes(
-    programs: Programs, x: Float[Tensor, "p v"], *, ceiling: float | None = None
+    programs: Programs,
+    x: Float[Tensor, "p v"] | Float[Tensor, "b p v"],
+    *,
+    ceiling: float | None = None,
+    faithful: bool = False,
 ) -> tuple[Float[Tensor, "b n p"], Float[Tensor, "b n p"]]:
-    """Real and imaginary part of every node on shared points; NaN at the points where the program is not certified
-    up to that node, and for nodes that a program does not have."""
+    """Real and imaginary part of every node; NaN at the points where the program is not certified
+    up to that node, and for nodes that a program does not have.
+
+    With `faithful` nor is a node known that says nothing of one of its arguments, as it is nothing beside the other
+    (exp(-40) beside ln 2): functions that differ elsewhere have the same values then.
+    """
     n_rows, n_points = len(programs), x.shape[-2]
     out = x.new_full((2, n_rows, programs.max_nodes, n_points), float("nan"))
     limit = CEILING[x.dtype] if ceiling is None else ceiling
     prepared = Prepared(programs, x.dtype)
     for block, points in blocks(programs, torch.arange(n_rows, device=x.device), n_points):
-        plan = Block(prepared, block, x, points)
-        _, _, buffers, _ = _sweep_complex(plan, limit, RTOL[x.dtype])
-        for part, buffer in enumerate(buffers):
-            out[part, block, : plan.n_nodes, points] = buffer.transpose(0, 1)
+        swept = _sweep_complex(Block(prepared, block, x, points), limit, RTOL[x.dtype], faithful=faithful)
+        for part, buffer in enumerate(swept.nodes):
+            out[part, block, : len(buffer), points] = buffer.transpose(0, 1)
+        overflowing = torch.nonzero(swept.overflows.any(-1))[:, 0]
+        if len(overflowing):
+            some = block[overflowing]
+            swept = _sweep_scaled(Block(prepared, some, x, points), limit, RTOL[x.dtype], faithful=faithful)
+            for part, buffer in enumerate(swept.nodes):
+                out[part, some, : len(buffer), points] = buffer.transpose(0, 1)
     return out[0], out[1]
 
 
-def blocks(programs: Programs, rows: Tensor, n_points: int) -> Iterator[tuple[Tensor, slice]]:
-    """Row indices, largest programs first, and a range of points: blocks whose buffers stay in the cache."""
-    if not len(rows) or not n_points:
-        return
-    rows = rows[torch.argsort(programs.n_nodes[rows], descending=True, stable=True)]
-    scale = 1 if rows.device.type == "cpu" else 256  # an accelerator wants large launches, not a warm cache
-    step = max(_BLOCK_ELEMENTS * scale // min(n_points, _CHUNK_POINTS * scale), 1)
-    for block in torch.split(rows, step):
-        for start in range(0, n_points, _CHUNK_POINTS * scale):
-            yield block, slice(start, min(start + _CHUNK_POINTS * scale, n_points))
+class _Swept(NamedTuple):
+    """What a sweep has found for a block."""
 
-
-class Prepared:
-    """What all blocks of a batch need to know of its slots, worked out once."""
-
-    def __init__(self, programs: Programs, dtype: torch.dtype) -> None:
-        self.n_nodes = programs.n_nodes
-        self.n_variables = programs.n_variables
-        self.source = programs.source
-        self.weight, self.bias = programs.weight.to(dtype), programs.bias.to(dtype)
-        used = programs.used_terms()
-        place = torch.arange(used.shape[2], device=used.device)
-        self.n_terms = torch.where(used, place + 1, 1).amax(-1)  # (b, s)
-        # A slot of one bare source needs no arithmetic at all; nor does one of a node that the program lacks.
-        bare = (self.bias == 0).all(-1) & (self.weight[:, :, 0, 0] == 1) & (self.weight[:, :, 0, 1] == 0)
-        slot = torch.arange(used.shape[1], device=used.device)
-        missing = (slot >= 2 * self.n_nodes[:, None]) & (slot < used.shape[1] - 1)
-        self.bare = bare & (self.n_terms == 1) | missing
-
-
-class Block:
-    """The rows of one block and where each source lies in its buffers: [1], variables, then node-major node rows."""
-
-    def __init__(self, prepared: Prepared, rows: Tensor, x: Tensor, points: slice) -> None:
-        n_nodes = prepared.n_nodes[rows]
-        self.n_nodes = int(n_nodes[0])
-        self.n_rows = len(rows)
-        self.n_active = (n_nodes[None] > torch.arange(self.n_nodes, device=rows.device)[:, None]).sum(-1).tolist()
-        last = prepared.source.shape[1] - 1
-        slots = torch.tensor([*range(2 * self.n_nodes), last], device=rows.device)
-        self.bare = prepared.bare[rows].all(0)[slots].tolist()
-        most = prepared.n_terms[rows].amax(0)[slots].tolist()
-        self.n_terms = [1 if bare else terms for bare, terms in zip(self.bare, most, strict=True)]
-        pick = (rows[:, None], slots[None], slice(0, max(self.n_terms)))
-        source, self.weight, self.bias = prepared.source[pick], prepared.weight[pick], prepared.bias[pick[:2]]
-        # The same as columns over points: real part, imaginary part, their sizes added up; by slot and term.
-        re, im = self.weight.unbind(-1)
-        self._weights = torch.stack([re, im, re.abs() + im.abs()]).permute(2, 3, 0, 1)[..., None].contiguous()
-        self.zero = self.bias.new_zeros(())
-        re, im = self.bias.unbind(-1)
-        self._biases = torch.stack([re, im, re.abs() + im.abs()]).permute(2, 0, 1)[..., None].contiguous()
-        v = prepared.n_variables
-        local = torch.arange(self.n_rows, device=rows.device)[:, None, None]
-        shared = x.dim() == 2
-        self.x = (x[points, :v].T if shared else x[rows][:, points, :v].permute(2, 0, 1).flatten(0, 1)).contiguous()
-        self.first_node_row = 1 + len(self.x)
-        # A source's first row and the number of rows it takes: one if all programs share it, else one a program.
-        index = torch.arange(v + 1 + self.n_nodes, device=rows.device)
-        own = (index > v) | ((index > 0) & (not shared))
-        first = torch.cat([torch.zeros(1, dtype=torch.int64, device=rows.device), torch.where(own, self.n_rows, 1)])
-        self.row = torch.where(own[source], first.cumsum(0)[source] + local, first.cumsum(0)[source])
-        self.row = self.row.permute(1, 2, 0).contiguous()  # (slot, term, program)
-
-    def rows(self, slot: int, active: int) -> tuple[Tensor, ...]:
-        """Buffer rows that each term of a slot of the first `active` programs reads."""
-        return self.row[slot, : self.n_terms[slot], :active].unbind(0)
-
-    def weights(self, slot: int, active: int) -> list[tuple[Tensor, ...]]:
-        """(Real part, imaginary part, their sizes added up) of each weight of a slot of the first `active` programs."""
-        columns = self._weights[slot, : self.n_terms[slot], :, :active].flatten(0, 1).unbind(0)
-        return [columns[at : at + 3] for at in range(0, len(columns), 3)]
-
-    def biases(self, slot: int, active: int) -> tuple[Tensor, ...]:
-        """(Real part, imaginary part, their sizes added up) of a slot's constant in the first `active` programs."""
-        return self._biases[slot, :, :active].unbind(0)
-
-    def buffer(self, fill_x: bool) -> Tensor:
-        """Rows of values (or, without `fill_x`, of zeros): [1], variables, nodes; unused node rows are 0."""
-        n_points = self.x.shape[-1]
-        buffer = self.x.new_zeros(self.first_node_row + self.n_nodes * self.n_rows, n_points)
-        if fill_x:
-            buffer[0] = 1.0
-            buffer[1 : self.first_node_row] = self.x
-        return buffer
-
-    def node_rows(self, node: int) -> slice:
-        """Buffer rows of one node of the active programs."""
-        start = self.first_node_row + node * self.n_rows
-        return slice(start, start + self.n_active[node])
+    re: Tensor
+    im: Tensor
+    """The readout, (b, p)."""
+    nodes: Parts
+    """All nodes, (n, b, p); NaN where they are not certified."""
+    valid: Tensor
+    """Where the readout is valid, bool (b, p)."""
+    overflows: Tensor
+    """Where anything on the way exceeds the ceiling or is undefined, or the error bound is, so that scaled numbers may do
+    better, bool (b, p)."""
 
 
 def _sweep_real(block: Block, ceiling: float, rtol: float | None) -> tuple[Tensor, Tensor]:
@@ -233,17 +195,10 @@ def _sweep_real(block: Block, ceiling: float, rtol: float | None) -> tuple[Tenso
     # ln of a double is below 1000 in size: the exponential alone decides whether a node passes the ceiling.
     valid = (largest <= math.log(ceiling)) & (value.abs() <= ceiling)
     if error is not None and rtol is not None:
-        valid &= (unsure <= _LARGEST_UNSURE) & (error <= rtol * value.abs())
+        valid &= (unsure <= LARGEST_UNSURE) & (error <= rtol * value.abs())
     else:
         valid &= unsure < torch.inf
     return torch.where(valid, value, 0.0), valid
-
-
-def _amplify(error: Tensor, magnitude: Tensor | float) -> Tensor:
-    """`error / magnitude`, growing to infinity (or NaN) as the error reaches a tenth of the magnitude, in place."""
-    if isinstance(magnitude, Tensor):
-        return error.div_(torch.sub(magnitude, error, alpha=10.0).clamp_min_(0.0))
-    return error.div_(torch.rsub(error, magnitude, alpha=10.0).clamp_min_(0.0))
 
 
 def _slot_real(
@@ -267,40 +222,81 @@ def _slot_real(
     return total, None if errors is None else error.add_(scale, alpha=unit)
 
 
-def _sweep_complex(
-    block: Block, ceiling: float, rtol: float | None
-) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor]:
-    """Real and imaginary part of the readout, of all nodes (n, b, p; NaN where not certified), and the mask."""
+def _sweep_complex(block: Block, ceiling: float, rtol: float | None, *, faithful: bool = False) -> _Swept:
+    """A block in complex arithmetic."""
     values = (block.buffer(fill_x=True), block.buffer(fill_x=False))
     errors = block.buffer(fill_x=False)
     unit = 4 * torch.finfo(errors.dtype).eps
     worst = errors.new_zeros(block.n_rows, errors.shape[1])
+    largest = torch.full_like(worst, -torch.inf)  # argument of an exponential
     certify = rtol is not None
     for node, active in enumerate(block.n_active):
         left_re, left_im, left_error = slot_complex(block, values, errors, 2 * node, active, unit, certify)
         right_re, right_im, right_error = slot_complex(block, values, errors, 2 * node + 1, active, unit, certify)
         rows = block.node_rows(node)
         re, im = values[0][rows], values[1][rows]
-        log_re, squared = forward((left_re, left_im), (right_re, right_im), out=(re, im))[1:]
+        torch.maximum(largest[:active], left_re, out=largest[:active])
+        if faithful:
+            absorbed = is_negligible(left_re, left_im)
+        exponential, log_re, squared = forward((left_re, left_im), (right_re, right_im), out=(re, im))
         so_far = worst[:active]
         torch.maximum(so_far, torch.maximum(re.abs(), im.abs()), out=so_far)
         if certify:
             modulus = squared.sqrt_()
+            if faithful:
+                absorbed |= absorbs(exponential, (log_re, exponential[1] - im))
             unsure = (right_re < 0) & (right_im != 0) & (right_im.abs() <= right_error)
-            bound = _amplify(left_error, 1.0).add_(unit).add_(left_im.abs(), alpha=unit).mul_(left_re)
-            bound.add_(_amplify(right_error, modulus)).add_(log_re.abs_().add_(1.0), alpha=unit)
-            errors[rows] = bound.masked_fill_(unsure, float("inf"))
+            bound = amplify(left_error, 1.0).add_(unit).add_(left_im.abs(), alpha=unit).mul_(left_re)
+            bound.add_(amplify(right_error, modulus)).add_(log_re.abs_().add_(1.0), alpha=unit)
+            errors[rows] = bound.masked_fill_(unsure | absorbed if faithful else unsure, float("inf"))
     re, im, error = slot_complex(block, values, errors, 2 * block.n_nodes, block.n_rows, unit, certify)
-    valid = (worst <= ceiling) & within(re, im, ceiling)
+    overflows = ~(worst <= ceiling)  # True for NaN
+    valid = within(re, im, ceiling) & ~overflows
     if rtol is not None:
         valid &= error <= rtol * re.abs()
+        overflows |= error.isnan()  # of an exponential that is 0, of an argument that is not known well
+    overflows &= ~(largest > ceiling)  # beyond which scaled numbers overflow, too
+    return _Swept(re, im, _certain_nodes(block, values, errors, rtol), valid, overflows)
+
+
+def _certain_nodes(block: Block, values: Parts, errors: Tensor, rtol: float | None) -> Parts:
     first, shape = block.first_node_row, (block.n_nodes, block.n_rows, errors.shape[1])
-    parts = [part[first:].view(shape) for part in values]
+    re, im = (part[first:].view(shape) for part in values)
     if rtol is not None:
-        limit = torch.maximum(parts[0].abs(), parts[1].abs()) * rtol
-        certain = errors[first:].view(shape) <= limit
-        parts = [torch.where(certain, part, float("nan")) for part in parts]
-    return re, im, (parts[0], parts[1]), valid
+        certain = errors[first:].view(shape) <= torch.maximum(re.abs(), im.abs()) * rtol
+        re, im = (torch.where(certain, part, float("nan")) for part in (re, im))
+    return re, im
+
+
+def _sweep_scaled(block: Block, ceiling: float, rtol: float | None, *, faithful: bool = False) -> _Swept:
+    """A block in scaled numbers."""
+    numbers = Scaled(block.buffer(fill_x=True), *(block.buffer(fill_x=False) for _ in range(3)))
+    lost = numbers.error.new_zeros(block.n_rows, numbers.error.shape[1], dtype=torch.bool)
+    for node, active in enumerate(block.n_active):
+        left = slot_scaled(block, numbers, 2 * node, active, ceiling)
+        right = slot_scaled(block, numbers, 2 * node + 1, active, ceiling)
+        value, _, beyond = scaled_eml(left, right, ceiling, faithful=faithful)
+        lost[:active] |= beyond
+        for buffer, part in zip(numbers, in_doubles(value, ceiling), strict=True):
+            buffer[block.node_rows(node)] = part
+    re, im, scale, error = slot_scaled(block, numbers, 2 * block.n_nodes, block.n_rows, ceiling)
+    unit = scale.clamp_max(0.0).exp()
+    re, im = re * unit, im * unit
+    valid = ~lost & (scale <= 0) & within(re, im, ceiling)
+    if rtol is not None:
+        valid &= error * unit <= rtol * re.abs()
+    doubles = (numbers.re.masked_fill(numbers.scale != 0, torch.nan), numbers.im)
+    return _Swept(re, im, _certain_nodes(block, doubles, numbers.error, rtol), valid, lost)
+
+
+def slot_scaled(block: Block, numbers: Scaled, slot: int, active: int, ceiling: float) -> Scaled:
+    """One slot of the first `active` programs, of buffers of scaled numbers."""
+    rows = block.rows(slot, active)
+    if block.bare[slot]:
+        return numbers.rows(rows[0])
+    weights = block.weights(slot, active)
+    terms = [(numbers.rows(row), re, im) for row, (re, im, _) in zip(rows, weights, strict=True)]
+    return scaled_sum(terms, block.biases(slot, active)[:2], ceiling)
 
 
 def slot_complex(

@@ -13,11 +13,18 @@ Notable:
   complex `exp` or `log` of PyTorch costs three times as much. complex128 where values are compared to the last digits and
   solved for: there |r|² must not overflow. They differ in the last bit, so neither stands in for the other.
 - Overflow, ln 0 and what comes of them stay visible as inf and NaN: it is for the callers to mark such points (`within`).
+- *Scaled* numbers, m · exp(s), hold what no double holds. A logarithm needs no more, ln(m) + s; so a node may be as large as
+  exp(1e100) where its reader takes its logarithm or divides it away, and only an exponential of what is huge is a true
+  overflow (and 0, if its real part is below zero). This is one level of the level-index arithmetic of Clenshaw and Olver
+  (1984). Tiny numbers are held so, too, where nothing is subtracted from them: exp(-800) - ln(1). It is several times
+  slower, and for the few points that overflow otherwise.
 
 Where everything is real the evaluators take `exp` and `log` of real tensors instead: no angle, and ln(r) for ln(r²) / 2.
 """
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Complex128, Float
@@ -38,9 +45,15 @@ def exp_parts(magnitude: Float[Tensor, "*n"], angle: Float[Tensor, "*n"]) -> Par
     """magnitude · exp(i angle), the exponential of ln(magnitude) + i angle.
 
     Where the angle is 0 the imaginary part is 0: a real argument stays real even where the magnitude overflows, whose
-    product with sin(0) would be NaN.
+    product with sin(0) would be NaN. And where it is pi or -pi, as that of the logarithm of a negative number: the sine of
+    the double next to pi, 1e-16, would put that number beside the branch cut, on either side of it.
     """
-    return magnitude * angle.cos(), torch.where(angle == 0, 0.0, magnitude * angle.sin())
+    return magnitude * angle.cos(), torch.where(_is_real(angle), 0.0, magnitude * angle.sin())
+
+
+def _is_real(angle: Float[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
+    """Whether the angle is that of a real number: 0, or the floating-point number nearest to pi or -pi."""
+    return (angle == 0) | (angle.abs() == math.pi)  # of float32, too: the comparison is in its type
 
 
 def log_parts(re: Float[Tensor, "*n"], im: Float[Tensor, "*n"]) -> tuple[Parts, Float[Tensor, "*n"]]:
@@ -81,14 +94,169 @@ def reverse(adjoint: Parts, exponential: Parts, reciprocal_right: Parts) -> tupl
     return left, right
 
 
+class Scaled(NamedTuple):
+    """Complex numbers (re + i im) · exp(scale) and what they may be wrong by; see the module."""
+
+    re: Tensor
+    im: Tensor
+    """Their parts."""
+    scale: Tensor
+    """Natural logarithm of the unit that the parts are in; 0 for numbers that a double holds."""
+    error: Tensor
+    """Error bound of first order, in that unit. Above `LARGEST_UNSURE` of the number nothing but its logarithm is known."""
+
+    def rows(self, index: Tensor) -> "Scaled":
+        """Some rows."""
+        return Scaled(*(part.index_select(0, index) for part in self))
+
+
+LARGEST_UNSURE = 0.1
+"""Error of an argument up to which a first-order bound is one."""
+_SURELY_NEGATIVE = 1e-3  # of a huge number's modulus: its real part, from which on its exponential is 0
+
+
+def amplify(error: Tensor, magnitude: Tensor | float) -> Tensor:
+    """`error / magnitude`, growing to infinity (or NaN) as the error reaches a tenth of the magnitude, in place."""
+    if isinstance(magnitude, Tensor):
+        return error.div_(torch.sub(magnitude, error, alpha=10.0).clamp_min_(0.0))
+    return error.div_(torch.rsub(error, magnitude, alpha=10.0).clamp_min_(0.0))
+
+
+_ABSORBED = 1e-8  # of the other argument: with less than this beside it an argument tells nothing apart
+
+
+def absorbs(exponential: Parts, log_right: Parts, fraction: Tensor | float = 1.0) -> Bool[Tensor, "*n"]:
+    """Where one of exp(l) and ln(r) is nothing beside the other, so that their difference says nothing of it; a logarithm
+    of exactly 0 may be. `fraction` is the unit of ln(r), in those of exp(l)."""
+    e, log = (torch.maximum(re.abs(), im.abs()) for re, im in (exponential, log_right))
+    return (e < _ABSORBED * log * fraction) | ((log * fraction < _ABSORBED * e) & (log != 0))
+
+
+def is_negligible(re: Float[Tensor, "*n"], im: Float[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
+    """Where a number, not 0, is nothing beside 1, so that its exponential says nothing of it."""
+    size = torch.maximum(re.abs(), im.abs())
+    return (size < _ABSORBED) & (size != 0)
+
+
+def scaled_eml(
+    left: Scaled, right: Scaled, ceiling: float, *, faithful: bool = False
+) -> tuple[Scaled, Parts, Bool[Tensor, "*n"]]:
+    """eml(left, right) of scaled numbers.
+
+    Args:
+        left: l.
+        right: r.
+        ceiling: largest size of a double; nodes beyond it are scaled.
+        faithful: whether a node of which one argument is absorbed counts as unknown (see `absorbs`).
+
+    Returns:
+        the node, exp(l) in the unit of the node, and where it is a true overflow or undefined.
+    """
+    unit = 4 * torch.finfo(left.re.dtype).eps
+    limit = math.log(ceiling)
+    shrink = left.scale.clamp_max(0.0).exp()
+    l_re, l_im, l_error = left.re * shrink, left.im * shrink, left.error * shrink
+    beyond = left.scale > 0
+    size = torch.maximum(l_re.abs(), l_im.abs())
+    falls = beyond & (l_re < -_SURELY_NEGATIVE * size) & (l_error < 0.1 * _SURELY_NEGATIVE * size)
+    overflows = beyond & ~falls
+    is_one = (right.re == 1) & (right.im == 0) & (right.scale == 0) & (right.error == 0)
+    is_scaled = ~beyond & ((l_re > limit) | (is_one & (l_re < -limit)))
+    scale = torch.where(is_scaled, l_re, 0.0)
+    magnitude = torch.where(falls, 0.0, (l_re - scale).exp()).masked_fill(overflows, torch.nan)
+    exponential = exp_parts(magnitude, torch.where(beyond, 0.0, l_im))
+    doubt = torch.where(is_scaled, l_error, l_error / (1.0 - 10.0 * l_error).clamp_min(0.0)) + unit * (1.0 + l_im.abs())
+    # An argument that is not known well may still be known to be far below zero: so is its exponential then.
+    vague = ~is_scaled & ~(l_error < LARGEST_UNSURE)
+    doubt = torch.where(vague, 2.0 * (l_re + l_error).clamp_max(limit).exp(), doubt * magnitude).masked_fill(falls, 0.0)
+
+    modulus = torch.hypot(right.re, right.im)
+    log_re, log_im = modulus.log() + right.scale, torch.atan2(_positive_zero(right.im), right.re)
+    log_error = torch.where(right.scale == 0, amplify(right.error.clone(), modulus), right.error / modulus)
+    log_error = log_error + unit * (1.0 + log_re.abs())
+    on_cut = (right.re < 0) & (right.im != 0) & (right.im.abs() <= right.error)
+    log_error = torch.where(is_one, 0.0, log_error.masked_fill(on_cut, torch.inf))
+    fraction = (-scale.clamp_min(0.0)).exp()
+    node = Scaled(
+        exponential[0] - log_re * fraction,
+        exponential[1] - log_im * fraction,
+        scale,
+        doubt + torch.where(fraction == 0, 0.0, log_error * fraction),
+    )
+    if faithful:
+        absorbed = absorbs(exponential, (log_re, log_im), fraction) | is_negligible(l_re, l_im)
+        node = node._replace(error=node.error.masked_fill(absorbed, torch.inf))
+    lost = overflows | ~within(node.re, node.im, ceiling) | ~(scale.abs() <= ceiling) | (modulus == 0)
+    return node, exponential, lost
+
+
+def scaled_sum(terms: Sequence[tuple[Scaled, Tensor, Tensor]], bias: Sequence[Tensor], ceiling: float) -> Scaled:
+    """bias + Σ weight · number, complex.
+
+    Args:
+        terms: number, real and imaginary part of its weight.
+        bias: real and imaginary part.
+        ceiling: largest size of a double.
+    """
+    none = terms[0][0].re.new_full((), -torch.inf)
+    sizes = [re.abs() + im.abs() for _, re, im in terms]
+    bias_size = bias[0].abs() + bias[1].abs()
+    scale = torch.where(bias_size > 0, 0.0, none).expand_as(terms[0][0].re)
+    for (number, _, _), size in zip(terms, sizes, strict=True):
+        used = (size > 0) & ((number.re != 0) | (number.im != 0))
+        scale = torch.maximum(scale, torch.where(used, number.scale, none))
+    scale = torch.where(scale == none, 0.0, scale)
+    share = (-scale).exp()
+    re, im, whole = bias[0] * share, bias[1] * share, bias_size * share
+    error = torch.zeros_like(scale)
+    for (number, weight_re, weight_im), size in zip(terms, sizes, strict=True):
+        share = torch.where(size > 0, (number.scale - scale).exp(), 0.0)
+        part_re, part_im = number.re * share, number.im * share
+        re = re + part_re * weight_re - part_im * weight_im
+        im = im + part_im * weight_re + part_re * weight_im
+        vague = number.error >= LARGEST_UNSURE * torch.maximum(number.re.abs(), number.im.abs())
+        own = torch.where((number.scale != 0) & vague, torch.inf, number.error) * share * size
+        error = error + torch.where(size > 0, own, 0.0)
+        whole = whole + (part_re.abs() + part_im.abs()) * size
+    unit = 4 * torch.finfo(scale.dtype).eps
+    return in_doubles(Scaled(re, im, scale, error + unit * whole), ceiling)
+
+
+def in_doubles(number: Scaled, ceiling: float) -> Scaled:
+    """The same numbers, without a scale where a double can hold them and they are known that well."""
+    size = torch.maximum(number.re.abs(), number.im.abs())
+    fits = (size.log() + number.scale <= math.log(ceiling)) & (number.scale != 0)
+    half = torch.where(fits, number.scale / 2, 0.0).exp()  # twice, as the whole may overflow
+    known = number.error < LARGEST_UNSURE * size
+    error = torch.where(fits & ~known, torch.inf, number.error * half * half)
+    return Scaled(number.re * half * half, number.im * half * half, number.scale.masked_fill(fits, 0.0), error)
+
+
 def log_branch_cut(z: Complex128[Tensor, "*n"]) -> Complex128[Tensor, "*n"]:
     """Principal logarithm with Im in (-pi, pi], also where the imaginary part of a negative number is -0."""
     return torch.log(_positive_zero(z))
 
 
+def exp_branch_cut(z: Complex128[Tensor, "*n"]) -> Complex128[Tensor, "*n"]:
+    """Exponential, real where Im z is pi or -pi: the logarithm of a negative number leads back to it."""
+    exponential = torch.exp(z)
+    return torch.complex(exponential.real, exponential.imag.masked_fill(z.imag.abs() == math.pi, 0.0))
+
+
+def log_of_node(
+    value: Complex128[Tensor, "*#n"], left: Complex128[Tensor, "*#n"], log_right: Complex128[Tensor, "*#n"]
+) -> Complex128[Tensor, "*#n"]:
+    """Principal logarithm of nodes of the values exp(l) - ln(r), also where those are infinite, as no double holds them:
+    there it is l + ln(1 - ln(r) exp(-l))."""
+    held = left + torch.log(1.0 - log_right * torch.exp(-left))
+    turns = torch.ceil((held.imag - math.pi) / (2 * math.pi))
+    held = torch.complex(held.real, held.imag - 2 * math.pi * turns)
+    return torch.where(torch.isinf(value), held, log_branch_cut(value))
+
+
 def eml(left: Complex128[Tensor, "*#n"], right: Complex128[Tensor, "*#n"]) -> Complex128[Tensor, "*#n"]:
     """The node's values."""
-    return torch.exp(left) - log_branch_cut(right)
+    return exp_branch_cut(left) - log_branch_cut(right)
 
 
 def solve_left(value: Complex128[Tensor, "*#n"], log_right: Complex128[Tensor, "*#n"]) -> Complex128[Tensor, "*#n"]:

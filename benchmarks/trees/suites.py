@@ -7,12 +7,23 @@ Legend: p point, v input variable.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from emlinit.benchmarks.ranges import extended_ranges
-from emlinit.generator.corpus.frozen import WIDE_SIZES, FrozenProblem, load_grammar_problems, load_wide_problems
+from emlinit.generator.corpus.frozen import (
+    GRAMMAR2_FILE,
+    GRAMMAR_FILE,
+    WIDE2_FILE,
+    WIDE_FILE,
+    WIDE_SIZES,
+    FrozenProblem,
+    load_grammar_problems,
+    load_wide_problems,
+)
 from emlinit.generator.errors import UserError
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.formulas.exact_identities import EXACT_IDENTITIES
@@ -95,15 +106,14 @@ def _identities(limit: int | None) -> list[TreeProblem]:
     return problems
 
 
-def _grammar(limit: int | None) -> list[TreeProblem]:
-    return _frozen(
-        [(problem, str(problem.depth), f"depth {problem.depth}") for problem in load_grammar_problems()], limit
-    )
+def _grammar(limit: int | None, path: Path = GRAMMAR_FILE) -> list[TreeProblem]:
+    problems = load_grammar_problems(path)
+    return _frozen([(problem, str(problem.depth), f"depth {problem.depth}") for problem in problems], limit)
 
 
-def _wide(limit: int | None) -> list[TreeProblem]:
+def _wide(limit: int | None, path: Path = WIDE_FILE) -> list[TreeProblem]:
     grouped = []
-    for problem in load_wide_problems():
+    for problem in load_wide_problems(path):
         n_nodes = problem.text.split().count("eml")
         sizes = next(f"{low}-{high}" for low, high in WIDE_SIZES if low <= n_nodes <= high)
         grouped.append((problem, sizes, f"{sizes} nodes"))
@@ -126,6 +136,12 @@ TREE_SUITES: dict[str, TreeSuite] = {
     "identities": TreeSuite("exp, ln, -x, 1/x, x+y, x*y, x^y and other usual operations", _identities, True),
     "grammar": TreeSuite("frozen random trees of exact depth 2..6, 100 each", _grammar, False),
     "wide": TreeSuite("frozen random trees of 10 to 20 nodes in three variables", _wide, False),
+    "grammar2": TreeSuite(
+        "the same as grammar, drawn without its blind spot for large numbers",
+        partial(_grammar, path=GRAMMAR2_FILE),
+        False,
+    ),
+    "wide2": TreeSuite("the same as wide, drawn without its blind spot", partial(_wide, path=WIDE2_FILE), False),
 }
 """By name; the command line, its help and its tables read this."""
 

@@ -11,20 +11,35 @@ closed form. Three things follow and are used:
 - Invalid points (overflow, ln 0, above the ceiling) are marked where they arise, their value and all their derivatives
   are 0 from there on, and the mark is handed to whoever reads them. No NaN ever meets a gradient.
 
+- What no double holds is kept as m exp(s) (`generator.node.Scaled`), at those points alone: the tables hold m then, and s
+  has a table of its own, which most passes never make. Adjoints are derivatives by m. As an alternative that was not
+  chosen such a number has no gradient.
+
 A row is the values of one (restart, node) pair on all points. Rows that are real everywhere skip cos, sin and atan2.
 
 Legend: r restart, p point, v input variable, n tree node, s slot, t term, c choice, k row.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from emlinit.finetune.routing.topology import Topology
-from emlinit.generator.node import Parts, exp_parts, log_parts, reciprocal, reverse, within
+from emlinit.generator.node import (
+    Parts,
+    Scaled,
+    exp_parts,
+    in_doubles,
+    log_parts,
+    reciprocal,
+    reverse,
+    scaled_eml,
+    scaled_sum,
+    within,
+)
 
 _LARGEST_ADJOINT = 1e150
 
@@ -94,6 +109,8 @@ class _Sweep:
         self.re[1 : self.leaves] = x.T
         self.bad = torch.zeros(rows, len(x), dtype=torch.bool, device=x.device)
         self.is_complex = torch.zeros(rows, dtype=torch.bool, device=x.device)
+        self.scale: Tensor | None = None
+        """Scales of all rows, once one is not 0."""
         self.exponentials: list[Parts] = []
         self.reciprocals: list[Parts] = []
         row = self.leaves
@@ -103,7 +120,12 @@ class _Sweep:
             row = end
         everyone = torch.arange(len(plan.source), device=x.device)
         self.last = torch.full_like(everyone, plan.source.shape[1] - 1)
-        re, im, self.readout_bad, _ = self.slot(everyone, self.last)
+        re, im, self.readout_bad, _, scale = self.slot(everyone, self.last)
+        self.unit: Tensor | None = None
+        """What the readout's m is multiplied by, if anything."""
+        if scale is not None:
+            self.readout_bad, self.unit = self.readout_bad | (scale > 0), scale.clamp_max(0.0).exp()
+            re, im = re * self.unit, im * self.unit
         self.readout_bad = self.readout_bad | ~within(re, im, ceiling)
         self.value = torch.where(self.readout_bad, 0.0, re)
 
@@ -111,12 +133,13 @@ class _Sweep:
         """Rows that the terms of some slots read, (k, t)."""
         return self.plan.row_of[restart[:, None], self.plan.source[restart, slot]]
 
-    def slot(self, restart: Tensor, slot: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Real part, imaginary part, bad points (k, p), and whether a row may be complex (k,)."""
+    def slot(self, restart: Tensor, slot: Tensor) -> "_Slot":
+        """The values of some slots."""
         rows = self.rows(restart, slot)
         if self.weight is None or self.bias is None:
             only = rows[:, 0]
-            return self.re[only], self.im[only], self.bad[only], self.is_complex[only]
+            scale = None if self.scale is None else self.scale[only]
+            return _Slot(self.re[only], self.im[only], self.bad[only], self.is_complex[only], scale)
         bias, weight = self.bias[restart, slot], self.weight[restart, slot]
         re, im = bias[:, :1].expand(-1, self.re.shape[1]), bias[:, 1:].expand(-1, self.re.shape[1])
         bad, is_complex = torch.zeros_like(re, dtype=torch.bool), bias[:, 1] != 0
@@ -127,13 +150,35 @@ class _Sweep:
             used = (weight[:, term] != 0).any(1)
             bad = bad | (self.bad[rows[:, term]] & used[:, None])
             is_complex = is_complex | (used & self.is_complex[rows[:, term]]) | (weight[:, term, 1] != 0)
-        return re, im, bad, is_complex
+        plain = _Slot(re, im, bad, is_complex, None)
+        return plain if self.scale is None else self._scaled_sum(plain, rows, weight, bias)
 
-    def _node(self, rows: slice, left: tuple[Tensor, ...], right: tuple[Tensor, ...]) -> None:
+    def _scaled_sum(self, plain: "_Slot", rows: Tensor, weight: Tensor, bias: Tensor) -> "_Slot":
+        """The same sums, in scaled numbers where a term is one."""
+        assert self.scale is not None
+        used = (weight != 0).any(2)
+        which, point = ((self.scale[rows] != 0) & used[:, :, None]).any(1).nonzero(as_tuple=True)
+        terms = [
+            (self._numbers(rows[which, term], point), weight[which, term, 0], weight[which, term, 1])
+            for term in range(rows.shape[1])
+        ]
+        total = scaled_sum(terms, bias[which].unbind(1), self.ceiling)
+        re, im, scale = plain.re.clone(), plain.im.clone(), torch.zeros_like(plain.re)
+        for table, part in zip((re, im, scale), total, strict=False):
+            table[which, point] = part
+        return plain._replace(re=re, im=im, scale=scale)
+
+    def _numbers(self, row: Tensor, point: Tensor) -> Scaled:
+        """Single values of the tables; their rounding is not followed."""
+        re = self.re[row, point]
+        scale = torch.zeros_like(re) if self.scale is None else self.scale[row, point]
+        return Scaled(re, self.im[row, point], scale, torch.zeros_like(re))
+
+    def _node(self, rows: slice, left: "_Slot", right: "_Slot") -> None:
         """The nodes of a level, all in real arithmetic, then in complex those rows that a phase or a negative number makes
-        so."""
-        l_re, l_im, l_bad, l_complex = left
-        r_re, r_im, r_bad, r_complex = right
+        so, and in scaled numbers the points that overflow."""
+        l_re, l_im, l_bad, l_complex, l_scale = left
+        r_re, r_im, r_bad, r_complex, r_scale = right
         e_re = l_re.exp()
         e_im = torch.zeros_like(e_re)
         turning = l_complex.nonzero()[:, 0]
@@ -147,7 +192,23 @@ class _Sweep:
             (log_re[cut], log_im[cut]), squared = log_parts(c_re, c_im)
             q_re[cut], q_im[cut] = reciprocal(c_re, c_im, squared)
         re, im = e_re - log_re, e_im - log_im
-        bad = l_bad | r_bad | ~within(re, im, self.ceiling)
+        wrong = l_bad | r_bad
+        bad = wrong | ~within(re, im, self.ceiling)
+        again = bad & ~wrong
+        for scale in (l_scale, r_scale):
+            again = again if scale is None else again | ((scale != 0) & ~wrong)
+        if bool(again.any()):
+            which, point = again.nonzero(as_tuple=True)
+            found = self._scaled_node(left.at(which, point), right.at(which, point))
+            node, bad[which, point] = found[0], found[3]
+            for table, part in zip((re, im, e_re, e_im, q_re, q_im), (*node[:2], *found[1], *found[2]), strict=True):
+                table[which, point] = part
+            if bool((node.scale != 0).any()) and self.scale is None:
+                self.scale = torch.zeros_like(self.re)
+            if self.scale is not None:
+                self.scale[rows.start + which, point] = torch.where(found[3], 0.0, node.scale)
+            l_complex = l_complex.clone()
+            l_complex[which[node.im != 0]] = True
         if bool(bad.any()):
             for table in (re, im, e_re, e_im, q_re, q_im):
                 table.masked_fill_(bad, 0.0)
@@ -156,6 +217,38 @@ class _Sweep:
         self.is_complex[rows.start + cut] = True
         self.exponentials.append((e_re, e_im))
         self.reciprocals.append((q_re, q_im))
+
+    def _scaled_node(self, left: Scaled, right: Scaled) -> tuple[Scaled, Parts, Parts, Tensor]:
+        """Single nodes, exponentials and reciprocals such that `reverse` leads from the derivative by a node's m to those by
+        its arguments', and where they are bad."""
+        value, exponential, lost = scaled_eml(left, right, self.ceiling)
+        node = in_doubles(value, self.ceiling)
+        to_left = (value.scale - node.scale + left.scale.clamp_max(0.0)).exp()
+        # What is tiny has ln(r) = 0 as it is; its derivative by r is beyond numbers.
+        to_right = torch.where(node.scale < 0, 0.0, (-node.scale).exp())
+        q_re, q_im = reciprocal(right.re.clone(), right.im.clone(), right.re.square() + right.im.square())
+        e_re, e_im = exponential
+        return node, (e_re * to_left, e_im * to_left), (q_re * to_right, q_im * to_right), lost
+
+
+class _Slot(NamedTuple):
+    """Values of some slots."""
+
+    re: Tensor
+    im: Tensor
+    """Parts (k, p)."""
+    bad: Tensor
+    """Points that count for nothing, bool (k, p)."""
+    is_complex: Tensor
+    """Which rows may be complex, bool (k,)."""
+    scale: Tensor | None
+    """That of the parts (see `Scaled`), if any is not 0, (k, p)."""
+
+    def at(self, which: Tensor, point: Tensor) -> Scaled:
+        """Single values."""
+        re = self.re[which, point]
+        scale = torch.zeros_like(re) if self.scale is None else self.scale[which, point]
+        return Scaled(re, self.im[which, point], scale, torch.zeros_like(re))
 
 
 class HardRoute(torch.autograd.Function):
@@ -197,6 +290,8 @@ class HardRoute(torch.autograd.Function):
         sweep, plan = ctx.sweep, ctx.sweep.plan
         adjoint = _Adjoint(sweep, ctx.topology, ctx.shape)
         readout = torch.where(sweep.readout_bad, 0.0, gradients[0])
+        if sweep.unit is not None:
+            readout = readout * sweep.unit
         everyone = torch.arange(len(readout), device=readout.device)
         adjoint.pull(everyone, sweep.last, readout, torch.zeros_like(readout))
         row = sweep.re.shape[0]
@@ -230,28 +325,48 @@ class _Adjoint:
         sweep, limit = self.sweep, _LARGEST_ADJOINT
         a_re, a_im = (a.nan_to_num_(0.0, limit, -limit) for a in (a_re, a_im))
         rows = sweep.rows(restart, slot)
+        scale = None if sweep.scale is None else sweep.slot(restart, slot).scale
         for term in range(rows.shape[1]):
             if sweep.weight is None or self.by_weight is None:
                 t_re, t_im = a_re, a_im
             else:
                 z_re, z_im = sweep.re[rows[:, term]], sweep.im[rows[:, term]]
+                if sweep.scale is not None and scale is not None:
+                    share = (sweep.scale[rows[:, term]] - scale).exp()
+                    z_re, z_im = z_re * share, z_im * share
                 self.by_weight[restart, slot, term, 0] = (a_re * z_re - a_im * z_im).sum(1)
                 self.by_weight[restart, slot, term, 1] = -(a_re * z_im + a_im * z_re).sum(1)
                 w_re, w_im = (part[:, None] for part in sweep.weight[restart, slot, term].unbind(1))
                 t_re, t_im = a_re * w_re - a_im * w_im, a_re * w_im + a_im * w_re
-            self._choices(restart, slot, term, t_re, t_im)
+            self._choices(restart, slot, term, t_re, t_im, scale)
+            if sweep.weight is not None and sweep.scale is not None and scale is not None:
+                share = (sweep.scale[rows[:, term]] - scale).exp()
+                t_re, t_im = t_re * share, t_im * share
             inner = (rows[:, term] >= sweep.leaves).nonzero()[:, 0]
             self.re.index_add_(0, rows[inner, term], t_re[inner])
             self.im.index_add_(0, rows[inner, term], t_im[inner])
         if self.by_bias is not None:
-            self.by_bias[restart, slot, 0], self.by_bias[restart, slot, 1] = a_re.sum(1), -a_im.sum(1)
+            unit = 1.0 if scale is None else (-scale).exp()
+            self.by_bias[restart, slot, 0], self.by_bias[restart, slot, 1] = (a_re * unit).sum(1), -(a_im * unit).sum(1)
 
-    def _choices(self, restart: Tensor, slot: Tensor, term: int, a_re: Tensor, a_im: Tensor) -> None:
+    def _choices(
+        self, restart: Tensor, slot: Tensor, term: int, a_re: Tensor, a_im: Tensor, scale: Tensor | None
+    ) -> None:
         sweep, leaves = self.sweep, self.sweep.leaves
         out = a_re.new_zeros(len(slot), self.by_probability.shape[3])
+        own_re, own_im = a_re, a_im
+        if scale is not None:
+            unit = torch.where(scale < 0, 0.0, (-scale).exp())
+            a_re, a_im = a_re * unit, a_im * unit
         out[:, :leaves] = a_re @ sweep.re[:leaves].T
         could, option = self.topology.allowed[slot, leaves:].nonzero(as_tuple=True)
         rows = sweep.plan.row_of[restart[could], self.topology.sources[slot[could], leaves + option]]
-        mixed = a_re[could] * sweep.re[rows] - a_im[could] * sweep.im[rows]
+        z_re, z_im = sweep.re[rows], sweep.im[rows]
+        if sweep.scale is not None and scale is not None:
+            above = sweep.scale[rows] - scale[could]
+            share = torch.where(above > 0, 0.0, above.exp())
+            mixed = (own_re[could] * z_re - own_im[could] * z_im) * share
+        else:
+            mixed = a_re[could] * z_re - a_im[could] * z_im
         out[could, leaves + option] = mixed.sum(1)
         self.by_probability[restart, slot, term] = out

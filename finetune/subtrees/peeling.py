@@ -31,10 +31,10 @@ from emlinit.generator.functions.inversion import (
     left_wanted,
     lost_digits,
     right_wanted,
-    subtree_values,
+    subtree_values_and_logs,
 )
 from emlinit.generator.grammar import EML, LEFT, PAD, RIGHT, subtree_lengths
-from emlinit.generator.node import log_branch_cut
+from emlinit.generator.node import exp_branch_cut
 from emlinit.model.propose import Proposals
 
 _NEARLY_REAL = 1e-9  # imaginary part, relative to 1 + |real part|, of a value that counts as real
@@ -216,10 +216,10 @@ def _invert(
     """Values that the other subtree of the root must have, for each decided one (its side and its tokens), and their
     errors, of shape (b, p)."""
     tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(known) for _, known in decisions], batch_first=True)
-    value = subtree_values(tokens, x)[:, 0]
-    left, left_error = left_wanted(target, error, log_branch_cut(value))
+    value, log = (part[:, 0] for part in subtree_values_and_logs(tokens, x))
+    left, left_error = left_wanted(target, error, log)
     left = torch.where(left.imag.abs() > math.pi - _ON_THE_CUT, left.real - 1j * math.pi, left)
-    right, right_error = right_wanted(target, error, torch.exp(value))
+    right, right_error = right_wanted(target, error, exp_branch_cut(value))
     is_left = torch.tensor([side == LEFT for side, _ in decisions])[:, None]
     wanted, lost = torch.where(is_left, right, left), torch.where(is_left, right_error, left_error)
     known = is_finite(wanted, LARGEST) & torch.isfinite(lost)

@@ -7,15 +7,17 @@ Legend: b batch, l token position (m after rewriting), n tree node, m probe poin
 """
 
 import torch
-from jaxtyping import Bool, Int64
+from einops import rearrange
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from emlinit.generator.evaluate import evaluate_nodes
 from emlinit.generator.functions.cache import load_table
-from emlinit.generator.functions.table import INVALID_KEY, FunctionTable, probe_points, value_keys
+from emlinit.generator.functions.table import INVALID_KEY, FunctionTable, probe_sets, value_keys
 from emlinit.generator.grammar import EML, PAD, subtree_lengths
 from emlinit.generator.program import programs_from_tokens
 
+_JOIN = 0x2545F4914F6CDD1D  # odd: no two keys are joined to the same
 _LONGEST = torch.iinfo(torch.int16).max
 """Tokens of a spelling that does not exist."""
 
@@ -32,20 +34,46 @@ class Canonicaliser:
             device: where the trees will be.
         """
         self.n_variables = n_variables
-        self.probes = probe_points(n_variables).to(device)
+        self.probes = probe_sets(n_variables).to(device)
         self.table: FunctionTable = load_table(n_variables, table_size).to(device)
 
     def node_keys(self, tokens: Int64[Tensor, "b l"]) -> Int64[Tensor, "b l"]:
-        """Value key of the function at each `eml` token; `INVALID_KEY` elsewhere and where a probe is not certified."""
+        """Key of the function at each `eml` token: its value key at the first set of probes where it is certified and says
+        something of all its parts, or else one of its values at all sets; `INVALID_KEY` elsewhere and if there are none."""
+        keys: Tensor = self._keys_at(tokens, self.probes[:1])[0]
+        for ask in (lambda some: self._keys_at(some, self.probes[1:]), self._joint_keys):
+            rows = torch.nonzero(((keys == INVALID_KEY) & (tokens == EML)).any(-1))[:, 0]
+            for found in ask(tokens[rows]) if len(rows) else ():
+                keys[rows] = torch.where(keys[rows] == INVALID_KEY, found, keys[rows])
+        return keys
+
+    def root_keys(self, tokens: Int64[Tensor, "b l"]) -> Int64[Tensor, "b k"]:
+        """All keys of whole trees: a function is known again where it has any one of them."""
+        keys = torch.cat([self._keys_at(tokens, self.probes), self._joint_keys(tokens)])
+        return keys[:, :, 0].T
+
+    def _joint_keys(self, tokens: Int64[Tensor, "b l"]) -> Int64[Tensor, "1 b l"]:
+        """One key of the values at all sets of probes, whatever they say of the function's parts."""
+        every = self._keys_at(tokens, self.probes, faithful=False)
+        total = torch.zeros_like(tokens)
+        for keys in every:
+            total = (total ^ keys) * _JOIN
+        known = (every != INVALID_KEY).any(0)
+        return torch.where(known, (total ^ (total >> 29)).abs(), INVALID_KEY)[None]
+
+    def _keys_at(
+        self, tokens: Int64[Tensor, "b l"], sets: Float64[Tensor, "k m v"], *, faithful: bool = True
+    ) -> Int64[Tensor, "k b l"]:
         zeros = torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
         programs = programs_from_tokens(tokens, zeros, self.n_variables)
-        re, im = evaluate_nodes(programs, self.probes)
-        keys = value_keys(re, im)
+        nodes = evaluate_nodes(programs, sets.flatten(0, 1), faithful=faithful)
+        keys = value_keys(*(rearrange(part, "b n (k m) -> k b n m", k=len(sets)) for part in nodes))
         is_eml = tokens == EML
         node = programs.n_nodes[:, None] - is_eml.cumsum(-1)  # nodes are numbered from the end
-        if not keys.shape[1]:
-            return torch.full_like(tokens, INVALID_KEY)
-        return torch.where(is_eml, keys.gather(1, node.clamp(0, keys.shape[1] - 1)), INVALID_KEY)
+        if not keys.shape[2]:
+            return torch.full_like(tokens, INVALID_KEY).expand(len(sets), -1, -1)
+        own = keys.gather(2, node.clamp(0, keys.shape[2] - 1).expand(len(sets), -1, -1))
+        return torch.where(is_eml, own, INVALID_KEY)
 
     def __call__(
         self, tokens: Int64[Tensor, "b l"], passes: int = 2

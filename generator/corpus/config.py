@@ -15,7 +15,7 @@ from typing import Any, Literal
 from emlinit.generator.errors import UserError
 from emlinit.generator.grammar import MAX_VARIABLES
 
-CORPUS_VERSION = 3
+CORPUS_VERSION = 4
 """Raise it with any change after which the same configuration and seed give other examples, or the same in another order:
 a number or a table, the order of the draws, what is rejected, what is held to be canonical. It is written into the
 configuration of every run and checkpoint and into the card of every stored corpus; a run is resumed only under the version

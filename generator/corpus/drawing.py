@@ -80,7 +80,7 @@ class Admission:
     ) -> None:
         """Args:
         config: the limits.
-        excluded_keys: functions that must not enter, as `Canonicaliser.node_keys` (exact grammar), `weighted_keys` or
+        excluded_keys: functions that must not enter, as `Canonicaliser.root_keys` (exact grammar), `weighted_keys` or
             `skeleton_keys` tell them.
         device: where programs are looked at; from wherever they come, they are on it afterwards.
         """
@@ -104,7 +104,9 @@ class Admission:
         new_size = size(tokens)
         keep = (key != INVALID_KEY) & (depth(tokens) <= config.max_depth) & (new_size <= config.max_nodes)
         keep &= (2 * new_size + 1 <= config.max_tokens) & (new_size > 0)
-        keep &= ~(torch.isin(key, self._excluded) & (new_size >= EXCLUDE_FROM_SIZE))
+        if len(self._excluded):
+            large = torch.nonzero(keep & (new_size >= EXCLUDE_FROM_SIZE))[:, 0]
+            keep[large] = ~torch.isin(canonicaliser.root_keys(tokens[large]), self._excluded).any(-1)
         constants = torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
         return Drawn(tokens, constants, drawn.variable_mask).rows(keep)
 

@@ -1,14 +1,18 @@
 """Frozen evaluation problems: random trees of exact depth 2..6, wide ones of 10 to 20 nodes in three variables, and random
 formulas with constants, with their points; made once and shipped.
 
+The first trees were drawn with arithmetic in which no node may exceed 1e100, and had to have values at one set of probe
+points: a third of all trees of depth 6 was never drawn. The second ones (`GRAMMAR2_FILE`, `WIDE2_FILE`) are without that
+blind spot; both are reported.
+
 The trees never enter training: `frozen_keys` are the value keys that the stream leaves out. The formulas come from a stream
 of random numbers that training cannot ask for; their constants are real numbers, so that no formula is drawn twice. The
-files are Parquet tables; the keys of the trees lie beside them in JSON.
+files are Parquet tables.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import permutations
 from pathlib import Path
 
@@ -17,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sympy
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from emlinit.generator.corpus.canonical import Canonicaliser
@@ -29,7 +33,7 @@ from emlinit.generator.corpus.skeletons import Skeleton, skeleton
 from emlinit.generator.corpus.stream import ExampleStream
 from emlinit.generator.corpus.trees import trees_by_depth
 from emlinit.generator.errors import UserError
-from emlinit.generator.evaluate import evaluate
+from emlinit.generator.evaluate import evaluate, evaluate_nodes
 from emlinit.generator.formulas.decompile import to_sympy
 from emlinit.generator.formulas.parse import parse_formula
 from emlinit.generator.formulas.printing import formula_text
@@ -40,11 +44,12 @@ from emlinit.generator.program import Programs, programs_from_tokens
 DATA_DIR = Path(__file__).resolve().parent / "data"
 GRAMMAR_FILE = DATA_DIR / "grammar_exact.parquet"
 WIDE_FILE = DATA_DIR / "grammar_wide.parquet"
+GRAMMAR2_FILE = DATA_DIR / "grammar2_exact.parquet"
+WIDE2_FILE = DATA_DIR / "grammar2_wide.parquet"
 FORMULAS_FILE = DATA_DIR / "formulas_weighted.parquet"
 HARD_FILE = DATA_DIR / "formulas_hard.parquet"
 HARD_ASIDE_FILE = DATA_DIR / "formulas_hard_aside.parquet"
 """Formulas that a search without a network did not find (see `benchmarks.laws.hard`), and more of them to check with."""
-KEYS_FILE = DATA_DIR / "frozen_keys.json"
 FROZEN_VARIABLES = 3
 WIDE_SIZES = ((10, 12), (13, 16), (17, 20))
 """Nodes of the groups of the wide set."""
@@ -54,6 +59,9 @@ FROZEN_ONE_SHARE = 0.3
 """Share of ones among the leaves of frozen trees before they are put into canonical form."""
 FROZEN_POINTS = 200
 """Points of each frozen problem; twice as many are tried."""
+LEAST_VISIBLE = 20
+"""Of these, the fewest at which all parts of a tree can be seen: of what is nothing beside something else the data say
+nothing."""
 HELD_OUT_SEED = 2**31 - 1
 """Seed of the held-out minibatches; training must use another."""
 
@@ -88,9 +96,9 @@ class FrozenFormula:
     """Targets without noise, float64 of shape (200,)."""
 
 
-def make_grammar_problems(per_depth: int, seed: int) -> tuple[list[FrozenProblem], Int64[Tensor, " k"]]:
+def make_grammar_problems(per_depth: int, seed: int) -> list[FrozenProblem]:
     """Distinct canonical trees of exact depth 2..6 in 1-3 variables that they all read, real and not constant on 200
-    points; and the value keys of those with at least `EXCLUDE_FROM_SIZE` nodes."""
+    points. `GRAMMAR2_FILE` are 100 of each depth, of seed 2."""
     maker = _Maker(seed)
     for level in range(2, 7):
 
@@ -101,11 +109,12 @@ def make_grammar_problems(per_depth: int, seed: int) -> tuple[list[FrozenProblem
             return (depth(tokens) == level) & (size(tokens) <= 15)
 
         maker.add(per_depth, draw, fits, n_variables=None)
-    return maker.problems, torch.tensor(sorted(maker.keys))
+    return maker.problems
 
 
-def make_wide_problems(per_size: int, seed: int) -> tuple[list[FrozenProblem], Int64[Tensor, " k"]]:
-    """The same with trees of 10..20 nodes in three variables, as many of 10-12, 13-16 and 17-20 nodes."""
+def make_wide_problems(per_size: int, seed: int) -> list[FrozenProblem]:
+    """The same with trees of 10..20 nodes in three variables, as many of 10-12, 13-16 and 17-20 nodes. `WIDE2_FILE` are 20
+    of each, of seed 2."""
     maker = _Maker(seed)
     for low, high in WIDE_SIZES:
 
@@ -117,7 +126,7 @@ def make_wide_problems(per_size: int, seed: int) -> tuple[list[FrozenProblem], I
             return (size(tokens) >= low) & (size(tokens) <= high)
 
         maker.add(per_size, draw, fits, n_variables=3)
-    return maker.problems, torch.tensor(sorted(maker.keys))
+    return maker.problems
 
 
 class _Maker:
@@ -126,7 +135,6 @@ class _Maker:
     def __init__(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
         self.problems: list[FrozenProblem] = []
-        self.keys: list[int] = []
         self._canonicaliser = Canonicaliser(FROZEN_VARIABLES)
         self._seen: set[int] = set()
 
@@ -148,27 +156,35 @@ class _Maker:
             tokens, keys = self._canonicaliser(draw(mask))
             reads = torch.stack([(tokens == X1 + i).any(-1) for i in range(FROZEN_VARIABLES)], -1)
             good = fits(tokens) & (keys != INVALID_KEY) & (reads == mask).all(-1)
-            tokens, keys, count = tokens[good], keys[good], count[good]
+            tokens, count = tokens[good], count[good]
             if not len(tokens):
                 continue
+            keys = self._canonicaliser.root_keys(tokens)
             x = random_supports(len(tokens), 2 * FROZEN_POINTS, FROZEN_VARIABLES, self.generator, tokens.device)
             zeros = torch.zeros(tokens.shape, dtype=torch.float64)
             result = evaluate(programs_from_tokens(tokens, zeros, FROZEN_VARIABLES), x, imag=True)
             assert result.imag is not None
             usable = result.valid & (result.imag.abs() <= 1e-9 * result.value.abs()) & (result.value.abs() <= 1e8)
+            visible = _visible(tokens, x)
             for row in range(len(tokens)):
                 points = torch.nonzero(usable[row])[:FROZEN_POINTS, 0]
                 y = result.value[row, points]
-                key = int(keys[row])
+                own = set(keys[row].tolist()) - {INVALID_KEY}
                 varies = len(points) == FROZEN_POINTS and float(y.std()) > 1e-4 * float(y.abs().max())
-                if found == n or not varies or key in self._seen:
+                is_determined = int(visible[row, points].sum()) >= LEAST_VISIBLE
+                if found == n or not varies or not is_determined or own & self._seen:
                     continue
-                self._seen.add(key)
+                self._seen |= own
                 found += 1
-                if int(size(tokens[row : row + 1])) >= EXCLUDE_FROM_SIZE:
-                    self.keys.append(key)
                 text, level = to_text(tokens[row], zeros[row]), int(depth(tokens[row : row + 1]))
                 self.problems.append(FrozenProblem(text, level, x[row, points, : int(count[row])].numpy(), y.numpy()))
+
+
+def _visible(tokens: Int64[Tensor, "b l"], x: Float64[Tensor, "b p v"]) -> Bool[Tensor, "b p"]:
+    """Points at which a tree's values say something of all its parts (see `evaluate_nodes`)."""
+    programs = programs_from_tokens(tokens, torch.zeros(tokens.shape, dtype=torch.float64), FROZEN_VARIABLES)
+    nodes = evaluate_nodes(programs, x, faithful=True)[0]
+    return nodes[torch.arange(len(tokens)), programs.n_nodes - 1].isfinite()
 
 
 def make_formula_problems(per_group: int) -> list[FrozenFormula]:
@@ -291,28 +307,26 @@ def load_formula_problems(path: Path = FORMULAS_FILE) -> list[FrozenFormula]:
     return [FrozenFormula(**{**row, "x": np.array(row["x"]), "y": np.array(row["y"])}) for row in rows]
 
 
-def write_frozen_problems(path: Path, problems: list[FrozenProblem], keys: Int64[Tensor, " k"]) -> None:
-    """Write a new frozen set and add its keys to those that training leaves out; what is frozen is never made again.
+def write_frozen_problems(path: Path, problems: list[FrozenProblem]) -> None:
+    """Write a new frozen set; what is frozen is never made again.
 
     Raises:
         FileExistsError: there is such a set.
     """
     if path.exists():
         raise FileExistsError(f"'{path}' is frozen: make a new set under another name")
-    stored = json.loads(KEYS_FILE.read_text()) if KEYS_FILE.exists() else {}
     rows = [{"text": p.text, "depth": p.depth, "x": p.x.tolist(), "y": p.y.tolist()} for p in problems]
     pq.write_table(pa.Table.from_pylist(rows), path)
-    KEYS_FILE.write_text(json.dumps({**stored, path.stem: keys.tolist()}) + "\n")
 
 
-def load_grammar_problems() -> list[FrozenProblem]:
-    """The frozen trees of exact depth 2..6, 100 each."""
-    return _load(GRAMMAR_FILE)
+def load_grammar_problems(path: Path = GRAMMAR_FILE) -> list[FrozenProblem]:
+    """The frozen trees of exact depth 2..6, 100 each; also those of `GRAMMAR2_FILE`."""
+    return _load(path)
 
 
-def load_wide_problems() -> list[FrozenProblem]:
-    """The frozen trees of 10 to 20 nodes in three variables, 20 of each of `WIDE_SIZES`."""
-    return _load(WIDE_FILE)
+def load_wide_problems(path: Path = WIDE_FILE) -> list[FrozenProblem]:
+    """The frozen trees of 10 to 20 nodes in three variables, 20 of each of `WIDE_SIZES`; also those of `WIDE2_FILE`."""
+    return _load(path)
 
 
 def _load(path: Path) -> list[FrozenProblem]:
@@ -320,10 +334,14 @@ def _load(path: Path) -> list[FrozenProblem]:
     return [FrozenProblem(row["text"], row["depth"], np.array(row["x"]), np.array(row["y"])) for row in rows]
 
 
+@cache
 def frozen_keys() -> Int64[Tensor, " k"]:
-    """Value keys of the frozen functions that training must not see."""
-    stored = json.loads(KEYS_FILE.read_text())
-    return torch.tensor([*stored["grammar_exact"], *stored["grammar_wide"]], dtype=torch.int64)
+    """All keys of the frozen trees of `EXCLUDE_FROM_SIZE` nodes or more, which training must not see."""
+    problems = [problem for path in (GRAMMAR_FILE, WIDE_FILE, GRAMMAR2_FILE, WIDE2_FILE) for problem in _load(path)]
+    tokens, _ = pad_sequences([from_text(problem.text) for problem in problems])
+    keys = Canonicaliser(FROZEN_VARIABLES).root_keys(tokens[size(tokens) >= EXCLUDE_FROM_SIZE])
+    distinct: Tensor = torch.unique(keys[keys != INVALID_KEY])
+    return distinct
 
 
 def held_out(config: StreamConfig) -> tuple[list[Batch], Int64[Tensor, " k"]]:
@@ -333,8 +351,9 @@ def held_out(config: StreamConfig) -> tuple[list[Batch], Int64[Tensor, " k"]]:
     if config.grammar != "exact":
         return batches, torch.empty(0, dtype=torch.int64)
     canonicaliser = Canonicaliser(config.max_variables)
-    keys = [canonicaliser.node_keys(batch.tokens)[size(batch.tokens) >= EXCLUDE_FROM_SIZE][:, 0] for batch in batches]
-    return batches, torch.unique(torch.cat(keys))
+    large = [batch.tokens[size(batch.tokens) >= EXCLUDE_FROM_SIZE] for batch in batches]
+    keys = torch.cat([canonicaliser.root_keys(tokens).flatten() for tokens in large])
+    return batches, torch.unique(keys[keys != INVALID_KEY])
 
 
 def training_exclusions(config: StreamConfig) -> tuple[list[Batch], Int64[Tensor, " k"]]:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from emlinit.generator.functions.lookup import table_values
 from emlinit.generator.functions.table import FunctionTable
-from emlinit.generator.node import CEILING, log_branch_cut
+from emlinit.generator.node import CEILING, exp_branch_cut, log_branch_cut
 
 _REAL = 1e-9  # imaginary part, relative to the largest value, up to which a function counts as real
 _VARIES = 1e-7  # standard deviation, relative to the largest value, above which it counts as not constant
@@ -176,7 +176,7 @@ def _blocks(table: FunctionTable, x: Tensor, max_functions: int) -> Iterator[tup
     step = max(_BLOCK_NUMBERS // len(x), 1)
     for rows in torch.split(torch.arange(n_held), step):
         yield rows, value[rows]
-    exp, log = torch.exp(value), log_branch_cut(value)
+    exp, log = exp_branch_cut(value), log_branch_cut(value)
     for rows in torch.split(torch.arange(n_held, slices[size].stop), step):
         if len(rows):
             yield rows, exp[table.left[rows].long()] - log[table.right[rows].long()]

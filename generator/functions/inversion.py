@@ -20,14 +20,12 @@ from jaxtyping import Bool, Complex128, Float64, Int64
 from torch import Tensor
 
 from emlinit.generator.grammar import EML, LEFT, ONE, PAD, RIGHT, ROOT, X1, subtree_lengths
-from emlinit.generator.node import eml, log_branch_cut, solve_left, solve_right
+from emlinit.generator.node import LARGEST_UNSURE, exp_branch_cut, log_branch_cut, log_of_node, solve_left, solve_right
 
 EPS = 2.2e-16
 """Relative rounding error that inversion starts from."""
 LARGEST = 1e12
 """Wanted values above are not followed."""
-LARGEST_UNSURE = 0.1
-"""Error of an exponent up to which a first-order error of its exponential is one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,24 +41,35 @@ class OpenSlots:
     error: Float64[Tensor, "b l m"]
     """Absolute errors of `wanted` to first order, where `y` is known but for rounding; infinite where nothing is known."""
     possible: Bool[Tensor, "b l"]
-    """Whether the target exists and is finite at all points; False at padding. Where exp(L) is 0 `wanted` is infinite."""
+    """Whether the target exists and is finite at all points; False at padding. Where exp(L) is 0 `wanted` is infinite, and
+    where exp(L) overflows, below a right child of which only the logarithm is a double, `wanted` is L all the same."""
 
 
 def subtree_values(tokens: Int64[Tensor, "b l"], x: Float64[Tensor, "m v"]) -> Complex128[Tensor, "b l m"]:
-    """Values of the subtree that starts at each position of exact-grammar trees; NaN at padding."""
+    """The values of `subtree_values_and_logs`."""
+    return subtree_values_and_logs(tokens, x)[0]
+
+
+def subtree_values_and_logs(
+    tokens: Int64[Tensor, "b l"], x: Float64[Tensor, "m v"]
+) -> tuple[Complex128[Tensor, "b l m"], Complex128[Tensor, "b l m"]]:
+    """Values of the subtree that starts at each position of exact-grammar trees, and their principal logarithms, which are
+    right also where no double holds the value; NaN at padding."""
     n_rows, length = tokens.shape
     spans = subtree_lengths(tokens)
-    values = torch.full((n_rows, length + 1, len(x)), complex("nan"), dtype=torch.complex128)
+    value, log = (torch.full((n_rows, length + 1, len(x)), complex("nan"), dtype=torch.complex128) for _ in range(2))
     leaves = torch.cat([torch.ones(1, len(x), dtype=torch.float64), x.T]).to(torch.complex128)  # 1, then the variables
     leaf = torch.where(tokens == ONE, 0, tokens - X1 + 1)
     is_leaf = (tokens == ONE) | (tokens >= X1)
-    values[:, :length][is_leaf] = leaves[leaf[is_leaf]]
+    value[:, :length][is_leaf] = leaves[leaf[is_leaf]]
+    log[:, :length][is_leaf] = log_branch_cut(leaves)[leaf[is_leaf]]
     for position in range(length - 2, -1, -1):  # children stand to the right of their parent
         rows = torch.nonzero(tokens[:, position] == EML)[:, 0]
         if len(rows):
-            right = values[rows, position + 1 + spans[rows, position + 1]]
-            values[rows, position] = eml(values[rows, position + 1], right)
-    return values[:, :length]
+            left, log_right = value[rows, position + 1], log[rows, position + 1 + spans[rows, position + 1]]
+            value[rows, position] = exp_branch_cut(left) - log_right
+            log[rows, position] = log_of_node(value[rows, position], left, log_right)
+    return value[:, :length], log[:, :length]
 
 
 def open_slots(
@@ -74,13 +83,15 @@ def open_slots(
         y: values that the trees should have, one set for all or one a tree.
     """
     spans = subtree_lengths(tokens)
-    values = subtree_values(tokens, x)
+    values, logs = subtree_values_and_logs(tokens, x)
     target = torch.full_like(values, complex("nan"))
     side = torch.full_like(tokens, ROOT)
     target[:, 0] = y
     wanted = target.clone()
     error = torch.full_like(values.real, torch.inf)
     error[:, 0] = EPS * target[:, 0].abs()
+    # The logarithms of right children are known also where these overflow; a left child below one is known by them.
+    log, log_error = target.clone(), error.clone()
     for position in range(tokens.shape[1] - 1):
         rows = torch.nonzero(tokens[:, position] == EML)[:, 0]
         if not len(rows):
@@ -88,14 +99,19 @@ def open_slots(
         left = position + 1
         right = left + spans[rows, left]
         here, lost = wanted[rows, position], error[rows, position]
-        log_known, exp_known = log_branch_cut(values[rows, right]), torch.exp(values[rows, left])
+        log_known, exp_known = logs[rows, right], exp_branch_cut(values[rows, left])
         exp_left, log_right = solve_left(here, log_known), solve_right(here, exp_known)
         side[rows, left], side[rows, right] = LEFT, RIGHT
         target[rows, left], target[rows, right] = exp_left, log_right
         wanted[rows, left] = nearest_branch(log_branch_cut(exp_left), values[rows, left])
-        wanted[rows, right] = torch.exp(target[rows, right])
+        wanted[rows, right] = exp_branch_cut(target[rows, right])
         error[rows, left] = _left_error(lost, log_known, exp_left)
         error[rows, right] = _right_error(lost, exp_known, wanted[rows, right])
+        log[rows, right], log_error[rows, right] = log_right, lost + EPS * exp_known.abs() + EPS
+        overflows = torch.isinf(here.real) & (side[rows, position] == RIGHT)[:, None]
+        held = nearest_branch(log[rows, position], values[rows, left])
+        wanted[rows, left] = torch.where(overflows, held, wanted[rows, left])
+        error[rows, left] = torch.where(overflows, log_error[rows, position], error[rows, left])
     possible = (tokens != PAD) & is_finite(target).all(-1)
     return OpenSlots(side, target, wanted, error, possible)
 
@@ -129,7 +145,7 @@ def right_wanted(
 ) -> tuple[Complex128[Tensor, "*#n"], Float64[Tensor, "*#n"]]:
     """R = exp(exp(L) - wanted), NaN where there is none, and its absolute error to first order; infinite where that says
     nothing, as ln(R) is not known even to `LARGEST_UNSURE`: an R that underflows would pass for an exact 0."""
-    right = torch.exp(solve_right(wanted, exp_left))
+    right = exp_branch_cut(solve_right(wanted, exp_left))
     return right, _right_error(error, exp_left, right)
 
 

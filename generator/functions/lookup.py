@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Complex128, Float64, Int64
 from torch import Tensor
 
-from emlinit.generator.functions.inversion import is_finite, subtree_values
+from emlinit.generator.functions.inversion import is_finite, subtree_values_and_logs
 from emlinit.generator.functions.table import FunctionTable
 from emlinit.generator.grammar import LEFT, PAD, RIGHT, ROOT, subtree_lengths
-from emlinit.generator.node import log_branch_cut
+from emlinit.generator.node import exp_branch_cut, log_branch_cut, log_of_node
 
 N_POINTS = 4
 """Points that functions are told apart by."""
@@ -33,16 +33,21 @@ class Lookup:
     """Functions at a few points of a data set, searchable by value, by exponential and by logarithm."""
 
     def __init__(
-        self, value: Complex128[Tensor, "f m"], tokens: Callable[[Tensor], Tensor], sizes: Int64[Tensor, " f"]
+        self,
+        value: Complex128[Tensor, "f m"],
+        log: Complex128[Tensor, "f m"],
+        tokens: Callable[[Tensor], Tensor],
+        sizes: Int64[Tensor, " f"],
     ) -> None:
         """Use `of_table` or `of_trees`.
 
         Args:
-            value: values at the points; what is not finite is never found.
+            value: values at the points; what is not finite is never found, though its logarithm may be.
+            log: their logarithms.
             tokens: gives the prefix tokens of rows, padded.
             sizes: eml nodes of each function's tree.
         """
-        self.value, self.exp, self.log = value, torch.exp(value), log_branch_cut(value)
+        self.value, self.exp, self.log = value, exp_branch_cut(value), log
         """Values, exponentials and principal logarithms, complex128 of shape (f, m)."""
         self.tokens_of = tokens
         """Prefix tokens of rows, int64, padded."""
@@ -57,7 +62,8 @@ class Lookup:
         slices = table.level_slices()
         last = slices[-1] if max_size is None else slices[min(max_size, table.max_size)]
         rows = slice(0, last.stop)
-        return Lookup(table_values(table, x, last.stop), table.tokens_of, table.sizes[rows])
+        value, log = table_values_and_logs(table, x, last.stop)
+        return Lookup(value, log, table.tokens_of, table.sizes[rows])
 
     @staticmethod
     def of_trees(tokens: Int64[Tensor, "b l"], x: Float64[Tensor, "m v"]) -> "Lookup":
@@ -66,25 +72,26 @@ class Lookup:
         row, position = torch.nonzero(tokens != PAD, as_tuple=True)
         order = spans[row, position].argsort(stable=True)
         row, position = row[order], position[order]
-        value = subtree_values(tokens, x)[row, position]
+        value, log = (part[row, position] for part in subtree_values_and_logs(tokens, x))
         distinct = _distinct(value)
-        row, position, value = row[distinct], position[distinct], value[distinct]
+        row, position, value, log = row[distinct], position[distinct], value[distinct], log[distinct]
         span = spans[row, position]
         place = torch.arange(int(span.max()) if len(span) else 1)
         trees = tokens[row[:, None], (position[:, None] + place).clamp_max(tokens.shape[1] - 1)]
         trees = torch.where(place < span[:, None], trees, PAD)
-        return Lookup(value, lambda rows: trees[rows], (span - 1) // 2)
+        return Lookup(value, log, lambda rows: trees[rows], (span - 1) // 2)
 
     def joined(self, other: "Lookup", limit: int) -> "Lookup":
         """The distinct functions of both, at most `limit` of them, smallest first."""
         trees = [part.tokens_of(torch.arange(len(part))) for part in (self, other)]
         width = max(part.shape[1] for part in trees)
         tokens = torch.cat([torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in trees])
-        value, sizes = torch.cat([self.value, other.value]), torch.cat([self.sizes, other.sizes])
+        value, log = torch.cat([self.value, other.value]), torch.cat([self.log, other.log])
+        sizes = torch.cat([self.sizes, other.sizes])
         order = sizes.argsort(stable=True)
         rows = order[_distinct(value[order])][:limit]
         tokens = tokens[rows]
-        return Lookup(value[rows], lambda which: tokens[which], sizes[rows])
+        return Lookup(value[rows], log[rows], lambda which: tokens[which], sizes[rows])
 
     def __len__(self) -> int:
         return len(self.value)
@@ -160,7 +167,15 @@ def compress(values: Complex128[Tensor, "q m"]) -> Float64[Tensor, "q k"]:
 
 
 def table_values(table: FunctionTable, x: Float64[Tensor, "m v"], n_rows: int) -> Complex128[Tensor, "f m"]:
-    """Values of the first `n_rows` functions (whole sizes) of a table; NaN or infinite where they are not defined.
+    """The values of `table_values_and_logs`."""
+    return table_values_and_logs(table, x, n_rows)[0]
+
+
+def table_values_and_logs(
+    table: FunctionTable, x: Float64[Tensor, "m v"], n_rows: int
+) -> tuple[Complex128[Tensor, "f m"], Complex128[Tensor, "f m"]]:
+    """Values of the first `n_rows` functions (whole sizes) of a table, NaN or infinite where they are not defined, and their
+    principal logarithms, which are right also where no double holds the value.
 
     Every function is the difference of an exponential and a logarithm of functions before it.
     """
@@ -171,12 +186,14 @@ def table_values(table: FunctionTable, x: Float64[Tensor, "m v"], n_rows: int) -
         if size == 0:
             leaves = torch.cat([torch.ones(1, len(x), dtype=torch.float64), x.T[: table.n_variables]])
             value[rows] = leaves.to(torch.complex128)
-        else:
-            value[rows] = exp[table.left[rows].long()] - log[table.right[rows].long()]
-        if rows.stop < n_rows:  # the last ones are nobody's children
-            exp[rows] = torch.exp(value[rows])
             log[rows] = log_branch_cut(value[rows])
-    return value
+        else:
+            left, right = table.left[rows].long(), table.right[rows].long()
+            value[rows] = exp[left] - log[right]
+            log[rows] = log_of_node(value[rows], value[left], log[right])
+        if rows.stop < n_rows:  # the last ones are nobody's children
+            exp[rows] = exp_branch_cut(value[rows])
+    return value, log
 
 
 def choose_points(

@@ -3,11 +3,11 @@
 Bottom-up: a function of size n is `exp(l) - ln(r)` of two smaller ones whose sizes sum to n - 1. Two functions are the same
 if their values agree on generic probe points, compared through a hash of the rounded values. What is left out: values
 that double precision cannot give to the digits compared (a difference below 1e-5 of its terms), and what grows beyond
-the ceiling at a probe, or takes ln 0.
+the ceiling at a probe, or takes ln 0 - at each of the sets of probes.
 
 How many there are depends on the points, the range and the ceiling: see `docs/function-counts.md`.
 
-Legend: f function, m probe point, v variable, l token position.
+Legend: f, g function, k set of probes, m probe point, v variable, l token position.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int8, Int32, Int64
+from jaxtyping import Complex128, Float64, Int8, Int32, Int64
 from torch import Tensor
 
 from emlinit.generator.grammar import EML, MAX_VARIABLES, ONE, PAD, X1
-from emlinit.generator.node import CEILING, log_branch_cut
+from emlinit.generator.node import CEILING, absorbs, exp_branch_cut, is_negligible, log_branch_cut, log_of_node
 
 INVALID_KEY = -1
 _KEY_BITS = 36  # values are compared to about 1.5e-11 of their size
@@ -34,6 +34,14 @@ def probe_points(n_variables: int, n_probes: int = 3) -> Float64[Tensor, "m v"]:
     roots = np.sqrt([2.0, 3.0, 5.0, 7.0, 11.0, 13.0])[:n_variables]
     steps = np.arange(1, n_probes + 1)[:, None]
     return torch.from_numpy(0.6 + 1.4 * np.modf(steps * roots + 0.1234567)[0])
+
+
+def probe_sets(n_variables: int) -> Float64[Tensor, "k m v"]:
+    """Sets of probe points, in the order in which they are asked: `probe_points`, smaller ones, at which less overflows, and
+    those of `probe_points` with the other sign. Of random trees that have values anywhere fewer than 1 % have none at
+    any of them (see `benchmarks.trees.blind_spot`)."""
+    middle = probe_points(n_variables)
+    return torch.stack([middle, 0.1 + 0.3 * (middle - 0.6), -middle])
 
 
 def value_keys(re: Float64[Tensor, "*f m"], im: Float64[Tensor, "*f m"]) -> Int64[Tensor, "*f"]:
@@ -72,9 +80,9 @@ class FunctionTable:
     """The smallest tree (of several, the first found) in prefix order, padded with `PAD` to 2 * max_size + 1."""
     counts: tuple[int, ...]
     """New functions at each size 0..max_size."""
-    keys: Int64[Tensor, " f"]
-    """Value keys at the probes of the build, ascending."""
-    order: Int64[Tensor, " f"]
+    keys: Int64[Tensor, " k"]
+    """Value keys at the sets of probes of the build, ascending: as many of a function as there are sets where it has one."""
+    order: Int64[Tensor, " k"]
     """Row of each key."""
 
     def __len__(self) -> int:
@@ -115,7 +123,8 @@ def check_table(table: FunctionTable) -> None:
     forms = {"left": torch.int32, "right": torch.int32, "tokens": torch.int8, "keys": torch.int64, "order": torch.int64}
     for name, dtype in forms.items():
         tensor: Tensor = getattr(table, name)
-        if tensor.dtype != dtype or tuple(tensor.shape) != (wide if name == "tokens" else wide[:1]):
+        shape = {"tokens": wide, "keys": table.keys.shape, "order": table.keys.shape}.get(name, wide[:1])
+        if tensor.dtype != dtype or tensor.shape != shape or tensor.ndim != len(shape):
             raise ValueError(f"{name} is of another form")
     if len(table.counts) != table.max_size + 1 or table.counts[0] != n_leaves:
         raise ValueError("other counts")
@@ -131,7 +140,7 @@ def check_table(table: FunctionTable) -> None:
     if bool((table.keys < 0).any()) or bool((table.keys[1:] <= table.keys[:-1]).any()):
         raise ValueError("keys that are not ascending")
     if bool(((table.order < 0) | (table.order >= n_rows)).any()) or bool(
-        (torch.bincount(table.order, minlength=n_rows) != 1).any()
+        (torch.bincount(table.order, minlength=n_rows) == 0).any()
     ):
         raise ValueError("an order that leaves rows out")
 
@@ -150,8 +159,9 @@ def build_table(
     Args:
         n_variables: variables that a tree may read, at least 1.
         max_size: most eml nodes of a tree, at least 0.
-        probes: points at which functions are compared; `probe_points(n_variables)` by default.
-        ceiling: functions are left out if `exp(l)`, `ln(r)` or a value on the way to them is larger at a probe.
+        probes: points at which functions are compared; by default `probe_sets(n_variables)`, one set where the others fail.
+        ceiling: functions are left out if `exp(l)` or `ln(r)` is larger at a probe of each set; a node below them may be
+            larger where only its logarithm is used.
         block_pairs: pairs of children tried at once; bounds the memory beyond that of the table itself.
         progress: called with the share of the pairs tried so far, 0..1.
 
@@ -162,42 +172,51 @@ def build_table(
         raise ValueError(
             f"no table of {n_variables} variables and size {max_size}: use 1..{MAX_VARIABLES} and 0 or more"
         )
-    probes = probe_points(n_variables) if probes is None else probes
-    ones = torch.ones(1, len(probes), dtype=torch.complex128)
-    value = torch.cat([ones, probes.T[:n_variables].to(torch.complex128)])
-    known = np.sort(value_keys(value.real, value.imag).numpy())
+    sets = probe_sets(n_variables) if probes is None else probes[None]
+    ones = torch.ones(*sets.shape[:2], 1, dtype=torch.float64)
+    value = torch.cat([ones, sets[..., :n_variables]], -1).permute(2, 0, 1).to(torch.complex128)  # (f, k, m)
     keys = [value_keys(value.real, value.imag)]
+    known = np.unique(keys[0].numpy())
     children = [torch.full((2, len(value)), -1)]
-    exps, logs = [torch.exp(value)], [log_branch_cut(value)]
+    values, exps, logs = [value], [_faithful_exp(value)], [log_branch_cut(value)]
     starts = [0]
     share = _Share(max_size, progress)
     for size in range(1, max_size + 1):
         starts.append(starts[-1] + len(keys[-1]))
-        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        found: list[tuple[Tensor, Tensor]] = []
         n_pairs = [len(exps[left]) * len(logs[size - 1 - left]) for left in range(size)]
         share.begin(size, sum(n_pairs))
+        held: list[tuple[Tensor, Tensor]] = []
         for left in range(size):
             right = size - 1 - left
             width = len(logs[right])
             for rows in torch.split(torch.arange(len(exps[left])), max(block_pairs // width, 1)):
-                value, key = _combine(exps[left][rows], logs[right], ceiling)
-                first = _first_new(key.numpy(), known)
-                known = _merge(known, key.numpy()[first])
-                pick = torch.from_numpy(first)
-                pair = torch.stack([starts[left] + rows[0] + pick // width, starts[right] + pick % width])
-                found.append((key[pick], value[pick], pair))
+                key = _pair_keys(exps[left][rows], logs[right], ceiling)
+                pick = torch.from_numpy(_first_new(key.numpy(), known))
+                # What is new at one set of probes may be an old function in another spelling, which was not seen there.
+                everywhere = _keys(exps[left][rows][pick // width], logs[right][pick % width], ceiling)
+                unseen = _all_new(everywhere.numpy(), known)
+                pick, everywhere = pick[torch.from_numpy(unseen)], everywhere[torch.from_numpy(unseen)]
+                known = _merge(known, everywhere.numpy())
+                of_left, of_right = rows[0] + pick // width, pick % width
+                found.append((everywhere, torch.stack([starts[left] + of_left, starts[right] + of_right])))
+                if size < max_size:
+                    value = _difference(exps[left][of_left], logs[right][of_right])
+                    held.append((value, log_of_node(value, values[left][of_left], logs[right][of_right])))
                 share.add(len(rows) * width)
-        keys.append(torch.cat([key for key, _, _ in found]))
-        children.append(torch.cat([pair for _, _, pair in found], 1))
+        keys.append(torch.cat([key for key, _ in found]))
+        children.append(torch.cat([pair for _, pair in found], 1))
         if size < max_size:
-            value = torch.cat([value for _, value, _ in found])
-            exps.append(torch.exp(value))
-            logs.append(log_branch_cut(value))
+            values.append(torch.cat([value for value, _ in held]))
+            exps.append(_faithful_exp(values[-1]))
+            logs.append(torch.cat([log for _, log in held]))
     if progress is not None:
         progress(1.0)
     counts = tuple(len(key) for key in keys)
     left_row, right_row = torch.cat(children, 1).int()
-    sorted_keys, order = torch.cat(keys).sort()
+    by_row = torch.cat(keys).numpy()
+    own, first = np.unique(by_row, return_index=True)  # a constant has the same key at all sets
+    sorted_keys, order = (torch.from_numpy(part[own != INVALID_KEY]) for part in (own, first // by_row.shape[1]))
     tokens = _tokens(left_row, right_row, n_variables, counts)
     sizes = torch.repeat_interleave(torch.arange(max_size + 1), torch.tensor(counts))
     return FunctionTable(n_variables, max_size, sizes, left_row, right_row, tokens, counts, sorted_keys, order)
@@ -221,15 +240,38 @@ class _Share:
             self._progress(min(self._done / self._total, 1.0))
 
 
-def _combine(exp: Tensor, log: Tensor, ceiling: float) -> tuple[Tensor, Tensor]:
-    """Values and keys of every pair, left-major."""
-    value = (exp[:, None] - log[None]).flatten(0, 1)
-    larger = torch.maximum(exp.abs()[:, None].expand(-1, len(log), -1), log.abs()[None]).flatten(0, 1)
-    size = value.abs()
-    value = torch.where(size <= _ZERO * larger, 0.0, value)
-    unsure = (size > _ZERO * larger) & (size < _CANCELLED * larger) | ~(larger < ceiling)
-    key = value_keys(value.real.contiguous(), value.imag.contiguous())
-    return value, torch.where(unsure.any(-1), INVALID_KEY, key)
+def _faithful_exp(value: Complex128[Tensor, "*n"]) -> Complex128[Tensor, "*n"]:
+    """Exponentials, NaN where they say nothing of the value."""
+    return exp_branch_cut(value).masked_fill(is_negligible(value.real, value.imag), complex("nan"))
+
+
+def _difference(exp: Complex128[Tensor, "*n"], log: Complex128[Tensor, "*n"]) -> Complex128[Tensor, "*n"]:
+    """exp - log; 0 or NaN where a double cannot tell it from 0, or not to the digits compared, and NaN where it says nothing
+    of a term."""
+    value = exp - log
+    share = value.abs() / torch.maximum(exp.abs(), log.abs())  # NaN where a term overflows
+    unknown = (share > _ZERO) & (share < _CANCELLED) | absorbs((exp.real, exp.imag), (log.real, log.imag))
+    return value.masked_fill(unknown, complex("nan")).masked_fill(share <= _ZERO, 0.0)
+
+
+def _keys(exp: Tensor, log: Tensor, ceiling: float) -> Tensor:
+    """Keys of differences; none where a term exceeds the ceiling."""
+    value = _difference(exp, log)
+    value = value.masked_fill(~(torch.maximum(exp.abs(), log.abs()) < ceiling), complex("nan"))
+    return value_keys(value.real.contiguous(), value.imag.contiguous())
+
+
+def _pair_keys(
+    exp: Complex128[Tensor, "f k m"], log: Complex128[Tensor, "g k m"], ceiling: float
+) -> Int64[Tensor, " fg"]:
+    """Keys of every pair, left-major, at the first set of probes where there is one."""
+    shape = (len(exp), len(log), exp.shape[2])
+    key = _keys(exp[:, None, 0].expand(shape).flatten(0, 1), log[None, :, 0].expand(shape).flatten(0, 1), ceiling)
+    for point_set in range(1, exp.shape[1]):
+        missing = torch.nonzero(key == INVALID_KEY)[:, 0]
+        of_left, of_right = missing // len(log), missing % len(log)
+        key[missing] = _keys(exp[of_left, point_set], log[of_right, point_set], ceiling)
+    return key
 
 
 def _first_new(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -239,8 +281,16 @@ def _first_new(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.sort(first[(known[place] != unique) & (unique != INVALID_KEY)])
 
 
+def _all_new(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Rows of keys (f, k) of which none is among the sorted `known` nor occurs before, ascending."""
+    new = np.ones(len(keys), dtype=bool)
+    for column in keys.T:
+        new &= np.isin(np.arange(len(column)), _first_new(column, known)) | (column == INVALID_KEY)
+    return np.flatnonzero(new)
+
+
 def _merge(known: np.ndarray, fresh: np.ndarray) -> np.ndarray:
-    fresh = np.sort(fresh)
+    fresh = np.unique(fresh[fresh != INVALID_KEY])
     return np.insert(known, np.searchsorted(known, fresh), fresh)
 
 

@@ -1,4 +1,4 @@
-"""The fast evaluator against a plain recursive one in 60-digit arithmetic, and its mask against what mpmath cannot do."""
+"""The fast evaluator against a plain recursive one in 260-digit arithmetic, and its mask against what mpmath cannot do."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from emlinit.generator.corpus.examples import random_supports
-from emlinit.generator.corpus.trees import add_constants, trees_by_size
+from emlinit.generator.corpus.trees import add_constants, trees_by_depth, trees_by_size
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.grammar import EML, ONE, PLUS, X1, C, J, W, from_text, pad_sequences
 from emlinit.generator.node import CEILING
@@ -17,40 +17,53 @@ RTOL = 1e-10
 
 
 class _Undefined(Exception):
-    """mpmath overflows or meets ln 0 (or a number that is 0 but for the working precision)."""
+    """mpmath meets ln 0 (or a number that is 0 but for the working precision), or an exponential of what is huge."""
 
 
-def _reference(kinds: list[int], constants: list[float], point: list[float], cursor: list[int]) -> mpmath.mpc:
-    """The value of the expression at the cursor, straight from the definition."""
-    position = cursor[0]
-    kind = kinds[position]
-    cursor[0] += 1
-    if kind == ONE:
-        return mpmath.mpc(1)
-    if kind == C:
-        return mpmath.mpc(constants[position])
-    if kind >= X1:
-        return mpmath.mpc(point[kind - X1])
-    first = _reference(kinds, constants, point, cursor)
-    if kind == W:
-        return constants[position] * first
-    if kind == J:
-        return mpmath.mpc(0, constants[position]) * first
-    second = _reference(kinds, constants, point, cursor)
-    if kind == PLUS:
-        return first + second
-    assert kind == EML
-    if abs(second) < mpmath.mpf(10) ** -45 or first.real > 1e6:
-        raise _Undefined
-    value = _chop(mpmath.exp(first)) - mpmath.log(_chop(second))
-    if abs(value.real) > CEILING[torch.float64] or abs(value.imag) > CEILING[torch.float64]:
-        raise _Undefined
-    return value
+class _Reference:
+    """The value of an expression at a point, straight from the definition, in 260 digits: an exponential of 1e100 leaves
+    enough of them."""
 
+    def __init__(self, kinds: list[int], constants: list[float], point: list[float]) -> None:
+        self._kinds, self._constants, self._point, self._cursor = kinds, constants, point, 0
+        self.largest = 0.0
+        """Largest real part of an argument of exp."""
+        with mpmath.workdps(260):
+            self._dust = mpmath.mpf(10) ** -100
+            self.value: mpmath.mpc = self._next()
 
-def _chop(z: mpmath.mpc) -> mpmath.mpc:
-    """Drop an imaginary part that only the working precision's pi makes: its sign would choose the side of the cut."""
-    return mpmath.mpc(z.real) if abs(z.imag) < abs(z.real) * mpmath.mpf(10) ** -45 else z
+    def _next(self) -> mpmath.mpc:
+        position = self._cursor
+        self._cursor += 1
+        kind = self._kinds[position]
+        if kind == ONE:
+            return mpmath.mpc(1)
+        if kind == C:
+            return mpmath.mpc(self._constants[position])
+        if kind >= X1:
+            return mpmath.mpc(self._point[kind - X1])
+        first = self._next()
+        if kind == W:
+            return self._constants[position] * first
+        if kind == J:
+            return mpmath.mpc(0, self._constants[position]) * first
+        second = self._next()
+        if kind == PLUS:
+            return self._difference(first, -second)
+        assert kind == EML
+        largest = mpmath.mpf(10) ** 100
+        if second == 0 or first.real > largest or (first.real > -largest and abs(first.imag) > largest):
+            raise _Undefined
+        self.largest = max(self.largest, float(first.real))
+        exponential = mpmath.exp(first) if first.real > -1e6 else mpmath.mpc(0)
+        return self._difference(self._chop(exponential), mpmath.log(self._chop(second)))
+
+    def _chop(self, z: mpmath.mpc) -> mpmath.mpc:
+        """Drop an imaginary part that only the working precision's pi makes: its sign would choose the side of the cut."""
+        return mpmath.mpc(z.real) if abs(z.imag) < abs(z.real) * self._dust else z
+
+    def _difference(self, first: mpmath.mpc, second: mpmath.mpc) -> mpmath.mpc:
+        return first - second if abs(first - second) > self._dust * max(abs(first), abs(second)) else mpmath.mpc(0)
 
 
 def _random_programs(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -73,35 +86,65 @@ def test_agrees_with_mpmath_wherever_valid() -> None:
     tokens, constants, x = _random_programs(10_000, 0)
     result = evaluate(programs_from_tokens(tokens, constants, 3), x)
     n_valid, worst = 0, 0.0
-    with mpmath.workdps(60):
-        for row in range(len(tokens)):
-            for point in range(x.shape[1]):
-                if not result.valid[row, point]:
-                    continue
-                n_valid += 1
-                try:
-                    expected = _reference(tokens[row].tolist(), constants[row].tolist(), x[row, point].tolist(), [0])
-                except _Undefined:
-                    pytest.fail(f"program {row} is called valid where mpmath is undefined")
-                error = abs(float(result.value[row, point]) - expected.real) / abs(expected.real)
-                worst = max(worst, float(error))
+    for row in range(len(tokens)):
+        for point in range(x.shape[1]):
+            if not result.valid[row, point]:
+                continue
+            n_valid += 1
+            try:
+                expected = _Reference(tokens[row].tolist(), constants[row].tolist(), x[row, point].tolist()).value
+            except _Undefined:
+                pytest.fail(f"program {row} is called valid where mpmath is undefined")
+            error = abs(float(result.value[row, point]) - expected.real) / abs(expected.real)
+            worst = max(worst, float(error))
     assert n_valid > 8_000
     assert worst < RTOL
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_agrees_with_mpmath_where_doubles_overflow(device: torch.device, weighted: bool) -> None:
+    """Random trees of depth 4 to 8: at the points where an exponential on the way exceeds 1e100, and elsewhere."""
+    n = 10_000 if device.type == "cpu" else 1_000
+    generator = torch.Generator().manual_seed(5 + weighted)
+    mask = torch.ones(n, 3, dtype=torch.bool)
+    tokens = trees_by_depth(torch.randint(4, 9, (n,), generator=generator), mask, 0.3, generator)
+    constants = torch.zeros(tokens.shape, dtype=torch.float64)
+    if weighted:
+        tokens, constants = add_constants(tokens, mask, generator)
+    x = random_supports(n, 1, 3, generator, torch.device("cpu"))
+    result = evaluate(programs_from_tokens(tokens, constants, 3).to(device), x.to(device))
+    value, valid = result.value[:, 0].tolist(), result.valid[:, 0].tolist()
+    n_huge = n_seen = 0
+    worst = 0.0
+    # Every valid point is checked; of the others, which say how much is rejected, every tenth.
+    for row in [row for row in range(n) if valid[row] or row % 10 == 0]:
+        try:
+            reference = _Reference(tokens[row].tolist(), constants[row].tolist(), x[row, 0].tolist())
+        except _Undefined:
+            assert not valid[row]
+            continue
+        expected = reference.value.real
+        if valid[row]:
+            worst = max(worst, float(abs(value[row] - expected) / max(abs(expected), 1e-300)))
+        if reference.largest > 231 and 1e-3 < abs(expected) < 1e90 and row % 10 == 0:
+            n_huge, n_seen = n_huge + 1, n_seen + valid[row]
+    assert worst < RTOL
+    assert n_huge > 0.01 * n
+    assert n_seen > 0.65 * n_huge
 
 
 def test_the_mask_does_not_reject_what_is_well_defined() -> None:
     tokens, constants, x = _random_programs(1_000, 1)
     result = evaluate(programs_from_tokens(tokens, constants, 3), x)
     n_defined = n_kept = 0
-    with mpmath.workdps(60):
-        for row in range(len(tokens)):
-            try:
-                value = _reference(tokens[row].tolist(), constants[row].tolist(), x[row, 0].tolist(), [0])
-            except _Undefined:
-                continue
-            if abs(value.real) > 1e-3:
-                n_defined += 1
-                n_kept += int(result.valid[row, 0])
+    for row in range(len(tokens)):
+        try:
+            value = _Reference(tokens[row].tolist(), constants[row].tolist(), x[row, 0].tolist()).value
+        except _Undefined:
+            continue
+        if 1e-3 < abs(value.real) < CEILING[torch.float64]:
+            n_defined += 1
+            n_kept += int(result.valid[row, 0])
     assert n_kept > 0.9 * n_defined > 0
 
 

@@ -2,7 +2,9 @@
 
 import torch
 
-from emlinit.generator.evaluate import evaluate
+from emlinit.generator.corpus.examples import random_supports
+from emlinit.generator.corpus.trees import add_constants, trees_by_depth
+from emlinit.generator.evaluate import evaluate, evaluate_nodes
 from emlinit.generator.grammar import from_text, pad_sequences
 from emlinit.generator.jacobian import value_and_jacobian
 from emlinit.generator.program import Programs, programs_from_tokens
@@ -49,6 +51,42 @@ def test_derivatives_match_central_differences() -> None:
             n_nonzero += int((analytic != 0).any())
             torch.testing.assert_close(analytic[used], numeric[used], rtol=1e-6, atol=1e-6)
     assert n_nonzero > 20
+
+
+def test_derivatives_where_nodes_overflow(device: torch.device) -> None:
+    """Of random weighted trees, by the real part of each constant; jumps at a branch cut have no derivative."""
+    generator = torch.Generator().manual_seed(3)
+    mask = torch.ones(400, 3, dtype=torch.bool)
+    tokens = trees_by_depth(torch.randint(3, 7, (400,), generator=generator), mask, 0.3, generator)
+    tokens, constants = add_constants(tokens, mask, generator)
+    x = random_supports(400, 4, 3, generator, torch.device("cpu")).to(device)
+    programs = programs_from_tokens(tokens, constants, 3).to(device)
+    jacobian, result = value_and_jacobian(programs, x), evaluate(programs, x)
+    missing = torch.arange(programs.max_nodes, device=device) >= programs.n_nodes[:, None]
+    huge = (evaluate_nodes(programs, x)[0].isnan() & ~missing[..., None]).any(1)
+    n_compared = n_wrong = 0
+    for slot in range(programs.weight.shape[1]):
+        for term in range(programs.weight.shape[2]):
+            sides = []
+            for step in (_STEP, -_STEP, _STEP / 4, -_STEP / 4):
+                moved = programs.weight.clone()
+                moved[:, slot, term, 0] += step
+                sides.append(evaluate(programs.with_constants(moved, programs.bias), x, imag=True))
+            numeric = (sides[0].value - sides[1].value) / (2 * _STEP)
+            nearer = (sides[2].value - sides[3].value) / (_STEP / 2)
+            assert sides[0].imag is not None
+            assert sides[1].imag is not None
+            smooth = (numeric - nearer).abs() <= 1e-4 * (1 + nearer.abs())
+            smooth &= (sides[0].imag - sides[1].imag).abs() <= 1e-3 * (1 + result.value.abs())
+            compared = huge & jacobian.valid & result.valid & programs.used_terms()[:, slot, term, None] & smooth
+            for side in sides:
+                compared &= side.valid
+            off = (nearer - jacobian.d_weight[:, :, slot, term, 0]).abs()
+            wrong = off > 1e-3 * (1 + nearer.abs()) + 1e-8 * result.value.abs()  # the rounding of a difference
+            n_compared, n_wrong = n_compared + int(compared.sum()), n_wrong + int((compared & wrong).sum())
+    assert n_compared > 1000
+    assert bool(jacobian.valid[huge & result.valid].all())
+    assert n_wrong == 0
 
 
 def test_batch_equals_loop() -> None:

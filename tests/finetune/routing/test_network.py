@@ -6,7 +6,7 @@ import torch
 from emlinit.finetune.routing.network import RoutedEML, programs_from_choices
 from emlinit.finetune.routing.topology import Topology, full_tree, heap_slots, layered, program
 from emlinit.generator.errors import UserError
-from emlinit.generator.evaluate import evaluate
+from emlinit.generator.evaluate import evaluate, evaluate_nodes
 from emlinit.generator.jacobian import value_and_jacobian
 from emlinit.generator.program import Programs
 
@@ -95,6 +95,43 @@ def test_gradients_of_weights_and_biases_match_the_jacobian(device: torch.device
         torch.testing.assert_close(by_weight[r][slots], jacobian.d_weight.sum(1)[0], rtol=1e-8, atol=1e-8)
         torch.testing.assert_close(by_bias[r][slots], jacobian.d_bias.sum(1)[0], rtol=1e-8, atol=1e-8)
     assert routed.valid.all(1).sum() > 6
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_gradients_match_the_jacobian_where_nodes_overflow(name: str, device: torch.device) -> None:
+    """A node beyond 1e100 whose logarithm is taken has a value and derivatives like any other."""
+    net, x = network(TOPOLOGIES[name], 3000, seed=5, device=device), 4 * points(5).to(device)
+    routed = net(x, noise=1.0, generator=torch.Generator().manual_seed(6))
+    programs = net.programs(routed.choice)
+    missing = torch.arange(programs.max_nodes, device=device) >= programs.n_nodes[:, None]
+    huge = (evaluate_nodes(programs, x)[0].isnan() & ~missing[..., None]).any(1)
+    result = evaluate(programs, x)
+    known = huge & result.valid & routed.valid
+    assert int(known.sum()) > 10
+    torch.testing.assert_close(routed.value[known], result.value[known], rtol=1e-9, atol=1e-12)
+    if net.weight is None or net.bias is None:
+        return
+    rows = (huge & result.valid & routed.valid).any(1).nonzero()[:, 0][:40].tolist()
+    n_compared = 0
+    for row in rows:
+        point = int(known[row].nonzero()[0, 0])
+        by_weight, by_bias = torch.autograd.grad(
+            routed.value[row, point], (net.weight, net.bias), retain_graph=True, allow_unused=True
+        )
+        one = programs_from_choices(
+            net.topology,
+            routed.choice[row : row + 1],
+            net.weight.detach()[row : row + 1],
+            net.bias.detach()[row : row + 1],
+        )
+        jacobian = value_and_jacobian(one, x[point : point + 1])
+        if not bool(jacobian.valid.all()):
+            continue
+        n_compared += 1
+        slots = routed.reached[row]
+        torch.testing.assert_close(by_weight[row][slots], jacobian.d_weight[0, 0], rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(by_bias[row][slots], jacobian.d_bias[0, 0], rtol=1e-6, atol=1e-9)
+    assert n_compared > 5
 
 
 @pytest.mark.parametrize("name", TOPOLOGIES)

@@ -7,7 +7,7 @@ import numpy as np
 from emlinit.generator.corpus.config import CORPUS_VERSION
 from emlinit.generator.corpus.formulas import sample_formula_programs
 
-FORMULAS = {1: "5b00d794c9a8f420", 2: "5b00d794c9a8f420", 3: "5b00d794c9a8f420"}
+FORMULAS = {1: "5b00d794c9a8f420", 2: "5b00d794c9a8f420", 3: "5b00d794c9a8f420", 4: "5b00d794c9a8f420"}
 """Corpus version -> what the sampler of formulas draws with seed 0."""
 
 

@@ -23,7 +23,7 @@ from emlinit.generator.functions.inversion import (
     subtree_values,
 )
 from emlinit.generator.grammar import EML, LEFT, ONE, PAD, RIGHT, ROOT, X1, from_text, pad_sequences, subtree_lengths
-from emlinit.generator.node import log_branch_cut, principal_only
+from emlinit.generator.node import exp_branch_cut, log_branch_cut, principal_only
 from emlinit.generator.program import programs_from_tokens
 
 
@@ -47,7 +47,7 @@ def _identities() -> Tensor:
 def _own(slots: OpenSlots, values: Tensor) -> Tensor:
     """What the target of each slot is, if the slot holds these values."""
     side = slots.side[..., None]
-    return torch.where(side == LEFT, values.exp(), torch.where(side == RIGHT, log_branch_cut(values), values))
+    return torch.where(side == LEFT, exp_branch_cut(values), torch.where(side == RIGHT, log_branch_cut(values), values))
 
 
 def _close(first: Tensor, second: Tensor, tolerance: float) -> Tensor:
@@ -56,26 +56,45 @@ def _close(first: Tensor, second: Tensor, tolerance: float) -> Tensor:
 
 @pytest.mark.parametrize(
     ("kind", "low", "share", "n_complex"),
-    [("random", 0.5, 0.7, 40), ("random", -2.0, 0.8, 500), ("identities", 0.5, 0.7, 5), ("identities", -1.5, 0.7, 25)],
+    [
+        ("random", 0.5, 0.8, 40),
+        ("random", -2.0, 0.85, 500),
+        ("identities", 0.5, 1.0, 5),
+        ("identities", -1.5, 0.85, 25),
+    ],
 )
 def test_every_subtree_of_a_true_tree_is_given_back(kind: str, low: float, share: float, n_complex: int) -> None:
     x = _points(low, 6)
     tokens = _trees(x, 400) if kind == "random" else _identities()
     values = subtree_values(tokens, x)
     slots = open_slots(tokens, x, values[:, 0])
-    # Nothing is lost where a little change of y changes little. Lost are the logarithms of negative numbers whose
-    # imaginary part is a rounding error, on the wrong side of the cut: they are in -x1 and in what is made of it.
-    moved = open_slots(tokens, x, values[:, 0] * (1 + 1e-12))
-    sound = slots.possible & moved.possible
-    sound &= _close(moved.target, slots.target, 1e-8) & _close(moved.wanted, slots.wanted, 1e-8)
-    assert int(sound.sum()) > share * int((tokens != PAD).sum())
-    assert bool(_close(slots.target, _own(slots, values), 1e-7)[sound].all())
-    assert bool(_close(slots.wanted, values, 1e-7)[sound].all())
+    # All but where digits are lost, as the error says: of -x1 and what is made of it, too, whose logarithms are on the cut.
+    sound = slots.possible & (lost_digits(slots.wanted, slots.error).amax(-1) < 1e-7)
+    assert int(sound.sum()) >= share * int((tokens != PAD).sum())
+    right = _close(slots.target, _own(slots, values), 1e-5) & _close(slots.wanted, values, 1e-5)
+    # Where a complex number lies on the cut but for rounding, everything below it may be of the other branch.
+    assert int((sound & ~right).sum()) <= 0.002 * int(sound.sum())
     assert all(int((sound & (slots.side == side)).sum()) > 20 for side in (ROOT, LEFT, RIGHT))
     is_complex = (values.imag.abs() > 1).any(-1)
     assert int((sound & is_complex).sum()) > n_complex
     assert not bool(slots.possible[tokens == PAD].any())
     assert bool(torch.isnan(slots.target.real[tokens == PAD]).all())
+
+
+def test_what_is_below_a_subtree_that_overflows_is_given_back() -> None:
+    """y = e - ln(R) with R = exp(L) - ln(x2), which no double holds at some points: L is ln(R) there."""
+    x = _points(0.5, 6)
+    x[:3, 0] += 6.0  # exp(7) is beyond 709
+    tokens = from_text("eml 1 eml eml x1 1 x2", 2)[0][None]
+    values = subtree_values(tokens, x)
+    assert torch.isinf(values[0, 2].real).tolist() == [True] * 3 + [False] * 3
+    slots = open_slots(tokens, x, values[:, 0])
+    place = 3  # of L
+    torch.testing.assert_close(slots.wanted[0, place], values[0, place], rtol=1e-12, atol=1e-12)
+    assert float(lost_digits(slots.wanted, slots.error)[0, place].max()) < 1e-12
+    assert not bool(
+        torch.isfinite(lost_digits(slots.wanted, slots.error)[0, 6, :3]).any()
+    )  # of x2 those points say nothing
 
 
 def test_errors_of_slots_are_those_of_one_inversion_after_the_other() -> None:
@@ -176,7 +195,10 @@ def _exact_values(tokens: list[int], x: list[float]) -> list[mpmath.mpc]:
             return at + 1
         middle = walk(at + 1)
         end = walk(middle)
-        values[at] = mpmath.exp(values[at + 1]) - mpmath.log(values[middle])
+        right = values[middle]
+        if abs(right.imag) < abs(right.real) * mpmath.mpf(10) ** -40:  # which only the working precision's pi makes
+            right = mpmath.mpc(right.real)
+        values[at] = mpmath.exp(values[at + 1]) - mpmath.log(right)
         return end
 
     with mpmath.workdps(50):
@@ -200,7 +222,7 @@ def test_errors_are_those_of_the_inverted_values(low: float) -> None:
             left, right = at + 1, at + 1 + int(span[at + 1])
             left_values, left_error = left_wanted(wanted, error, log_branch_cut(every[right]))
             inverted[left] = nearest_branch(left_values, rounded[left]), left_error
-            inverted[right] = right_wanted(wanted, error, every[left].exp())
+            inverted[right] = right_wanted(wanted, error, exp_branch_cut(every[left]))
         for at, (wanted, error) in inverted.items():
             for j in torch.nonzero(lost_digits(wanted, error) < 1e-6)[:, 0].tolist() if at else ():
                 with mpmath.workdps(50):

@@ -9,6 +9,7 @@ from emlinit.generator.functions.inversion import is_finite, subtree_values
 from emlinit.generator.functions.lookup import N_POINTS, SAME, TOLERANCE, Lookup, choose_points, compress, table_values
 from emlinit.generator.functions.table import FunctionTable, build_table
 from emlinit.generator.grammar import LEFT, PAD, RIGHT, ROOT, X1, size, subtree_lengths
+from emlinit.generator.node import log_branch_cut
 
 SIDES = (ROOT, LEFT, RIGHT)
 
@@ -91,7 +92,7 @@ def _crowd(distance: float) -> Lookup:
     """Different functions with nearly the same projection."""
     step = distance * torch.arange(100, dtype=torch.float64)
     value = (step[:, None] * torch.tensor([1.0, -0.75, 0.0, 0.0])).to(torch.complex128)
-    return Lookup(value, lambda rows: rows[:, None], torch.zeros(100, dtype=torch.int64))
+    return Lookup(value, log_branch_cut(value), lambda rows: rows[:, None], torch.zeros(100, dtype=torch.int64))
 
 
 def test_each_of_a_crowd_is_found_and_kept() -> None:
@@ -137,7 +138,7 @@ def test_functions_that_agree_at_the_points_are_found_by_the_smallest(table: Fun
 
 def test_where_nothing_is_defined_nothing_is_found(table: FunctionTable) -> None:
     undefined = torch.full((5, 3), complex("nan"), dtype=torch.complex128)
-    lookup = Lookup(undefined, table.tokens_of, torch.zeros(5, dtype=torch.int64))
+    lookup = Lookup(undefined, log_branch_cut(undefined), table.tokens_of, torch.zeros(5, dtype=torch.int64))
     assert lookup.find(ROOT, torch.zeros(2, 3, dtype=torch.complex128)).tolist() == [-1, -1]
     assert lookup.find(LEFT, undefined).tolist() == [-1] * 5
 
@@ -211,8 +212,12 @@ def test_joined_parts_are_the_parts_of_both() -> None:
 def test_of_equal_functions_the_smallest_is_kept() -> None:
     value = torch.tensor([[1.0, 2.0, 3.0, 4.0]], dtype=torch.complex128)
     rounded = value * (1 - 1e-15 * torch.arange(1, 11)[:, None])
-    plain = Lookup(value, lambda rows: torch.full((len(rows), 1), X1), torch.zeros(1, dtype=torch.int64))
-    large = Lookup(rounded, lambda rows: torch.full((len(rows), 3), X1), torch.ones(10, dtype=torch.int64))
+    plain = Lookup(
+        value, log_branch_cut(value), lambda rows: torch.full((len(rows), 1), X1), torch.zeros(1, dtype=torch.int64)
+    )
+    large = Lookup(
+        rounded, log_branch_cut(rounded), lambda rows: torch.full((len(rows), 3), X1), torch.ones(10, dtype=torch.int64)
+    )
     for joined in (plain.joined(large, 99), large.joined(plain, 99)):
         assert joined.sizes.tolist() == [0]
         assert torch.equal(joined.value, value)
