@@ -10,7 +10,7 @@ from jaxtyping import Complex128, Float64, Int64
 from torch import Tensor
 
 from emlinit.finetune.subtrees.completion import complete
-from emlinit.finetune.subtrees.meeting import MAX_HITS, meet, pairs
+from emlinit.finetune.subtrees.meeting import MAX_HITS, fit_everywhere, meet, pairs
 from emlinit.generator.functions.inversion import lost_digits
 from emlinit.generator.functions.lookup import TOLERANCE, Lookup, choose_points
 from emlinit.generator.functions.table import FunctionTable
@@ -85,9 +85,16 @@ class Matcher:
         for lookup in (parts, table and table[0]):
             if lookup:
                 found.append(complete(lookup, tokens, x, target))
-        for lookup in (parts, table and table[1]):
-            if lookup:
-                _, left, right = meet(lookup, target[None])
-                small = (lookup.sizes[left] + lookup.sizes[right]).argsort(stable=True)[:MAX_HITS]
-                found.append(pairs(lookup, left[small], right[small]))
+        if parts:
+            _, left, right = meet(parts, target[None])
+            small = (parts.sizes[left] + parts.sizes[right]).argsort(stable=True)[:MAX_HITS]
+            found.append(pairs(parts, left[small], right[small]))
+        if table:
+            _, left, right = meet(table[1], target[None])
+            every, own = targets.flatten().expand(len(left), -1), error[self.rows].flatten().expand(len(left), -1)
+            tables = [lookups[1] for number in range(len(targets)) if (lookups := self.table(number))]
+            fits = fit_everywhere(tables, every, own, left, right)
+            left, right = left[fits], right[fits]
+            small = (table[1].sizes[left] + table[1].sizes[right]).argsort(stable=True)[:MAX_HITS]
+            found.append(pairs(table[1], left[small], right[small]))
         return [trees for trees in found if len(trees)]

@@ -10,15 +10,15 @@ Legend: s state, f function of the table, m point, b tree, l token position.
 """
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Complex128, Float64, Int64
+from jaxtyping import Bool, Complex128, Float64, Int64
 from torch import Tensor
 
-from emlinit.generator.functions.inversion import EPS, left_wanted, lost_digits, right_wanted, subtree_values
+from emlinit.generator.functions.inversion import EPS, left_wanted, lost_digits, right_wanted
 from emlinit.generator.functions.lookup import TOLERANCE, Lookup, compress
 from emlinit.generator.functions.table import FunctionTable
 from emlinit.generator.grammar import EML, LEFT, PAD, RIGHT, ROOT
@@ -27,8 +27,6 @@ from emlinit.generator.records import Records
 
 MAX_HITS = 128
 """Trees that one meeting hands on, small ones first: where a state's values are degenerate everything fits."""
-MAX_CONFIRMED = 4096
-"""Hits of one meeting that are compared at more points."""
 MAX_BUDGET = 10**12
 """Lookups after which a search ends."""
 _CHUNK = 1 << 19  # lookups at once
@@ -96,6 +94,32 @@ def meet(lookup: Lookup, wanted: Complex128[Tensor, "s m"]) -> tuple[Tensor, Ten
     return torch.cat(states), torch.cat(lefts), torch.cat(rights)
 
 
+def fit_everywhere(
+    lookups: Sequence[Lookup],
+    wanted: Complex128[Tensor, "h km"],
+    error: Float64[Tensor, "h km"],
+    left: Int64[Tensor, " h"],
+    right: Int64[Tensor, " h"],
+) -> Bool[Tensor, " h"]:
+    """Which pairs of table functions, one for each open subtree, fit at the points of all sets, as far as digits are left.
+    Where values are degenerate thousands fit at those of one.
+
+    Args:
+        lookups: the same functions at the points of each set.
+        wanted: values that each open subtree must have, at the points of one set after the other.
+        error: their absolute errors.
+        left: row of L of each pair.
+        right: row of R of each pair.
+    """
+    fits = torch.ones(len(wanted), dtype=torch.bool)
+    lost, n_sets = lost_digits(wanted, error), len(lookups)
+    for lookup, here, lost_here in zip(lookups, wanted.chunk(n_sets, 1), lost.chunk(n_sets, 1), strict=True):
+        distance = (compress(lookup.exp[left] - lookup.log[right]) - compress(here)).abs()
+        distance = torch.maximum(*distance.chunk(2, 1))
+        fits &= ((distance <= TOLERANCE + _ROUNDINGS * lost_here) | (lost_here > _WORTHLESS)).all(-1)
+    return fits
+
+
 def pairs(lookup: Lookup, left: Int64[Tensor, " b"], right: Int64[Tensor, " b"]) -> Int64[Tensor, "b l"]:
     """The trees `eml L R` of known functions."""
     n_left, n_right = 2 * lookup.sizes[left].long() + 1, 2 * lookup.sizes[right].long() + 1
@@ -161,9 +185,11 @@ class MeetingSearch:
         wanted, error = states.wanted[:, None], states.error[:, None]
         right, right_error = right_wanted(wanted, error, known.exp[rows])
         left, left_error = left_wanted(wanted, error, known.log[rows])
-        # L is known up to multiples of 2 pi i: besides the principal branch the one below it, where there is a difference.
-        lower = torch.complex(left.real, left.imag - 2 * torch.pi)
-        lower = lower.masked_fill((left.imag <= _ABOVE).all(-1, keepdim=True), complex("nan"))
+        # L is known up to multiples of 2 pi i: besides the principal branch the one below it, at the points where there is a
+        # difference. A tree exp(l) - ln(r) of real l has it where r is negative, and is real elsewhere.
+        above = left.imag > _ABOVE
+        lower = torch.complex(left.real, torch.where(above, left.imag - 2 * torch.pi, left.imag))
+        lower = lower.masked_fill(~above.any(-1, keepdim=True), complex("nan"))
         n = len(states) * n_known
         every = OpenTrees(
             wanted=torch.cat([right.flatten(0, 1), left.flatten(0, 1), lower.flatten(0, 1)]),
@@ -235,22 +261,12 @@ class MeetingSearch:
             lookup = self.lookup(point_set, size)
             for chunk in torch.split(rows, max(_CHUNK // len(lookup), 1)) if len(rows) else ():
                 state, left, right = meet(lookup, here[chunk])
-                small = (lookup.sizes[left] + lookup.sizes[right]).argsort(stable=True)[:MAX_CONFIRMED]
+                small = (lookup.sizes[left] + lookup.sizes[right]).argsort(stable=True)
                 state, left, right = chunk[state[small]], left[small], right[small]
-                good = self._confirm(wanted[state], error[state], pairs(lookup, left, right))
+                everywhere = [self.lookup(number, size) for number in range(self._n_sets)]
+                fits = fit_everywhere(everywhere, wanted[state], error[state], left, right)
+                good = torch.nonzero(fits)[:MAX_HITS, 0]
                 yield state[good], left[good], right[good]
-
-    def _confirm(self, wanted: Tensor, error: Tensor, tokens: Int64[Tensor, "s l"]) -> Int64[Tensor, " h"]:
-        """Which trees, one for each open subtree, fit at the points of all sets, as far as digits are left."""
-        if not len(wanted):
-            return torch.zeros(0, dtype=torch.int64)
-        lost = lost_digits(wanted, error)
-        value = subtree_values(tokens, self._x.flatten(0, 1))[:, 0]
-        n_points = value.shape[1]
-        distance = (compress(value) - compress(wanted)).abs()
-        distance = torch.maximum(distance[:, :n_points], distance[:, n_points:])
-        fits = (distance <= TOLERANCE + _ROUNDINGS * lost) | (lost > _WORTHLESS)
-        return torch.nonzero(fits.all(-1))[:MAX_HITS, 0]
 
     def trees(self, cost: int, state: Tensor, left: Tensor, right: Tensor) -> Int64[Tensor, "b l"]:
         """Whole trees: the open subtree of each state filled with `eml` of two table functions."""
