@@ -2,7 +2,7 @@
 
 A form costs less the log-probability that the network gives it, its coarse constants included, in one teacher-forced pass
 for all finalists. A law has several spellings as a program, and the network was shown one of them: its own program and its
-printed formula, compiled, are asked about, and the likelier one counts. What the network cannot write costs as much as the
+printed formula, compiled, are asked about, and the likeliest one counts. What the network cannot write costs as much as the
 most unlikely of the others, or its nodes if they are more.
 
 Legend: p point, v input variable.
@@ -73,6 +73,10 @@ def judged(
 
 
 def _spellings(law: Law, problem: Problem, positive: Sequence[bool]) -> list[tuple[Tensor, Tensor]]:
-    """Its own program and its printed formula, as tokens and constants in the search's units."""
+    """Its own program and its printed formula, as tokens and constants in the search's units: compiled before the change of
+    units and after it, which folds factors of variables into others where it can."""
     programs = [law.program, law.compiled(positive)]
-    return [tokens_from_program(in_search_units(one, problem)) for one in programs if one is not None]
+    programs = [in_search_units(one, problem) for one in programs if one is not None]
+    if not bool(problem.x_shift.any()):
+        programs.append(law.compiled(positive, problem.x_unit.tolist(), problem.y_unit))
+    return [tokens_from_program(one) for one in programs if one is not None]

@@ -102,20 +102,25 @@ class Law:
                 continue
         return self
 
-    def compiled(self, positive: Sequence[bool]) -> Programs | None:
+    def compiled(
+        self, positive: Sequence[bool], x_units: Sequence[float] | None = None, y_unit: float = 1.0
+    ) -> Programs | None:
         """The printed formula as a program, as `compile_weighted` writes it; None if it cannot be written.
 
         Args:
             positive: of each variable, whether it is positive wherever the law is used.
+            x_units: what the program's variables are in, in units of the law's; those by default.
+            y_unit: what its value is in.
         """
         variables = [
             sympy.Symbol(f"v{number}", positive=True) if above else sympy.Symbol(f"v{number}", real=True)
             for number, above in enumerate(positive)
         ]
+        units = [1.0] * len(variables) if x_units is None else x_units
+        scaled = [variable if unit == 1 else unit * variable for variable, unit in zip(variables, units, strict=True)]
         try:
-            return compile_weighted(
-                self.expression.xreplace(dict(zip(self.symbols, variables, strict=True))), variables
-            )
+            expression = self.expression.xreplace(dict(zip(self.symbols, scaled, strict=True)))
+            return compile_weighted(expression if y_unit == 1 else expression / y_unit, variables)
         except (UserError, OverflowError):  # a function that has no program, or a number beyond double precision
             return None
 

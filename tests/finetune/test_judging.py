@@ -54,14 +54,28 @@ class _Counts:
 DECAY, LINE = "+ c:0.5 w:3.0 eml w:-0.7 x1 1", "+ c:2.0 w:-0.4 x1"
 
 
-def test_the_likelier_of_two_spellings_counts() -> None:
+def test_the_likeliest_spelling_counts() -> None:
     """A power is spelled in its own way by whoever found it."""
     found = _finding("w:2.0 eml w:-0.5 eml 1 eml w:2.0 x1 1 1")  # 2 exp(-0.5 (e - 2 x)), which is c exp(x)
     judge = _Counts()
     (told,) = judged([found], X, _problem(), judge, math.inf)
-    assert len(judge.texts) == 2
+    assert len(judge.texts) == 3
     lengths = [len(text.split()) for text in judge.texts]
     assert told.told_nats == min(lengths) < max(lengths)
+
+
+def test_a_power_costs_the_same_however_it_was_found() -> None:
+    """With a factor folded into an exponential it is spelled as no program of the corpus is."""
+    x = np.geomspace(0.4, 30.0, 8)[:, None]
+    y = 365.0 * x[:, 0] ** 1.5
+    texts = ("w:365.0 eml w:-1.5 eml 1 x1 1", "w:3.65 eml + c:4.605170185988092 w:-1.5 eml 1 x1 1")
+    laws = []
+    for text in texts:
+        tokens, constants = from_text(text, 1)
+        laws.append(Law.from_program(programs_from_tokens(tokens[None], constants[None], 1), ["x"], x))
+    findings = [Finding.of(law, x, y, grammar="weighted") for law in laws]
+    told = judged(findings, x, _problem(x, y), _Counts(), math.inf)
+    assert told[0].told_nats == told[1].told_nats
 
 
 def test_the_network_reads_its_own_units() -> None:
