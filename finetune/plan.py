@@ -22,6 +22,7 @@ from emlinit.finetune.finalists import exact_finalists, law_in, read_laws, weigh
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import Law
+from emlinit.finetune.noise import is_white
 from emlinit.finetune.preparation import Problem, in_known_units, restore_units
 from emlinit.finetune.search.candidates import CandidatePool
 from emlinit.finetune.search.exact import ExactTrees
@@ -32,6 +33,7 @@ from emlinit.finetune.search.training import WeightedTraining
 from emlinit.finetune.search.weighted import stages_without_network
 from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
 from emlinit.finetune.sparse.laws import LONG_SUMS, QUICK_SUMS
+from emlinit.generator.evaluate import evaluate
 from emlinit.generator.functions.table import FunctionTable
 
 ROUNDS_SHARE, EXACT_SHARE, TRAINING_SHARE, LONG_SHARE = 0.6, 0.15, 0.05, 0.2
@@ -45,6 +47,7 @@ _LAST_WORD, _LEAST_LAST_WORD = 0.02, 0.3  # of the time, and in seconds: for ask
 _BETTER = 2.0  # nats by which a description is shorter before it is told of
 _PATIENCE = 0.1  # seconds for simplifying what is told of
 _PATIENT_SHARE, _LEAST_PATIENCE = 0.5, 10.0  # of the time, and seconds: without a gain for so long a search ends
+_PATIENCE_AT_NOISE = 1.0  # seconds, where what is left over is noise
 _SECONDS_PER_ROUND = 5.0  # more than a round takes: on a free machine few rounds, not the clock, should end the search
 
 
@@ -226,7 +229,7 @@ class Search:
             found += self._read_what_is_new(config)
         turns = [(name, Turn(stage, tasks[name], share)) for name, stage, share in stages_in_turn(grammar, config)]
         # A tree without constants is found at a stroke or not at all: there nothing is ever gained before.
-        patience = math.inf if grammar == "exact" else max(_LEAST_PATIENCE, _PATIENT_SHARE * self.clock.seconds)
+        patience = (lambda: math.inf) if grammar == "exact" else self._patience
         schedule = Schedule([turn for _, turn in turns], self._shortest_description, patience)
         with closing(schedule):
             going = True
@@ -262,6 +265,20 @@ class Search:
 
     def _shortest_description(self) -> float:
         return min(pool.best_nats for pool in self.pools.values())
+
+    def _patience(self) -> float:
+        """Seconds without a gain after which a search ends: few where what the best candidate leaves over is noise."""
+        whole = max(_LEAST_PATIENCE, _PATIENT_SHARE * self.clock.seconds)
+        return min(whole, _PATIENCE_AT_NOISE) if self._is_at_the_noise() else whole
+
+    def _is_at_the_noise(self) -> bool:
+        name = min(self.pools, key=lambda name: self.pools[name].best_nats)
+        pool, problem = self.pools[name], self.problems[name]
+        if pool.programs is None or problem.x.shape[1] != 1:
+            return False
+        x, y = problem.x[problem.search], problem.y[problem.search]
+        result = evaluate(pool.programs[pool.shortest(1)], x, rtol=None)
+        return bool(result.valid.all()) and is_white(x, y - result.value[0])
 
     def _is_news(self, config: WeightedSearchConfig) -> bool:
         """Whether a candidate may be exact that was not there when candidates were last read."""

@@ -16,6 +16,7 @@ from emlinit.finetune.search.stages import Candidates, Stage, StageRun, Task
 
 _SLICE = 0.5  # seconds
 _FIXED = 0.5  # of the time, by shares
+_GAIN = 0.1  # nats; less is the last digits of a constant
 _KEPT = 0.5  # of the gains and seconds before the latest slice
 
 
@@ -78,14 +79,16 @@ class Turn:
 class Schedule:
     """Stages that take turns; it can be left and taken up again."""
 
-    def __init__(self, turns: Sequence[Turn], shortest: Callable[[], float], patience: float = math.inf) -> None:
+    def __init__(
+        self, turns: Sequence[Turn], shortest: Callable[[], float], patience: Callable[[], float] = lambda: math.inf
+    ) -> None:
         """Begin with nothing done.
 
         Args:
             turns: the first one begins at once, the others as their shares say.
             shortest: tells the length of the shortest description, in nats.
-            patience: seconds without a gain after which there is no more to do, if they are as many as it took to the last
-                gain.
+            patience: tells the seconds without a gain after which there is no more to do, if they are as many as it took to
+                the last gain.
         """
         self.turns, self._shortest, self._patience = turns, shortest, patience
         if turns:
@@ -104,7 +107,7 @@ class Schedule:
             turn = min(ready, key=lambda turn: turn.virtual)
             self._now = turn.virtual
             weight, before = self._weight(turn, ready), turn.seconds
-            if turn.slice(self._shortest) > 0:
+            if turn.slice(self._shortest) > _GAIN:
                 self._gained = time.monotonic()
             turn.virtual += (turn.seconds - before) / weight
             if pause():
@@ -123,7 +126,7 @@ class Schedule:
     def _is_vain(self) -> bool:
         """Whether nothing was gained for long."""
         waited = time.monotonic() - self._gained
-        return waited > max(self._patience, self._gained - self._began)
+        return waited > self._gained - self._began and waited > self._patience()
 
 
 def run_in_order(stages: Sequence[Stage], task: Task) -> list[StageRun]:

@@ -186,7 +186,7 @@ class _Works:
 def _turns(*stages: _Works, shares: tuple[float, ...]) -> tuple[Schedule, list[Turn]]:
     task = _task()
     turns = [Turn(stage, task, share) for stage, share in zip(stages, shares, strict=True)]
-    return Schedule(turns, lambda: _Works.shortest[0], patience=10.0), turns
+    return Schedule(turns, lambda: _Works.shortest[0], patience=lambda: 10.0), turns
 
 
 def test_without_gains_the_shares_decide_until_it_is_in_vain(clock: _Clock) -> None:
