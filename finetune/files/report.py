@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from emlinit.finetune.files.output_folder import RESULT_FILES, write_folder
+from emlinit.finetune.law.choice import description_lengths
 from emlinit.finetune.law.standard_errors import LawConstant, constants_line, law_constants
 from emlinit.finetune.law.symbol_names import latex_escape, latex_name
 from emlinit.finetune.law.text import people_text
@@ -44,8 +45,13 @@ def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]
         "train": _metrics(solution.train),
         "validation": _metrics(solution.validation),
         "front": [
-            {"complexity": int(entry.complexity), "rmse": _finite(entry.rmse), "formula": entry.law.formula}
-            for entry in solution.front
+            {
+                "complexity": int(entry.complexity),
+                "rmse": _finite(entry.rmse),
+                "nats_longer": None if longer is None else round(longer, 2),
+                "formula": entry.law.formula,
+            }
+            for entry, longer in zip(solution.front, _nats_longer(solution), strict=True)
         ],
         "rows_used": len(table.y),
         "rows_dropped": table.rows_dropped,
@@ -66,19 +72,21 @@ def to_json(record: Mapping[str, Any], *, indent: int | None = None) -> str:
 
 
 def front_table(solution: Solution, record: Mapping[str, Any]) -> str:
-    """The Pareto front, the chosen law marked by `*`; below it that law to the digits that the data fix, and its constants
+    """The Pareto front, the chosen law marked by `*`, and by how many nats the data are longer to say with the others; below
+    it that law to the digits that the data fix, and its constants
     with their errors.
 
     Full precision is in the record, and in the files of an output folder.
     """
-    rows = [("", "complexity", "rmse", "formula (constants to 6 digits)")]
-    for entry in solution.front:
-        mark = "*" if entry.law is solution.law else ""
-        rows.append((mark, str(entry.complexity), f"{entry.rmse:.4g}", entry.law.short_formula))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    rows = [("", "complexity", "rmse", "nats", "formula (constants to 6 digits)")]
+    for entry, longer in zip(solution.front, _nats_longer(solution), strict=True):
+        mark, nats = "*" if entry.law is solution.law else "", "" if longer is None else f"{longer:+.1f}"
+        nats = "" if entry.law is solution.law else nats
+        rows.append((mark, str(entry.complexity), f"{entry.rmse:.4g}", nats, entry.law.short_formula))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [
-        f"{mark:{widths[0]}} {complexity:>{widths[1]}}  {rmse:>{widths[2]}}  {formula}"
-        for mark, complexity, rmse, formula in rows
+        f"{mark:{widths[0]}} {complexity:>{widths[1]}}  {rmse:>{widths[2]}}  {nats:>{widths[3]}}  {formula}"
+        for mark, complexity, rmse, nats, formula in rows
     ]
     errors = {abs(constant["value"]): constant["standard_error"] for constant in record["constants"]}
     lines += ["", f"{record['target']} = {people_text(solution.law.expression, errors)}"]
@@ -88,6 +96,14 @@ def front_table(solution: Solution, record: Mapping[str, Any]) -> str:
     lines += [f"    units: {', '.join(units)}"] if units else []
     lines += [f"    {symbol} stands for the column '{name}'" for name, symbol in solution.law.renamed.items()]
     return "\n".join(lines)
+
+
+def _nats_longer(solution: Solution) -> list[float | None]:
+    """By how many nats the description of the data with each entry of the front is longer than with the chosen law; a law
+    that is k nats longer is e^k times less likely. None where it has no length."""
+    lengths = description_lengths(solution.front)
+    chosen = next((i for i, entry in enumerate(solution.front) if entry.law is solution.law), 0)
+    return [_finite(length - lengths[chosen]) for length in lengths]
 
 
 def write_outputs(

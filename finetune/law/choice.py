@@ -89,19 +89,30 @@ def _shortest(
     ]
 
 
-def _front(findings: Sequence[Finding], n_points: int | None) -> list[Finding]:
-    """What takes more to be said than the one before is more accurate."""
-    y, errors = findings[0].y, [finding.rmse for finding in findings]
-    nodes = [finding.description_nodes for finding in findings]
-    lengths = description_length(
-        torch.tensor(errors, dtype=torch.float64).square(),
-        torch.tensor(nodes, dtype=torch.float64),
+def description_lengths(findings: Sequence[Finding], n_points: int | None = None) -> list[float]:
+    """Nats that it takes to say the data with each law: one that takes k more is e^k times less likely.
+
+    Args:
+        findings: laws beside the same data.
+        n_points: different rows; all by default.
+    """
+    y = findings[0].y
+    lengths: list[float] = description_length(
+        torch.tensor([finding.rmse for finding in findings], dtype=torch.float64).square(),
+        torch.tensor([finding.description_nodes for finding in findings], dtype=torch.float64),
         torch.tensor([finding.n_fitted for finding in findings]),
         len(y) if n_points is None else n_points,
         _scale(y),
         findings[0].n_distinct,
         float(y.std()),
     ).tolist()
+    return lengths
+
+
+def _front(findings: Sequence[Finding], n_points: int | None) -> list[Finding]:
+    """What takes more to be said than the one before is more accurate."""
+    errors, nodes = [finding.rmse for finding in findings], [finding.description_nodes for finding in findings]
+    lengths = description_lengths(findings, n_points)
     # Of laws as complex as one another the shortest description stands: 1.5 is worth more than 1.49987 of equal fit.
     shortest: dict[float, int] = {}
     for i in sorted(range(len(findings)), key=lambda i: (lengths[i], errors[i])):
