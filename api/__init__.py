@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from emlinit.finetune.estimator import EMLRegressor as EMLRegressor
+    from emlinit.finetune.forms import fit_form as fit_form
     from emlinit.finetune.law.law import Law as Law
     from emlinit.finetune.solver import solve as solve
     from emlinit.generator.errors import UserError as UserError
@@ -23,9 +24,10 @@ _HOME = {
     "EMLRegressor": "emlinit.finetune.estimator",
     "Law": "emlinit.finetune.law.law",
     "UserError": "emlinit.generator.errors",
+    "fit_form": "emlinit.finetune.forms",
     "solve": "emlinit.finetune.solver",
 }
-__all__ = ["EMLInitialiser", "EMLRegressor", "Law", "UserError", "__version__", "solve"]
+__all__ = ["EMLInitialiser", "EMLRegressor", "Law", "UserError", "__version__", "fit_form", "solve"]
 
 
 def __getattr__(name: str) -> object:

@@ -25,7 +25,7 @@ import pytest
 
 import emlinit
 
-NAMES = ["EMLInitialiser", "EMLRegressor", "Law", "UserError", "__version__", "solve"]
+NAMES = ["EMLInitialiser", "EMLRegressor", "Law", "UserError", "__version__", "fit_form", "solve"]
 
 
 def _parameters(function: Callable[..., object]) -> list[str]:
@@ -77,6 +77,23 @@ def test_the_parameters_of_solve() -> None:
         "*stop=None",
         "*on_better=None",
     ]
+
+
+def test_the_parameters_of_fit_form_and_what_it_returns() -> None:
+    from emlinit.finetune.forms import FittedForm
+
+    assert _parameters(emlinit.fit_form) == ["form", "X", "y", "*start=None", "*seconds=10.0", "*seed=0"]
+    assert [field.name for field in dataclasses.fields(FittedForm)] == [
+        "form",
+        "formula",
+        "constants",
+        "standard_errors",
+        "residual_deviation",
+        "r2",
+        "covariance",
+        "parsed",
+    ]
+    assert _parameters(FittedForm.predict) == ["X"]
 
 
 def test_the_parameters_of_the_estimator() -> None:

@@ -164,6 +164,7 @@ LAW_SUITES: dict[str, LawSuite] = {
     "formulas": LawSuite(
         "frozen random formulas that are on no published list", partial(_frozen, FORMULAS_FILE), published=False
     ),
+    "nist": LawSuite("the 27 sets of NIST's archive of nonlinear regression (StRD)", _measured, own_noise=True),
 }
 """By name; the command line, its help and its tables read this."""
 

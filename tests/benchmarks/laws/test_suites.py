@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import sympy
 import torch
 
 from emlinit.benchmarks.laws.suites import LAW_DATA_DIR, LawProblem, load_law_suite, real_symbols, shortest_form
@@ -22,6 +23,7 @@ from emlinit.generator.evaluate import evaluate
 from emlinit.generator.formulas.compile_weighted import compile_weighted
 from emlinit.generator.formulas.decompile import complexity, to_sympy
 from emlinit.generator.formulas.expression import evaluate_expression
+from emlinit.generator.formulas.parse import parse_formula
 from emlinit.generator.grammar import from_text
 from emlinit.generator.program import programs_from_tokens
 
@@ -141,6 +143,32 @@ def test_nists_measurements_have_the_certified_residuals() -> None:
     nelson = problems["nelson"]
     rss = float((np.log(nelson.y / nelson.clean) ** 2).sum())
     assert rss == pytest.approx(facts["nelson"]["certified_log_rss"], rel=1e-9)
+
+
+def test_the_nist_archive_is_complete_and_has_the_certified_residuals() -> None:
+    facts = {fact["name"]: fact for fact in json.loads((LAW_DATA_DIR / "nist.json").read_text())["problems"]}
+    problems = load_law_suite("nist")
+    assert [p.name for p in problems] == [*facts]
+    assert len(facts) == 27
+    for problem in problems:
+        fact = facts[problem.name]
+        symbols = real_symbols(len(problem.names))
+        constants = {name: sympy.Symbol(name, real=True) for name in fact["certified"]}
+        assert fact["start1"].keys() == fact["start2"].keys() == fact["standard_errors"].keys() == constants.keys()
+        form = parse_formula(fact["form"], [*symbols, *constants.values()])
+        filled = form.xreplace({constants[name]: sympy.Float(value) for name, value in fact["certified"].items()})
+        np.testing.assert_allclose(real_values(filled, symbols, problem.x), problem.clean, rtol=1e-12, atol=1e-12)
+        rss = float(((problem.y - problem.clean) ** 2).sum())
+        if problem.name == "lanczos1":  # its residuals of 1e-13 are below the digits of the certified constants
+            assert rss < 1e-19
+        else:
+            assert rss == pytest.approx(fact["certified_rss"], rel=1e-9), problem.name
+        freedom = len(problem.y) - len(constants)
+        deviation = math.sqrt(fact["certified_rss"] / freedom)
+        assert deviation == pytest.approx(fact["residual_deviation"], rel=1e-9), "a row is missing"
+        assert all(np.isfinite(array).all() for array in _arrays(problem)), problem.name
+        assert (problem.extended.max(0) > problem.x.max(0)).all()
+        assert complexity(shortest_form(problem.formula)) == problem.complexity <= complexity(problem.formula)
 
 
 def test_other_measurements_follow_their_laws() -> None:
