@@ -53,7 +53,9 @@ def choose(
     exact = [finding for finding in candidates if finding.is_exact]
     chosen = exact[0] if exact else _shortest(candidates, train, validation, n_points, n_unseen)
     front = _front(candidates, n_points)
-    before = [f for f in front if f.complexity < chosen.complexity and f.rmse > chosen.rmse]
+    simpler = [f for f in candidates if f.complexity < chosen.complexity and f.rmse > chosen.rmse]
+    # However unlikely what is simpler may be as a law, it shows what the chosen one is worth.
+    before = _shortest_of_each([float(f.complexity) for f in simpler], simpler, n_points)
     most = 0 if exact else 2 * chosen.complexity + _FURTHER_NODES
     after = [f for f in front if chosen.complexity < f.complexity <= most and f.rmse < chosen.rmse]
     return [*_pareto(before), chosen, *_pareto(after)[:_FURTHER]], chosen
@@ -111,13 +113,20 @@ def description_lengths(findings: Sequence[Finding], n_points: int | None = None
 
 def _front(findings: Sequence[Finding], n_points: int | None) -> list[Finding]:
     """What takes more to be said than the one before is more accurate."""
-    errors, nodes = [finding.rmse for finding in findings], [finding.description_nodes for finding in findings]
-    lengths = description_lengths(findings, n_points)
+    nodes = [finding.description_nodes for finding in findings]
+    return _pareto(_shortest_of_each(nodes, findings, n_points), by_description=True)
+
+
+def _shortest_of_each(nodes: Sequence[float], findings: Sequence[Finding], n_points: int | None) -> list[Finding]:
+    """Of findings of as many nodes the one of the shortest description."""
+    if not findings:
+        return []
+    errors, lengths = [finding.rmse for finding in findings], description_lengths(findings, n_points)
     # Of laws as complex as one another the shortest description stands: 1.5 is worth more than 1.49987 of equal fit.
     shortest: dict[float, int] = {}
     for i in sorted(range(len(findings)), key=lambda i: (lengths[i], errors[i])):
         shortest.setdefault(nodes[i], i)
-    return _pareto([findings[i] for i in shortest.values()], by_description=True)
+    return [findings[i] for i in shortest.values()]
 
 
 def _pareto(findings: Sequence[Finding], *, by_description: bool = False) -> list[Finding]:
