@@ -165,7 +165,7 @@ def scaled_eml(
     scale = torch.where(is_scaled, l_re, 0.0)
     magnitude = torch.where(falls, 0.0, (l_re - scale).exp()).masked_fill(overflows, torch.nan)
     exponential = exp_parts(magnitude, torch.where(beyond, 0.0, l_im))
-    doubt = torch.where(is_scaled, l_error, l_error / (1.0 - 10.0 * l_error).clamp_min(0.0)) + unit * (1.0 + l_im.abs())
+    doubt = torch.where(is_scaled, l_error, amplify(l_error.clone(), 1.0)) + unit * (1.0 + l_im.abs())
     # An argument that is not known well may still be known to be far below zero: so is its exponential then.
     vague = ~is_scaled & ~(l_error < LARGEST_UNSURE)
     doubt = torch.where(vague, 2.0 * (l_re + l_error).clamp_max(limit).exp(), doubt * magnitude).masked_fill(falls, 0.0)
@@ -248,10 +248,13 @@ def log_of_node(
 ) -> Complex128[Tensor, "*#n"]:
     """Principal logarithm of nodes of the values exp(l) - ln(r), also where those are infinite, as no double holds them:
     there it is l + ln(1 - ln(r) exp(-l))."""
-    held = left + torch.log(1.0 - log_right * torch.exp(-left))
-    turns = torch.ceil((held.imag - math.pi) / (2 * math.pi))
-    held = torch.complex(held.real, held.imag - 2 * math.pi * turns)
-    return torch.where(torch.isinf(value), held, log_branch_cut(value))
+    log, huge = log_branch_cut(value), torch.isinf(value)
+    if bool(huge.any()):
+        argument = left.expand_as(value)[huge]
+        held = argument + torch.log(1.0 - log_right.expand_as(value)[huge] * torch.exp(-argument))
+        turns = torch.ceil((held.imag - math.pi) / (2 * math.pi))
+        log[huge] = torch.complex(held.real, held.imag - 2 * math.pi * turns)
+    return log
 
 
 def eml(left: Complex128[Tensor, "*#n"], right: Complex128[Tensor, "*#n"]) -> Complex128[Tensor, "*#n"]:

@@ -10,6 +10,7 @@ levels, z, exp(z) and exp(exp(z)):
 Legend: b tree, p point.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -23,12 +24,12 @@ from emlinit.generator.corpus.trees import trees_by_depth
 from emlinit.generator.evaluate import evaluate
 from emlinit.generator.functions.table import INVALID_KEY
 from emlinit.generator.grammar import EML, ONE, X1, subtree_lengths
-from emlinit.generator.node import exp_branch_cut, log_branch_cut
+from emlinit.generator.node import CEILING, exp_branch_cut, log_branch_cut
 from emlinit.generator.program import programs_from_tokens
 
 LEVELS = 2
 """Most exponentials on top of a double."""
-_LIMIT = 230.2585  # ln(1e100): from there on a number is held by its logarithm
+_LIMIT = math.log(CEILING[torch.float64])  # from there on an exponential is held by its logarithm
 _LARGEST, _REAL = 1e8, 1e-9  # as frozen problems are
 _POINTS = 64
 _BLOCK = 512

@@ -73,15 +73,15 @@ def to_json(record: Mapping[str, Any], *, indent: int | None = None) -> str:
 
 def front_table(solution: Solution, record: Mapping[str, Any]) -> str:
     """The Pareto front, the chosen law marked by `*`, and by how many nats the data are longer to say with the others; below
-    it that law to the digits that the data fix, and its constants
-    with their errors.
+    it that law to the digits that the data fix, and its constants with their errors.
 
     Full precision is in the record, and in the files of an output folder.
     """
     rows = [("", "complexity", "rmse", "nats", "formula (constants to 6 digits)")]
-    for entry, longer in zip(solution.front, _nats_longer(solution), strict=True):
-        mark, nats = "*" if entry.law is solution.law else "", "" if longer is None else f"{longer:+.1f}"
-        nats = "" if entry.law is solution.law else nats
+    for entry, told in zip(solution.front, record["front"], strict=True):
+        is_chosen, longer = entry.law is solution.law, told["nats_longer"]
+        nats = "" if is_chosen or longer is None else f"{longer:+.1f}"
+        mark = "*" if is_chosen else ""
         rows.append((mark, str(entry.complexity), f"{entry.rmse:.4g}", nats, entry.law.short_formula))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [

@@ -327,6 +327,7 @@ class _Adjoint:
         rows = sweep.rows(restart, slot)
         scale = None if sweep.scale is None else sweep.slot(restart, slot).scale
         for term in range(rows.shape[1]):
+            share: Tensor | None = None  # a unit of the source in those of the slot, where they differ
             if sweep.weight is None or self.by_weight is None:
                 t_re, t_im = a_re, a_im
             else:
@@ -339,8 +340,7 @@ class _Adjoint:
                 w_re, w_im = (part[:, None] for part in sweep.weight[restart, slot, term].unbind(1))
                 t_re, t_im = a_re * w_re - a_im * w_im, a_re * w_im + a_im * w_re
             self._choices(restart, slot, term, t_re, t_im, scale)
-            if sweep.weight is not None and sweep.scale is not None and scale is not None:
-                share = (sweep.scale[rows[:, term]] - scale).exp()
+            if share is not None:
                 t_re, t_im = t_re * share, t_im * share
             inner = (rows[:, term] >= sweep.leaves).nonzero()[:, 0]
             self.re.index_add_(0, rows[inner, term], t_re[inner])

@@ -6,7 +6,7 @@ candidates: a subtree that one of them has right completes another one that is r
 Legend: b tree, l token position, p point of the data, m point of the lookup.
 """
 
-from jaxtyping import Complex128, Float64, Int64
+from jaxtyping import Bool, Complex128, Float64, Int64
 from torch import Tensor
 
 from emlinit.finetune.subtrees.completion import complete
@@ -85,16 +85,25 @@ class Matcher:
         for lookup in (parts, table and table[0]):
             if lookup:
                 found.append(complete(lookup, tokens, x, target))
-        if parts:
-            _, left, right = meet(parts, target[None])
-            small = (parts.sizes[left] + parts.sizes[right]).argsort(stable=True)[:MAX_HITS]
-            found.append(pairs(parts, left[small], right[small]))
-        if table:
-            _, left, right = meet(table[1], target[None])
-            every, own = targets.flatten().expand(len(left), -1), error[self.rows].flatten().expand(len(left), -1)
-            tables = [lookups[1] for number in range(len(targets)) if (lookups := self.table(number))]
-            fits = fit_everywhere(tables, every, own, left, right)
-            left, right = left[fits], right[fits]
-            small = (table[1].sizes[left] + table[1].sizes[right]).argsort(stable=True)[:MAX_HITS]
-            found.append(pairs(table[1], left[small], right[small]))
+        for lookup in (parts, table and table[1]):
+            if not lookup:
+                continue
+            _, left, right = meet(lookup, target[None])
+            if table and lookup is table[1]:  # of parts each set of points has its own
+                fits = self._fit_everywhere(targets, error[self.rows], left, right)
+                left, right = left[fits], right[fits]
+            small = (lookup.sizes[left] + lookup.sizes[right]).argsort(stable=True)[:MAX_HITS]
+            found.append(pairs(lookup, left[small], right[small]))
         return [trees for trees in found if len(trees)]
+
+    def _fit_everywhere(
+        self,
+        targets: Complex128[Tensor, "k m"],
+        error: Float64[Tensor, "k m"],
+        left: Int64[Tensor, " h"],
+        right: Int64[Tensor, " h"],
+    ) -> Bool[Tensor, " h"]:
+        """Which pairs of functions of the table that is met fit at the points of all sets."""
+        tables = [table[1] for number in range(len(targets)) if (table := self.table(number))]
+        every, own = (part.flatten().expand(len(left), -1) for part in (targets, error))
+        return fit_everywhere(tables, every, own, left, right)

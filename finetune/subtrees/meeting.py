@@ -261,6 +261,9 @@ class MeetingSearch:
             lookup = self.lookup(point_set, size)
             for chunk in torch.split(rows, max(_CHUNK // len(lookup), 1)) if len(rows) else ():
                 state, left, right = meet(lookup, here[chunk])
+                if not len(state):  # the table at the other points is worked out where it is asked for
+                    yield state, left, right
+                    continue
                 small = (lookup.sizes[left] + lookup.sizes[right]).argsort(stable=True)
                 state, left, right = chunk[state[small]], left[small], right[small]
                 everywhere = [self.lookup(number, size) for number in range(self._n_sets)]
