@@ -18,7 +18,7 @@ from emlinit.finetune.frames import checked_features, checked_target
 from emlinit.finetune.initialisers import load_initialisers, resolve_device
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.standard_errors import law_constants
-from emlinit.finetune.options import MAX_COMPLEXITY, MIN_ROWS, checked_seconds, checked_seed, in_one_line
+from emlinit.finetune.options import LOSSES, MAX_COMPLEXITY, MIN_ROWS, checked_seconds, checked_seed, in_one_line
 from emlinit.finetune.solver import solve
 from emlinit.generator.errors import UserError
 
@@ -49,6 +49,8 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         it is written.
     integer_exponents : bool, default=False
         Whether powers of what varies must have whole exponents.
+    loss : {"squares", "huber", "l1"}, default="squares"
+        What residuals count as; with "huber" or "l1" rows that are far off count little.
 
     Attributes
     ----------
@@ -77,6 +79,7 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         forbid: Any = None,
         max_complexity: Any = MAX_COMPLEXITY,
         integer_exponents: Any = False,
+        loss: Any = LOSSES[0],
     ) -> None:
         self.seconds = seconds
         self.grammar = grammar
@@ -87,13 +90,17 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.forbid = forbid
         self.max_complexity = max_complexity
         self.integer_exponents = integer_exponents
+        self.loss = loss
 
-    def fit(self, X: Any, y: Any) -> "EMLRegressor":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, sigma: Any = None) -> "EMLRegressor":
         """Search for the law; `X` has shape (samples, features), `y` (samples,), both finite numbers or booleans.
 
+        `sigma` are the standard deviations of y, one number or of shape (samples,): rows weigh as 1/sigma², and the errors
+        of the constants follow from it. Or `sample_weight`, of shape (samples,), of which only the ratios count.
+
         Raises:
-            UserError: text, dates, missing values or two columns of one name in a DataFrame, no feature that varies, or a
-                parameter out of its range.
+            UserError: text, dates, missing values or two columns of one name in a DataFrame, no feature that varies, a
+                parameter out of its range, an error that is not positive, or a negative weight.
         """
         X, y = checked_features(X), checked_target(y)
         X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=MIN_ROWS)
@@ -111,6 +118,9 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             forbid=self.forbid,
             max_complexity=self.max_complexity,
             integer_exponents=self.integer_exponents,
+            sigma=sigma,
+            sample_weight=sample_weight,
+            loss=self.loss,
         )
         self.law_: Law = self.solution_.law
         columns = [self._names().index(name) for name in self.law_.names]

@@ -17,6 +17,7 @@ import torch
 
 from emlinit.finetune.fitting.dust import drop_dust
 from emlinit.finetune.fitting.levenberg_marquardt import FitConfig, fit_constants
+from emlinit.finetune.fitting.misfit import PLAIN, Misfit
 from emlinit.finetune.fitting.prices import description_cost, description_nats
 from emlinit.finetune.fitting.snapping import SnapConfig, likely_savings, snap
 from emlinit.finetune.law.finding import Finding, count_distinct
@@ -25,6 +26,7 @@ from emlinit.finetune.law.law import Law
 from emlinit.finetune.preparation import Problem, restore_units
 from emlinit.finetune.search.candidates import CandidatePool, Origin
 from emlinit.finetune.search.weighted import SimplestLaws, simple_laws
+from emlinit.generator.evaluate import evaluate
 from emlinit.generator.program import Programs
 
 # Candidates that are read as formulas: the shortest descriptions of the data, and from either end of the front.
@@ -114,22 +116,35 @@ def weighted_finalists(
     rows = _worth_reading(pool, *shortest, snappable, short_enough, few_constants)
     found, origins = pool.programs[rows], pool.origins(rows)
     # The simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed.
+    searched = problem.misfit.rows(problem.search)
     simple = fit_constants(
-        simple_laws(found.n_variables), problem.x[problem.search], problem.y[problem.search], config=_SIMPLE_FIT
+        simple_laws(found.n_variables),
+        problem.x[problem.search],
+        problem.y[problem.search],
+        weights=searched.weights,
+        loss=searched.loss,
+        config=_SIMPLE_FIT,
     )
     order = pool.judged(simple.programs, simple.mse).argsort(stable=True)
     found = Programs.cat([simple.programs[order[:_SIMPLEST]], found])
     origins = [Origin(SimplestLaws.name, network=False)] * (len(found) - len(origins)) + origins
     programs = restore_units(found, problem)
     points, targets = torch.from_numpy(x)[problem.train], torch.from_numpy(y)[problem.train]
+    weights = _weights(pool, problem, problem.train)
+    if weights is None:
+        weights = torch.ones_like(targets)
     some = slice(0, None, max(1, math.ceil(len(targets) / _SNAP_ROWS)))
     more = slice(0, None, max(1, math.ceil(len(targets) / _FIT_ROWS)))
     # Snapping tries every constant many times, and with very many of them a law is not one that has simple numbers.
     few = (programs.n_free() <= _SNAP_CONSTANTS).nonzero()[:, 0]
-    snapped = snap(programs[few], points[some], targets[some], config=SnapConfig(until=fits_until))
+    snapped = snap(
+        programs[few], points[some], targets[some], weights=weights[some], config=SnapConfig(until=fits_until)
+    )
     programs = Programs.cat([programs, snapped.programs])
     origins = [*origins, *(origins[row] for row in few.tolist())]
-    fitted = fit_constants(programs, points[more], targets[more], config=replace(_LAST_FIT, until=fits_until))
+    fitted = fit_constants(
+        programs, points[more], targets[more], weights=weights[more], config=replace(_LAST_FIT, until=fits_until)
+    )
     nats = description_nats(fitted.programs, fitted.mse / targets.var(correction=0), len(targets))
     order = nats.argsort(stable=True)
     for start in (0, len(found)):  # the simplest, as fitted and snapped, are read in any case: it takes no time
@@ -147,9 +162,11 @@ def weighted_finalists(
     programs = fitted.programs[order]
     if len(targets) > _FIT_ROWS:
         config = replace(_ALL_ROWS_FIT, until=fits_until)
-        head = fit_constants(programs[:_READ_OF_MANY], points, targets, config=config).programs
+        head = fit_constants(programs[:_READ_OF_MANY], points, targets, weights=weights, config=config).programs
         programs = Programs.cat([head, programs[_READ_OF_MANY:]]) if len(programs) > _READ_OF_MANY else head
-    programs = drop_dust(programs, points[more], targets[more], config=replace(_DUST_FIT, until=fits_until))
+    programs = drop_dust(
+        programs, points[more], targets[more], weights=weights[more], config=replace(_DUST_FIT, until=fits_until)
+    )
     return Finalists(programs, [origins[row] for row in order.tolist()])
 
 
@@ -162,6 +179,7 @@ def read_laws(
     *,
     grammar: str,
     language: Language = _ANY_LANGUAGE,
+    misfit: Misfit = PLAIN,
 ) -> list[Finding]:
     """Finalists as laws beside the data, one after the other until some are exact or the time is up; how long simplifying
     takes depends on what is left of it. Laws that the language has no words for, or that no formula of real numbers says,
@@ -175,6 +193,7 @@ def read_laws(
         until: on the clock of `time.monotonic`.
         grammar: where they were found.
         language: what a law may be written in.
+        misfit: how residuals count, with the weights of all rows.
     """
     findings: list[Finding] = []
     if finalists is None:
@@ -194,7 +213,7 @@ def read_laws(
         if law is None:
             continue
         origin = finalists.origins[number]
-        findings.append(Finding.of(law, x, y, grammar=grammar, origin=origin, n_distinct=n_distinct))
+        findings.append(Finding.of(law, x, y, grammar=grammar, origin=origin, n_distinct=n_distinct, misfit=misfit))
         n_exact += findings[-1].is_exact and findings[-1].size <= language.max_complexity
     return findings
 
@@ -205,7 +224,10 @@ def refitted(finding: Finding, x: np.ndarray, y: np.ndarray, language: Language 
     The validation figures stay those of the law that had not seen these rows.
     """
     program, names = finding.law.program, finding.law.names
-    fit = fit_constants(program, torch.from_numpy(x), torch.from_numpy(y), config=_REFIT)
+    misfit = finding.misfit
+    fit = fit_constants(
+        program, torch.from_numpy(x), torch.from_numpy(y), weights=misfit.weights, loss=misfit.loss, config=_REFIT
+    )
     law = law_in(fit.programs, names, x, 1.0, language)
     if law is None:
         return finding
@@ -216,6 +238,7 @@ def refitted(finding: Finding, x: np.ndarray, y: np.ndarray, language: Language 
         grammar=finding.grammar,
         origin=finding.origin,
         n_distinct=finding.n_distinct,
+        misfit=misfit,
     )
     return again if again.rmse < finding.rmse and again.complexity == finding.complexity else finding
 
@@ -259,8 +282,20 @@ def _short_once_snapped(pool: CandidatePool, problem: Problem, most_cost: int) -
     if not len(short):
         return short
     sample = problem.search[:: max(1, math.ceil(len(problem.search) / _SNAP_ROWS))]
-    savings = likely_savings(pool.programs[short], problem.x[sample], problem.y[sample])
+    weights = _weights(pool, problem, sample)
+    savings = likely_savings(pool.programs[short], problem.x[sample], problem.y[sample], weights)
     return short[(pool.nats[short] - savings).argsort(stable=True)[:_SHORTEST_SNAPPED]]
+
+
+def _weights(pool: CandidatePool, problem: Problem, rows: torch.Tensor) -> torch.Tensor | None:
+    """Weights of some rows for least squares; rows that are far off the shortest description count little if the loss is a
+    robust one. So all finalists are fitted to the same."""
+    misfit = problem.misfit.rows(rows)
+    if not misfit.is_robust:
+        return misfit.weights
+    assert pool.programs is not None
+    result = evaluate(pool.programs[pool.shortest(1)], problem.x[rows], rtol=None)
+    return misfit.fixed_weights(torch.where(result.valid, problem.y[rows] - result.value, torch.nan)[0])
 
 
 def _short_enough(pool: CandidatePool, max_cost: int) -> torch.Tensor:

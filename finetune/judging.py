@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from emlinit.finetune.fitting.prices import NATS_PER_NODE
@@ -55,7 +56,10 @@ def judged(
         for words in _spellings(finding.law, problem, positive)
     ]
     nats = [math.inf] * len(findings)
-    points, targets = problem.x[problem.search], problem.y[problem.search]
+    best = min(findings, key=lambda finding: finding.rmse)
+    sound = problem.misfit.sound(torch.from_numpy(best.residual))
+    rows = problem.search[sound[problem.search]]
+    points, targets = problem.x[rows], problem.y[rows]
     spelled.sort(key=lambda one: len(one[1]))  # sequences of like lengths together: little padding
     for start in range(0, len(spelled), _AT_ONCE):
         if time.monotonic() >= until:

@@ -14,6 +14,8 @@ GRAMMAR_CHOICES = ("auto", "exact", "weighted")
 """What a user may ask for: one of the grammars, or `auto`, which tries both."""
 DEVICES = ("auto", "cpu", "cuda")
 """Devices that the network may run on; `auto` is the first CUDA device if there is one, else the CPU."""
+LOSSES = ("squares", "huber", "l1")
+"""What residuals count as: their squares, or less where they are large (see `fitting.misfit`)."""
 MIN_ROWS = 3
 """Fewest rows of finite numbers from which a law is fitted."""
 HEADER_CHOICES = ("auto", "yes", "no")

@@ -260,6 +260,7 @@ class Search:
             device=getattr(sampler, "device", torch.device("cpu")),
             max_rounds=max_rounds,
             progress=self.clock.report,
+            misfit=problem.misfit.rows(problem.search),
             found=lambda: self._tell(grammar),
         )
 
@@ -278,7 +279,8 @@ class Search:
             return False
         x, y = problem.x[problem.search], problem.y[problem.search]
         result = evaluate(pool.programs[pool.shortest(1)], x, rtol=None)
-        return bool(result.valid.all()) and is_white(x, y - result.value[0])
+        misfit = problem.misfit.rows(problem.search)
+        return bool(result.valid.all()) and is_white(x, misfit.scaled(y - result.value[0]))
 
     def _is_news(self, config: WeightedSearchConfig) -> bool:
         """Whether a candidate may be exact that was not there when candidates were last read."""
@@ -303,7 +305,8 @@ class Search:
             finalists = exact_finalists(pool, problem)
         else:
             finalists = weighted_finalists(pool, problem, x, y, end, max_complexity=language.max_complexity)
-        found = read_laws(finalists, self.data.names, x, y, end, grammar=grammar, language=language)
+        misfit = problem.misfit
+        found = read_laws(finalists, self.data.names, x, y, end, grammar=grammar, language=language, misfit=misfit)
         if clock.is_stopped and self.told is not None:  # what was seen is kept, however little was read
             found.append(self.told)
         self.too_long += [finding for finding in found if finding.size > language.max_complexity]
@@ -324,7 +327,7 @@ class Search:
         if law is None:
             return
         (origin,) = pool.origins(rows)
-        told = Finding.of(law, self.data.x, self.data.y, grammar=grammar, origin=origin)
+        told = Finding.of(law, self.data.x, self.data.y, grammar=grammar, origin=origin, misfit=problem.misfit)
         if told.size <= self.language.max_complexity:
             self.shortest, self.told = float(pool.nats[best]), told
             self.on_better(law, float(pool.loss[best]) ** 0.5)

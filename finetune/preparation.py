@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emlinit.finetune.fitting.misfit import PLAIN, Misfit
 from emlinit.finetune.sparse.dictionary import FEW_LEVELS
 from emlinit.generator.grammar import MAX_VARIABLES
 from emlinit.generator.program import Programs
@@ -61,21 +62,25 @@ class Problem:
     """What is subtracted from each variable, in data units, before it is divided by its unit."""
     y_unit: float
     """Data units of y per unit of the search."""
+    misfit: Misfit = PLAIN
+    """How residuals count, with the weights of all rows."""
 
 
-def sample_of(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def sample_of(y: np.ndarray, rng: np.random.Generator) -> np.ndarray | slice:
     """At most `MOST_ROWS` rows, drawn at random without repetition and in their order; all of them if there are no more.
 
     The rows of the smallest and the largest y are among them: a target that varies in few rows does not become constant.
     """
     if len(y) <= MOST_ROWS:
-        return x, y
+        return slice(None)
     drawn = rng.choice(len(y), MOST_ROWS - 2, replace=False, shuffle=False)
-    rows = np.union1d(drawn, [y.argmin(), y.argmax()])
-    return x[rows], y[rows]
+    rows: np.ndarray = np.union1d(drawn, [y.argmin(), y.argmax()])
+    return rows
 
 
-def prepare(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, until: float = math.inf) -> Problem:
+def prepare(
+    x: np.ndarray, y: np.ndarray, rng: np.random.Generator, until: float = math.inf, misfit: Misfit = PLAIN
+) -> Problem:
     """Draw the rows to train on and to hold out, and choose variables if there are too many; in the data's units.
 
     Args:
@@ -83,6 +88,7 @@ def prepare(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, until: float
         y: targets, float64 of shape (p,), finite.
         rng: draws the rows.
         until: when choosing variables should end, on the clock of `time.monotonic`.
+        misfit: how residuals count.
     """
     columns = choose_variables(x, y, until)
     n = len(y)
@@ -103,6 +109,7 @@ def prepare(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, until: float
         torch.ones(len(columns), dtype=torch.float64),
         torch.zeros(len(columns), dtype=torch.float64),
         1.0,
+        misfit,
     )
 
 

@@ -14,16 +14,18 @@ import numpy as np
 import torch
 
 from emlinit.finetune.finalists import refitted
+from emlinit.finetune.fitting.misfit import PLAIN, Misfit
 from emlinit.finetune.initialisers import load_initialisers, searched_grammars
 from emlinit.finetune.judging import FormJudge, judged
 from emlinit.finetune.law.choice import choose
-from emlinit.finetune.law.finding import Finding, count_distinct
+from emlinit.finetune.law.finding import Finding, count_distinct, residuals
 from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.polish import polished
 from emlinit.finetune.law.symbol_names import symbols_for
 from emlinit.finetune.options import (
     GRAMMAR_CHOICES,
+    LOSSES,
     MAX_COMPLEXITY,
     MIN_ROWS,
     checked_choice,
@@ -41,6 +43,7 @@ from emlinit.finetune.search.exact import PeelingSampler
 from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
 from emlinit.finetune.sizes import constant_columns, odd_size
 from emlinit.finetune.sparse.dictionary import FEW_LEVELS
+from emlinit.finetune.weights import misfit_of, row_weights
 from emlinit.generator.errors import UserError
 from emlinit.generator.functions.cache import load_search_table
 from emlinit.generator.grammar import MAX_VARIABLES, from_text
@@ -83,6 +86,11 @@ class Solution:
     """What was searched: `grammar`, `stage`, its `seconds` and `steps`, by how many nats the shortest description of the
     data became shorter meanwhile (`gained_nats`), and the best `relative_error` that it came to (root mean squared, over
     the standard deviation of y; None if it found nothing)."""
+    sigma: np.ndarray | None = None
+    """Standard deviations of the targets, of shape (p,), if they were given."""
+    weights: np.ndarray | None = None
+    """Weights of the rows that were given, of shape (p,), that the constants of the law are fitted with; with a robust loss
+    rows that are far off have small ones. None: all alike."""
 
 
 @contextmanager
@@ -114,6 +122,9 @@ def solve(
     integer_exponents: bool = False,
     stop: Callable[[], bool] | None = None,
     on_better: Callable[[Law, float], object] | None = None,
+    sigma: Any = None,
+    sample_weight: Any = None,
+    loss: str = LOSSES[0],
 ) -> Solution:
     """Search for the law behind data.
 
@@ -134,6 +145,11 @@ def solve(
         stop: asked again and again; once it says True the search ends with the best law so far.
         on_better: takes each law that is better than those before while the search goes on, unsnapped, and its error
             relative to the standard deviation of y.
+        sigma: standard deviation of the error of y, positive, one number or one a row, in units of y. Rows weigh as
+            1/sigma², standard errors follow from it, and a law that fits better than it is not taken to be better.
+        sample_weight: weights of the rows, non-negative, in place of `sigma`: only their ratios count. Rows of weight 0 are
+            left out.
+        loss: "squares", or, so that rows that are far off count little, "huber" or "l1" (see `fitting.misfit`).
 
     Raises:
         UserError: fewer than 3 rows, shapes that do not belong together, values that are not finite numbers, an option out
@@ -149,6 +165,14 @@ def solve(
     seed, grammar = checked_seed(seed), checked_choice(grammar, "grammar", GRAMMAR_CHOICES)
     x, y = _numbers(x, "x"), _numbers(y, "y")
     _check(x, y)
+    loss = checked_choice(loss, "loss", LOSSES)
+    weights, errors = row_weights(len(y), sigma, sample_weight)
+    given = x, y, weights
+    if weights is not None and errors is None and not (weights > 0).all():
+        counted = weights > 0
+        x, y, weights = x[counted], y[counted], weights[counted]
+        if len(y) < MIN_ROWS:
+            raise UserError(f"a search needs at least {MIN_ROWS} rows, got {len(y)} of a weight above 0")
     names = checked_names(names, x.shape[1])
     if np.ptp(y) == 0:
         return _constant(x, y, names, clock)
@@ -156,8 +180,10 @@ def solve(
     samplers = _samplers(initialisers, grammar)
 
     n_rows, rng = len(y), np.random.default_rng(seed)
-    x, y = sample_of(x, y, rng)
-    problem = prepare(x, y, rng, clock.at(clock.began + _PREPARATION_SHARE * clock.seconds))
+    rows = sample_of(y, rng)
+    x, y = x[rows], np.require(y[rows], requirements="W")
+    misfit = misfit_of(loss, None if weights is None else weights[rows], None if errors is None else errors[rows])
+    problem = prepare(x, y, rng, clock.at(clock.began + _PREPARATION_SHARE * clock.seconds), misfit)
     data = Data(x[:, problem.columns], y, [names[i] for i in problem.columns], problem)
     language = replace(language, factors=_factors(data))
     clock.report("reading the table of small functions (built the first time)")
@@ -167,7 +193,10 @@ def solve(
     weighted = replace(weighted, sparse_config=replace(weighted.sparse_config, without=language.without))
     findings = search.run(grammar, weighted)
     judge = samplers.get("weighted") if weighted.judge else None
-    return _solution(findings, search, names, n_rows, constant, judge if isinstance(judge, FormJudge) else None)
+    solution = _solution(findings, search, names, n_rows, constant, judge if isinstance(judge, FormJudge) else None)
+    if given[2] is None and not misfit.is_robust:
+        return solution
+    return replace(solution, sigma=errors, weights=_final_weights(solution.law, names, given, misfit.loss))
 
 
 def _solution(
@@ -181,7 +210,7 @@ def _solution(
     """Choose one of the laws found, and fit it to all rows if it is not exact."""
     data = search.data
     if not any(math.isfinite(finding.rmse) for finding in findings):  # each is undefined somewhere, or not admitted
-        findings = [_mean(data.x, data.y, tuple(data.names))]
+        findings = [_mean(data.x, data.y, tuple(data.names), data.problem.misfit)]
     train, validation = data.problem.train.numpy(), data.problem.validation.numpy()
     rows = np.column_stack([data.x, data.y])
     different = count_distinct(rows)
@@ -199,7 +228,10 @@ def _solution(
     best = chosen
     if not chosen.is_exact and len(train) < len(data.y):
         best = refitted(chosen, data.x, data.y, search.language)
-    best = polished(best, data.x, data.y, search.language)
+    weights = best.misfit.fixed_weights(torch.from_numpy(-best.residual))
+    best = polished(best, data.x, data.y, search.language, None if weights is None else weights.numpy())
+    if best.misfit.is_robust:  # the weights were those of the law before
+        best = refitted(best, data.x, data.y, search.language)
     place = front.index(chosen)
     better = [entry for entry in front[place + 1 :] if entry.complexity > best.complexity and entry.rmse < best.rmse]
     front = [*(entry for entry in front[:place] if entry.complexity < best.complexity), best, *better]
@@ -224,6 +256,22 @@ def _solution(
         stage=stage,
         stages=tuple(_stage_records(search)),
     )
+
+
+def _final_weights(
+    law: Law, names: Sequence[str], given: tuple[np.ndarray, np.ndarray, np.ndarray | None], loss: str
+) -> np.ndarray | None:
+    """The weights of all rows that were given, as the constants of the law are fitted with them."""
+    x, y, weights = given
+    if loss == LOSSES[0]:
+        return weights
+    counted = np.ones(len(y), dtype=bool) if weights is None else weights > 0
+    residual = residuals(law, x[counted][:, [names.index(name) for name in law.names]], y[counted])
+    misfit = misfit_of(loss, None if weights is None else weights[counted], None)
+    final = misfit.fixed_weights(torch.from_numpy(-residual))
+    result = np.zeros(len(y))
+    result[counted] = 1.0 if final is None else final.numpy()
+    return result
 
 
 def _stage_records(search: Search) -> Iterator[dict[str, Any]]:
@@ -292,12 +340,14 @@ def _constant(x: np.ndarray, y: np.ndarray, names: tuple[str, ...], clock: Clock
     return Solution(finding.law, [finding], True, "weighted", figures, figures, clock.used(), None, notes)
 
 
-def _mean(x: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> Finding:
-    """The law that y is its mean."""
-    mean = float(y[0]) if np.ptp(y) == 0 else float(np.mean(y))
+def _mean(x: np.ndarray, y: np.ndarray, names: tuple[str, ...], misfit: Misfit = PLAIN) -> Finding:
+    """The law that y is its mean, weighted as its rows are, or its median if the loss is robust."""
+    weights = None if misfit.weights is None else misfit.weights.numpy()
+    middle = np.median(y) if misfit.is_robust else np.average(y, weights=weights)
+    mean = float(y[0]) if np.ptp(y) == 0 else float(middle)
     tokens, constants = from_text(f"c:{mean!r}")
     law = Law.from_program(programs_from_tokens(tokens[None], constants[None], len(names)), names)
-    return Finding.of(law, x, y, grammar="weighted")
+    return Finding.of(law, x, y, grammar="weighted", misfit=misfit)
 
 
 def _how_good(chosen: Finding, rows: np.ndarray, max_complexity: int) -> Iterator[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 # Torch and sympy take seconds to import: they are loaded in `_solve`, after the input has been found to be in order.
 # NumPy is loaded there, too: until `run` is reached, Ctrl-C shows a traceback.
-from emlinit.finetune.options import DEVICES, GRAMMAR_CHOICES, HEADER_CHOICES, MAX_COMPLEXITY
+from emlinit.finetune.options import DEVICES, GRAMMAR_CHOICES, HEADER_CHOICES, LOSSES, MAX_COMPLEXITY
 from emlinit.scripts.arguments import (
     Parser,
     checkpoint_argument,
@@ -77,6 +77,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--missing",
         metavar="VALUE,...",
         help="numbers or words that mark a missing value, such as -9999 (empty, NaN, NA and the like are known)",
+    )
+    errors = parser.add_argument_group("errors")
+    errors.add_argument(
+        "--sigma",
+        metavar="COL|0.02|5%%",
+        help="standard deviations of the target: a column of them, one for all rows, or a share of each value; rows weigh "
+        "as 1/sigma^2, and the errors of the constants follow from it (default: estimated, alike in all rows)",
+    )
+    errors.add_argument(
+        "--loss",
+        choices=LOSSES,
+        default=LOSSES[0],
+        help="what residuals count as: squares; huber, by which rows that are far off count little; or l1, absolute values",
     )
     law = parser.add_argument_group("the law")
     law.add_argument(
@@ -150,7 +163,7 @@ def _solve(arguments: argparse.Namespace) -> int:
 
     features = None if arguments.features is None else split_names(arguments.features)
     missing = () if arguments.missing is None else split_names(arguments.missing, "--missing")
-    table = read_table(arguments.data, arguments.target, features, arguments.header, missing)
+    table = read_table(arguments.data, arguments.target, features, arguments.header, missing, arguments.sigma)
     if arguments.out is not None:
         check_output_folder(arguments.out)
 
@@ -181,6 +194,8 @@ def _solve(arguments: argparse.Namespace) -> int:
             forbid=arguments.forbid,
             max_complexity=arguments.max_complexity,
             integer_exponents=arguments.integer_exponents,
+            sigma=table.sigma,
+            loss=arguments.loss,
             stop=stop,
             on_better=None if write is None else lambda law, error: write(_better_line(table.target, law, error)),
         )

@@ -254,6 +254,7 @@ def test_only_faces_hold_more_than_a_docstring() -> None:
 def test_tests_mirror_the_packages() -> None:
     """A test of one module stands where the module stands; those of several are named here, or are of odd inputs."""
     of_several = {
+        "tests/finetune/test_measured.py",
         "tests/finetune/test_robustness.py",
         "tests/scripts/test_gpu_session.py",  # of a shell script
         "tests/finetune/sparse/test_pursuit_oracle.py",

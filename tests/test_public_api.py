@@ -76,6 +76,9 @@ def test_the_parameters_of_solve() -> None:
         "*integer_exponents=False",
         "*stop=None",
         "*on_better=None",
+        "*sigma=None",
+        "*sample_weight=None",
+        "*loss='squares'",
     ]
 
 
@@ -108,8 +111,9 @@ def test_the_parameters_of_the_estimator() -> None:
         "*forbid=None",
         "*max_complexity=30",
         "*integer_exponents=False",
+        "*loss='squares'",
     ]
-    assert _parameters(estimator.fit) == ["X", "y"]
+    assert _parameters(estimator.fit) == ["X", "y", "sample_weight=None", "*sigma=None"]
     assert _parameters(estimator.predict) == ["X"]
     assert _parameters(estimator.sympy) == _parameters(estimator.latex) == []
 
@@ -142,6 +146,8 @@ def test_what_can_be_read_off_a_solution() -> None:
         "revision",
         "stage",
         "stages",
+        "sigma",
+        "weights",
     ]
     assert {"law", "complexity", "rmse"} <= {*dir(Finding), *(field.name for field in dataclasses.fields(Finding))}
 
@@ -183,6 +189,8 @@ def test_the_options_of_the_command(capsys: pytest.CaptureFixture[str], monkeypa
         "features": None,
         "header": "auto",
         "missing": None,
+        "sigma": None,
+        "loss": "squares",
         "operators": None,
         "forbid": None,
         "max_complexity": 30,
@@ -209,6 +217,7 @@ def test_the_options_of_the_command(capsys: pytest.CaptureFixture[str], monkeypa
         "--help",
         "--integer-exponents",
         "--json",
+        "--loss",
         "--max-complexity",
         "--missing",
         "--operators",
@@ -216,6 +225,7 @@ def test_the_options_of_the_command(capsys: pytest.CaptureFixture[str], monkeypa
         "--plot",
         "--seconds",
         "--seed",
+        "--sigma",
         "--target",
     ]
 

@@ -24,7 +24,12 @@ _TRIALS = 64  # candidates that are evaluated at once
 
 
 def drop_dust(
-    programs: Programs, x: Float64[Tensor, "p v"], y: Float64[Tensor, " p"], *, config: FitConfig
+    programs: Programs,
+    x: Float64[Tensor, "p v"],
+    y: Float64[Tensor, " p"],
+    *,
+    weights: Float64[Tensor, " p"] | None = None,
+    config: FitConfig,
 ) -> Programs:
     """The candidates, each without its dust if it is as good without.
 
@@ -32,6 +37,7 @@ def drop_dust(
         programs: fitted candidates.
         x: points.
         y: targets.
+        weights: of the points, as they were fitted.
         config: how the other constants are fitted again.
     """
     spread = float(y.std(correction=0))
@@ -41,9 +47,11 @@ def drop_dust(
     dusty = (terms.any(1) | bias).nonzero()[:, 0]
     if not len(dusty):
         return programs
-    before = _mse(programs[dusty], x, y)
-    cleaned = fit_constants(_without(programs[dusty], terms[dusty], bias[dusty]), x, y, config=config).programs
-    good = _mse(cleaned, x, y).sqrt() <= _WORSE * before.sqrt() + _ROUNDING * spread
+    root = torch.ones_like(y) if weights is None else weights.sqrt()
+    before = _mse(programs[dusty], x, y, root)
+    without = _without(programs[dusty], terms[dusty], bias[dusty])
+    cleaned = fit_constants(without, x, y, weights=weights, config=config).programs
+    good = _mse(cleaned, x, y, root).sqrt() <= _WORSE * before.sqrt() + _ROUNDING * spread
     order = torch.arange(len(programs))
     order[dusty[good]] = len(programs) + good.nonzero()[:, 0]
     return Programs.cat([programs, drop_dead_nodes(cleaned)]).rows(order)
@@ -87,6 +95,6 @@ def _values(programs: Programs, x: Tensor) -> Float64[Tensor, "b p"]:
     return torch.cat(parts)
 
 
-def _mse(programs: Programs, x: Tensor, y: Tensor) -> Float64[Tensor, " b"]:
-    """Mean squared error over the points at which a candidate is defined."""
-    return (_values(programs, x) - y).square().nanmean(1)
+def _mse(programs: Programs, x: Tensor, y: Tensor, root: Tensor) -> Float64[Tensor, " b"]:
+    """Mean squared error over the points at which a candidate is defined, residuals times the roots of weights."""
+    return ((_values(programs, x) - y) * root).square().nanmean(1)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from emlinit.finetune.fitting.misfit import SQUARES
 from emlinit.finetune.fitting.packed import PackedConstants
 from emlinit.generator.errors import UserError
 from emlinit.generator.jacobian import value_and_jacobian
@@ -31,6 +32,8 @@ class FitData:
     """Targets (p,), or (b, p)."""
     weights: Tensor
     """Weights (p,), or (b, p), non-negative, summing to 1 over the points."""
+    loss: str = SQUARES
+    """What the residuals count as (see `misfit`)."""
 
     def rows(self, rows: Tensor) -> "FitData":
         """The data of some candidates; what is shared by all stays as it is."""
@@ -38,15 +41,19 @@ class FitData:
             self.x if self.x.ndim == 2 else self.x[rows],
             self.y if self.y.ndim == 1 else self.y[rows],
             self.weights if self.weights.ndim == 1 else self.weights[rows],
+            self.loss,
         )
 
     def points(self, first: int, last: int) -> "FitData":
         """Some of the points, for all candidates."""
-        return FitData(self.x[..., first:last, :], self.y[..., first:last], self.weights[..., first:last])
+        return FitData(self.x[..., first:last, :], self.y[..., first:last], self.weights[..., first:last], self.loss)
 
 
 def fit_data(
-    x: Float64[Tensor, "... p v"], y: Float64[Tensor, "... p"], weights: Float64[Tensor, "... p"] | None
+    x: Float64[Tensor, "... p v"],
+    y: Float64[Tensor, "... p"],
+    weights: Float64[Tensor, "... p"] | None,
+    loss: str = SQUARES,
 ) -> FitData:
     """Check the shapes and normalise the weights (None: all alike).
 
@@ -59,7 +66,7 @@ def fit_data(
     total = weights.sum(-1, keepdim=True)
     if weights.shape[-1] != y.shape[-1] or bool((weights < 0).any()) or not bool((total > 0).all()):
         raise UserError("weights must be one non-negative number a point, not all zero")
-    return FitData(x, y, weights / total)
+    return FitData(x, y, weights / total, loss)
 
 
 def factorise(

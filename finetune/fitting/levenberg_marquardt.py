@@ -22,8 +22,10 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from emlinit.finetune.fitting.factor import FitData, factorise, fit_data
+from emlinit.finetune.fitting.misfit import SQUARES, robust_weights
 from emlinit.finetune.fitting.packed import PackedConstants, flatten, split_constants, unflatten
 from emlinit.finetune.fitting.starts import multi_start
+from emlinit.generator.evaluate import evaluate
 from emlinit.generator.program import Programs
 from emlinit.generator.records import Records
 
@@ -88,20 +90,22 @@ def fit_constants(
     y: Float64[Tensor, "... p"],
     *,
     weights: Float64[Tensor, "... p"] | None = None,
+    loss: str = SQUARES,
     config: FitConfig | None = None,
     generator: torch.Generator | None = None,
 ) -> Fit:
     """Fit the free constants of every candidate to the same or to its own points.
 
     A point where a candidate is invalid counts like a prediction of zero while steps are compared, so that no step
-    gains by losing points, and is left out of `mse`. `weights` (non-negative) weigh the points. `generator` is needed
-    for `config.restarts` only. A candidate's fit is never worse than its start.
+    gains by losing points, and is left out of `mse`. `weights` (non-negative) weigh the points. A `loss` other than squares
+    is one of squares whose weights follow the residuals (see `misfit`); `mse` is the square of the robust scale then.
+    `generator` is needed for `config.restarts` only. A candidate's fit is never worse than its start.
 
     Raises:
         UserError: no points, shapes that do not belong together, or restarts without a generator.
     """
     config = config or FitConfig()
-    data = fit_data(x, y, weights)
+    data = fit_data(x, y, weights, loss)
     starts, n_starts = multi_start(programs, config.restarts, config.spread, config.frequency_factors, generator)
     if n_starts == 1:
         state = _descend(programs, data, config.steps, config)
@@ -151,11 +155,13 @@ def _descend(programs: Programs, data: FitData, steps: int, config: FitConfig, s
     if state is None or state.factor.shape[1] != linear.index.shape[1] + below.index.shape[1] + 1:
         fresh = _linearise(programs, flatten(programs) if state is None else state.flat, linear, below, data, config)
         state = fresh if state is None else replace(fresh, steps=state.steps)
-    if not below.index.shape[1]:
+    is_robust = data.loss != SQUARES
+    if not (below.index.shape[1] or is_robust):
         return state
     scale = (data.weights * data.y.square()).sum(-1).expand(len(programs))
     floor = scale * config.tolerance**2
-    active = ((state.objective > floor) & below.used.any(1)).nonzero().flatten()
+    movable = linear.used.any(1) | below.used.any(1) if is_robust else below.used.any(1)
+    active = ((state.objective > floor) & movable).nonzero().flatten()
     for _ in range(steps):
         if not len(active) or time.monotonic() > config.until:
             break
@@ -190,7 +196,8 @@ def _linearise(
     The derivatives by the constants below depend on the linear ones, so where those moved far the factor is made anew.
     """
     k = linear.index.shape[1]
-    raw, valid_share, penalty = factorise(unflatten(programs, flat), linear, below, data, config.chunk_numbers)
+    weighed = data if data.loss == SQUARES else _reweighed(programs, flat, data)[0]
+    raw, valid_share, penalty = factorise(unflatten(programs, flat), linear, below, weighed, config.chunk_numbers)
     factor = _with_ridge(raw, k)
     step = _back_substitute(factor[:, :k, :k], factor[:, :k, -1])
     step = torch.where(step.isfinite().all(1, keepdim=True), step, 0.0)
@@ -201,11 +208,17 @@ def _linearise(
     factor[:, :k, -1] = 0.0  # these linear constants have taken their step
     if len(stale):
         moved = unflatten(programs.rows(stale), flat[stale])
+        weighed = data.rows(stale)
+        if data.loss != SQUARES:
+            weighed = _reweighed(programs.rows(stale), flat[stale], weighed)[0]
         raw, valid_share[stale], penalty[stale] = factorise(
-            moved, linear.rows(stale), below.rows(stale), data.rows(stale), config.chunk_numbers
+            moved, linear.rows(stale), below.rows(stale), weighed, config.chunk_numbers
         )
         factor[stale], squares[stale] = _with_ridge(raw, k), raw[:, :, -1].square().sum(1)
-    objective = torch.where(flat.isfinite().all(1), squares + penalty, torch.inf)
+    objective = squares + penalty
+    if data.loss != SQUARES:
+        _, objective, squares, valid_share = _reweighed(programs, flat, data)
+    objective = torch.where(flat.isfinite().all(1), objective, torch.inf)
     b = len(flat)
     return _State(
         flat=flat,
@@ -218,6 +231,20 @@ def _linearise(
         calm=torch.zeros(b, dtype=torch.int64, device=flat.device),
         steps=torch.zeros(b, dtype=torch.int64, device=flat.device),
     )
+
+
+def _reweighed(programs: Programs, flat: Tensor, data: FitData) -> tuple[FitData, Tensor, Tensor, Tensor]:
+    """A robust loss as one of squares with other weights; the loss, with what invalid points count, and the squared robust
+    scale times the share of the points that is valid, and that share."""
+    result = evaluate(unflatten(programs, flat), data.x, rtol=None)
+    valid = result.valid
+    e = torch.where(valid, data.y - result.value, 0.0) * (data.weights * data.y.shape[-1]).sqrt()
+    robust = robust_weights(e, valid, data.loss)
+    weights = torch.where(valid, data.weights * robust.weights, data.weights)
+    share = torch.where(valid, data.weights, 0.0).sum(-1)
+    penalty = torch.where(valid, 0.0, data.weights * data.y.square()).sum(-1)
+    moved = FitData(data.x, data.y, weights, data.loss)
+    return moved, robust.objective * share + penalty, robust.scale.square() * share, share
 
 
 def _with_ridge(factor: Tensor, k: int) -> Tensor:

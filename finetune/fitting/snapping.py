@@ -88,7 +88,12 @@ def snap(
     return replace(fit, programs=drop_dead_nodes(fit.programs))
 
 
-def likely_savings(programs: Programs, x: Float64[Tensor, "p v"], y: Float64[Tensor, " p"]) -> Float64[Tensor, " b"]:
+def likely_savings(
+    programs: Programs,
+    x: Float64[Tensor, "p v"],
+    y: Float64[Tensor, " p"],
+    weights: Float64[Tensor, " p"] | None = None,
+) -> Float64[Tensor, " b"]:
     """Nats that snapping will save at most, roughly: what each free constant of a fitted candidate would save if the others
     stayed as they are. It costs no fit, so it tells which of many candidates are worth snapping.
 
@@ -96,8 +101,9 @@ def likely_savings(programs: Programs, x: Float64[Tensor, "p v"], y: Float64[Ten
         programs: candidates with fitted constants.
         x: points.
         y: targets.
+        weights: of the points, as they were fitted.
     """
-    errors = torch.cat([error.flatten(1) for error in standard_errors(programs, x, y)], 1)
+    errors = torch.cat([error.flatten(1) for error in standard_errors(programs, x, y, weights=weights)], 1)
     savings = torch.zeros(len(programs), dtype=torch.float64)
     for constant in offers(programs, errors):
         if math.isfinite(constant.error):

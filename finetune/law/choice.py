@@ -72,7 +72,7 @@ def _shortest(
     held_out = not np.array_equal(train, validation)
 
     def mean_squares(rows: np.ndarray) -> torch.Tensor:
-        return torch.tensor([finding.errors(rows).rmse ** 2 for finding in findings], dtype=torch.float64)
+        return torch.tensor([finding.described_mse(rows) for finding in findings], dtype=torch.float64)
 
     return findings[
         shortest_description(
@@ -100,7 +100,7 @@ def description_lengths(findings: Sequence[Finding], n_points: int | None = None
     """
     y = findings[0].y
     lengths: list[float] = description_length(
-        torch.tensor([finding.rmse for finding in findings], dtype=torch.float64).square(),
+        torch.tensor([finding.described_mse() for finding in findings], dtype=torch.float64),
         torch.tensor([finding.description_nodes for finding in findings], dtype=torch.float64),
         torch.tensor([finding.n_fitted for finding in findings]),
         len(y) if n_points is None else n_points,

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 import sympy
+import torch
 
+from emlinit.finetune.fitting.misfit import PLAIN, Misfit
 from emlinit.finetune.fitting.prices import NATS_PER_NODE
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.shape import told_nodes
@@ -31,18 +33,22 @@ class Errors(NamedTuple):
     """How far a law is from targets; all but `r2` are infinite where it is undefined at any point."""
 
     rmse: float
-    """Root mean squared error, in units of y."""
+    """Root mean squared error, in units of y; weighted as the rows are, and with a robust loss the robust standard deviation
+    of the residuals (see `fitting.misfit`)."""
     r2: float
     """Share of the variance of y that the law explains, at most 1; for a constant y, 1 or -infinity."""
     relative: float
-    """`rmse` over the root mean squared deviation of y from its mean."""
+    """`rmse` over the root mean squared deviation of y from its mean, or what stands for it."""
 
 
-def errors_of(residual: np.ndarray, y: np.ndarray) -> Errors:
-    """The errors of residuals (law less target) of shape (p,) beside their targets."""
-    with np.errstate(all="ignore"):
-        mse = float(np.mean(residual**2)) if np.isfinite(residual).all() else math.inf
-    variance = float(np.var(y))
+def errors_of(residual: np.ndarray, y: np.ndarray, misfit: Misfit = PLAIN) -> Errors:
+    """The errors of residuals (law less target) of shape (p,) beside their targets, as they count."""
+    mse, variance = math.inf, float(np.var(y))
+    if np.isfinite(residual).all():
+        with np.errstate(all="ignore"):
+            mse = float(np.mean(residual**2) if misfit.is_plain else misfit.mse(torch.from_numpy(residual)))
+    if not misfit.is_plain:
+        variance = misfit.variance(torch.from_numpy(y))
     relative = math.sqrt(mse / variance) if variance > 0 else (0.0 if mse == 0 else math.inf)
     return Errors(math.sqrt(mse), 1.0 - relative**2, relative)
 
@@ -74,6 +80,8 @@ class Finding:
     """Different points among the rows: repeated ones say nothing about the form of a law."""
     origin: tuple[str, bool] = ("", False)
     """The stage of the search that found it, and whether a proposal of the network is among its ancestors."""
+    misfit: Misfit = PLAIN
+    """How residuals count, with the weights of all rows."""
     told_nats: float | None = None
     """What the form costs in the eyes of the network, its coarse constants included: less the log-probability that it has,
     the data given; None if nobody was asked."""
@@ -88,15 +96,21 @@ class Finding:
         grammar: str,
         origin: tuple[str, bool] = ("", False),
         n_distinct: int | None = None,
+        misfit: Misfit = PLAIN,
     ) -> "Finding":
         """Put a law beside data: x of shape (p, v), the columns that it reads, and y of shape (p,); `n_distinct` where it is
         known already."""
         n_distinct = count_distinct(x) if n_distinct is None else n_distinct
-        return cls(law, residuals(law, x, y), y, grammar, n_distinct, origin)
+        return cls(law, residuals(law, x, y), y, grammar, n_distinct, origin, misfit)
 
     def errors(self, rows: np.ndarray | slice = slice(None)) -> Errors:
         """Its errors on some rows."""
-        return errors_of(self.residual[rows], self.y[rows])
+        chosen = rows if isinstance(rows, slice) else torch.from_numpy(rows)
+        return errors_of(self.residual[rows], self.y[rows], self.misfit.rows(chosen))
+
+    def described_mse(self, rows: np.ndarray | slice = slice(None)) -> float:
+        """What its description takes for the mean squared error on some rows: known errors are not got below."""
+        return float(self.misfit.described(torch.tensor(self.errors(rows).rmse ** 2, dtype=torch.float64)))
 
     @cached_property
     def overall(self) -> Errors:
@@ -145,4 +159,5 @@ class Finding:
         """Whether it fits all rows to machine precision, and not for its many constants: there are more different points
         than those, and more digits than a series of as many terms would get right."""
         error = min(EXACT_ERROR, max(_LEAST_ERROR, 10.0 ** (-_DIGITS_PER_CONSTANT * self.n_fitted)))
-        return self.n_distinct > self.n_fitted + 1 and self.overall.relative <= error
+        errors = self.overall if self.misfit.is_plain else errors_of(self.residual, self.y)
+        return self.n_distinct > self.n_fitted + 1 and errors.relative <= error

@@ -38,7 +38,9 @@ _DIGITS = 7  # of a short number
 _ROUNDING = 1e-14  # of the target's size: the least error of a fit
 
 
-def polished(finding: Finding, x: np.ndarray, y: np.ndarray, language: Language) -> Finding:
+def polished(
+    finding: Finding, x: np.ndarray, y: np.ndarray, language: Language, weights: np.ndarray | None = None
+) -> Finding:
     """The law in the form that people know, its long numbers short ones where the data allow it; the law itself if nothing
     is gained or a form does not hold.
 
@@ -47,9 +49,11 @@ def polished(finding: Finding, x: np.ndarray, y: np.ndarray, language: Language)
         x: rows, float64 of shape (p, v), the columns of the law.
         y: targets, float64 of shape (p,).
         language: what it may be written in.
+        weights: of the rows, positive, of mean 1; None: all alike.
     """
     law = finding.law
     n_fitted = finding.n_fitted
+    root = np.ones(len(y)) if weights is None else np.sqrt(weights)
     for known in [*known_forms(law.expression), law.expression]:
         form = language.form(known)
         if form is None:
@@ -58,7 +62,7 @@ def polished(finding: Finding, x: np.ndarray, y: np.ndarray, language: Language)
         if size_at_most(form) > max(language.max_complexity, finding.size):
             continue
         try:
-            better = _rounded(start, x, y)
+            better = _rounded(start, x, y, root)
         except (ArithmeticError, ValueError, UserError, np.linalg.LinAlgError):
             continue
         if better is None or (better.expression == law.expression):
@@ -70,6 +74,7 @@ def polished(finding: Finding, x: np.ndarray, y: np.ndarray, language: Language)
             grammar=finding.grammar,
             origin=finding.origin,
             n_distinct=finding.n_distinct,
+            misfit=finding.misfit,
         )
         if found.n_fitted <= n_fitted and (found.is_exact or not finding.is_exact):
             return found
@@ -115,35 +120,36 @@ class _Form:
             self.predictor, np.column_stack([x, np.broadcast_to(values, (len(x), len(values)))])
         )
 
-    def jacobian(self, x: np.ndarray) -> np.ndarray:
-        """Derivatives by the constants, of shape (p, k): central differences, since that of |x - c| is no plain formula."""
+    def jacobian(self, x: np.ndarray, root: np.ndarray) -> np.ndarray:
+        """Derivatives by the constants, times the roots of the weights, of shape (p, k): central differences, since that of
+        |x - c| is no plain formula."""
         steps = np.diag(_STEP * np.abs(self.values))
         columns = [
             (self.predict(x, self.values + step) - self.predict(x, self.values - step)) / (2 * step[place])
             for place, step in enumerate(steps)
         ]
-        return np.column_stack(columns)
+        return np.column_stack([root * column for column in columns])
 
 
-def _rounded(law: Law, x: np.ndarray, y: np.ndarray) -> Law | None:
+def _rounded(law: Law, x: np.ndarray, y: np.ndarray, root: np.ndarray) -> Law | None:
     """The law with its constants fitted again and some of them short; None if it cannot be fitted so."""
     form = _Form(law)
     if not 0 < len(form.values) <= _MOST_CONSTANTS or len(y) <= len(form.values) + 1:
         return None
-    squares = _fit(form, x, y)
+    squares = _fit(form, x, y, root)
     floor = len(y) * (_ROUNDING * np.sqrt(np.mean(y**2))) ** 2
-    if squares is None or not squares <= (1 + 1e-9) * float(np.sum((law.predict(x) - y) ** 2)) + floor:
+    if squares is None or not squares <= (1 + 1e-9) * float(np.sum((root * (law.predict(x) - y)) ** 2)) + floor:
         return None
     variance = max(squares, floor) / (len(y) - len(form.values))
     tried: set[tuple[float, float]] = set()
     while len(form.values):
-        move = _best_move(form, x, variance, tried)
+        move = _best_move(form, x, root, variance, tried)
         if move is None:
             break
         place, number, saved, values = move
         tried.add((form.sizes[place], number))
         fixed = form.with_number(place, number, values)
-        after = _fit(fixed, x, y)
+        after = _fit(fixed, x, y, root)
         if after is not None and (after - squares) / (2 * variance) < saved:
             form, squares = fixed, after
     return _compiled(law, form.written(), x)
@@ -159,16 +165,16 @@ def _compiled(law: Law, expression: sympy.Expr, x: np.ndarray) -> Law | None:
     return written if written.disagreement(x) <= AGREEMENT else None
 
 
-def _fit(form: _Form, x: np.ndarray, y: np.ndarray) -> float | None:
-    """Gauss-Newton steps on the constants as long as they help; the sum of squares, None if it is not finite."""
-    residual = y - form.predict(x, form.values)
+def _fit(form: _Form, x: np.ndarray, y: np.ndarray, root: np.ndarray) -> float | None:
+    """Gauss-Newton steps on the constants as long as they help; the weighted sum of squares, None if it is not finite."""
+    residual = root * (y - form.predict(x, form.values))
     best = float(residual @ residual)
     for _ in range(_STEPS if len(form.values) else 0):
         if not np.isfinite(best):
             return None
-        step = np.linalg.lstsq(form.jacobian(x), residual, rcond=None)[0]
+        step = np.linalg.lstsq(form.jacobian(x, root), residual, rcond=None)[0]
         values = form.values + step
-        moved = y - form.predict(x, values)
+        moved = root * (y - form.predict(x, values))
         after = float(moved @ moved)
         if not after < best:
             break
@@ -177,10 +183,10 @@ def _fit(form: _Form, x: np.ndarray, y: np.ndarray) -> float | None:
 
 
 def _best_move(
-    form: _Form, x: np.ndarray, variance: float, tried: set[tuple[float, float]]
+    form: _Form, x: np.ndarray, root: np.ndarray, variance: float, tried: set[tuple[float, float]]
 ) -> tuple[int, float, float, np.ndarray] | None:
     """The constant to fix, its short number, the nats saved by it, and where it moves all constants."""
-    jacobian = form.jacobian(x)
+    jacobian = form.jacobian(x, root)
     sizes = np.linalg.norm(jacobian, axis=0)
     if not (np.isfinite(sizes).all() and (sizes > 0).all()):
         return None

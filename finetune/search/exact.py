@@ -16,6 +16,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from emlinit.finetune.fitting.misfit import PLAIN, Misfit
 from emlinit.finetune.routing.gumbel import GumbelConfig, train_gumbel_hard
 from emlinit.finetune.routing.start_logits import start_logits
 from emlinit.finetune.routing.topology import full_tree
@@ -76,11 +77,11 @@ class PeelingSampler(Sampler, Proposer, Protocol):
     """A sampler that peeling can ask, too."""
 
 
-def relative_loss(programs: Programs, x: Tensor, y: Tensor) -> Tensor:
+def relative_loss(programs: Programs, x: Tensor, y: Tensor, misfit: Misfit = PLAIN) -> Tensor:
     """Mean squared error over the variance of y, of shape (b,); infinite unless the tree is defined at every point."""
     result = evaluate(programs, x, rtol=None)
-    loss = (result.value - y).square().mean(-1) / y.var(correction=0)
-    return torch.where(result.valid.all(-1), loss, torch.inf)
+    residual = torch.where(result.valid, result.value - y, 0.0)
+    return torch.where(result.valid.all(-1), misfit.mse(residual) / misfit.variance(y), torch.inf)
 
 
 class Judge:
@@ -89,7 +90,7 @@ class Judge:
     def __init__(self, task: Task, config: ExactSearchConfig) -> None:
         """Begin with what the task's pool holds."""
         self.device, self.deadline, self.config = task.device, task.deadline, config
-        self.x, self.y = task.x.to(self.device), task.y.to(self.device)
+        self.x, self.y, self.misfit = task.x.to(self.device), task.y.to(self.device), task.misfit.to(self.device)
         self.screen = task.shuffled[: config.screen_points].to(self.device)
         self.best_loss = task.pool.best_loss
         self.leaves = torch.tensor([ONE, *range(X1, X1 + task.x.shape[1])])[:, None]
@@ -110,10 +111,11 @@ class Judge:
     def programs(self, programs: Programs) -> bool:
         """Score programs on the screening rows, those that look exact on all; whether the search is over."""
         programs = programs.to(self.device)
-        loss = relative_loss(programs, self.x[self.screen], self.y[self.screen])
+        screen = self.screen
+        loss = relative_loss(programs, self.x[screen], self.y[screen], self.misfit.rows(screen))
         promising = torch.nonzero(loss <= self.config.exact_loss)[:, 0]
         if len(promising):
-            loss[promising] = relative_loss(programs[promising], self.x, self.y)
+            loss[promising] = relative_loss(programs[promising], self.x, self.y, self.misfit)
         loss = loss.cpu()
         self._found.append(Candidates(programs.to("cpu"), loss, self.network, self.part))
         self.best_loss = min([self.best_loss, *loss[loss.isfinite()].tolist()])
@@ -247,7 +249,7 @@ def train(proposals: Proposals, judge: Judge, *, generator: torch.Generator) -> 
     if seconds <= 0 or not len(fits):
         return proposals.tokens[:0]
     # Proposals come likeliest first: half of the restarts take those, half the ones nearest to the data.
-    loss = relative_loss(proposals.programs.to(device), x, y).cpu()
+    loss = relative_loss(proposals.programs.to(device), x, y, judge.misfit.rows(judge.screen)).cpu()
     near = fits[loss[fits].argsort(stable=True)]
     starts = torch.stack([fits, near], dim=1).flatten()[: config.restarts]
     levels = int(depths[starts].max())

@@ -41,6 +41,8 @@ class _Progress:
     """Seconds of the longest step."""
     library: PartLibrary | None = None
     """Parts of all proposals so far, on the device where programs grow."""
+    rows: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    """Those of the task that the parts are evaluated at."""
     proposals: Proposals | None = None
     """The latest ones."""
 
@@ -72,9 +74,10 @@ class NetworkRounds(WeightedStage):
         ):
             before = task.pool.best_loss
             began = time.monotonic()
+            rows = task.sound(torch.arange(len(task.y)))
             so_far.proposals = task.sampler.propose(
-                task.x,
-                task.y,
+                task.x[rows],
+                task.y[rows],
                 config.proposals,
                 generator=task.generator,
                 temperature=config.temperature(so_far.number),
@@ -127,11 +130,9 @@ class NetworkRounds(WeightedStage):
     def _library(self, task: Task) -> PartLibrary:
         growing = self.config.growing
         if self.so_far.library is None:
-            self.so_far.library = PartLibrary(task.x[self._rows(task)].to(task.device), growing.parts)
+            self.so_far.rows = task.sound(task.shuffled)[: growing.points]
+            self.so_far.library = PartLibrary(task.x[self.so_far.rows].to(task.device), growing.parts)
         return self.so_far.library
-
-    def _rows(self, task: Task) -> Tensor:
-        return task.shuffled[: self.config.growing.points]
 
     def _grown(self, task: Task) -> Programs | None:
         """What the best programs of each cost, and the shortest descriptions, may become."""
@@ -143,8 +144,9 @@ class NetworkRounds(WeightedStage):
         rows = distinct_rows((rows,), growing.bases)
         if not len(rows):
             return None
-        y = task.y[self._rows(task)].to(task.device)
-        grown = grow(pool.programs[rows].to(task.device), self._library(task), y, growing.candidates)
+        library = self._library(task)
+        y = task.y[self.so_far.rows].to(task.device)
+        grown = grow(pool.programs[rows].to(task.device), library, y, growing.candidates)
         if grown is None:
             return None
         short = description_cost(grown) <= growing.most_cost

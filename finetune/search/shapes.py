@@ -41,13 +41,19 @@ def centres(x: Float64[Tensor, "p v"]) -> Float64[Tensor, " v"]:
 
 
 def propose_shapes(
-    x: Float64[Tensor, "p v"], y: Float64[Tensor, " p"], starts: int = 2, shapes: Sequence[Shape] = SHAPES
+    x: Float64[Tensor, "p v"],
+    y: Float64[Tensor, " p"],
+    weights: Float64[Tensor, " p"] | None = None,
+    *,
+    starts: int = 2,
+    shapes: Sequence[Shape] = SHAPES,
 ) -> Programs | None:
     """Programs of all shapes in each variable, from their best starts, alone, on a constant, and on a line.
 
     Args:
         x: points, finite.
         y: targets, finite, not constant.
+        weights: of the points, positive; None: all alike. Starts are compared with them.
         starts: how many of each.
         shapes: what is tried.
 
@@ -55,6 +61,7 @@ def propose_shapes(
         Candidates whose constants are near a best fit, or None if no shape can be taken of these variables.
     """
     n_variables = x.shape[1]
+    root = None if weights is None else weights.sqrt()
     programs = []
     for number in range(1, n_variables + 1):
         column = x[:, number - 1]
@@ -66,7 +73,7 @@ def propose_shapes(
                 continue
             backgrounds = [shape.without_constant, shape.with_constant, shape.on_line]
             for n_background in (n for n, wanted in enumerate(backgrounds) if wanted):
-                for theta, factors in _best_starts(shape, column, y, span, n_background, starts):
+                for theta, factors in _best_starts(shape, column, y, root, span, n_background, starts):
                     program = _program(shape, theta, factors, number, n_variables, span.low > 0)
                     if program is not None:
                         programs.append(program)
@@ -121,7 +128,7 @@ def _smaller_or_larger(x: Float64[Tensor, "p v"], y: Points) -> list[Programs]:
 
 
 def _best_starts(
-    shape: Shape, x: Points, y: Points, span: Range, n_background: int, n: int
+    shape: Shape, x: Points, y: Points, root: Points | None, span: Range, n_background: int, n: int
 ) -> list[tuple[list[float], list[float]]]:
     """The θ of the grid that fit best, each with the factors a_j and, of a background of so many functions, a_0 and b."""
     axes = [torch.tensor(axis, dtype=torch.float64) for axis in shape.grid(span)]
@@ -135,6 +142,8 @@ def _best_starts(
     theta, value = theta[fine], value[fine]
     if not len(theta):
         return []
+    if root is not None:
+        value, y = value * root, y * root
     size = torch.linalg.vector_norm(value, dim=2, keepdim=True)
     unit = value / size
     gram = unit @ unit.mT + _RIDGE * torch.eye(value.shape[1], dtype=torch.float64)

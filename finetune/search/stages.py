@@ -18,7 +18,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from emlinit.finetune.fitting.misfit import PLAIN, Misfit
 from emlinit.finetune.search.candidates import CandidatePool
+from emlinit.generator.evaluate import evaluate
 from emlinit.generator.functions.table import FunctionTable
 from emlinit.generator.program import Programs
 from emlinit.model.propose import Proposals
@@ -74,7 +76,7 @@ class Task:
     y: Float64[Tensor, " p"]
     """Targets, not constant."""
     pool: CandidatePool
-    """What was found; losses are mean squared errors relative to the variance of y."""
+    """What was found; losses are mean squared errors relative to the variance of y, both as `misfit` has them."""
     deadline: float
     """On the clock of `time.monotonic`."""
     generator: torch.Generator
@@ -90,6 +92,8 @@ class Task:
     same seed give the same law."""
     progress: Callable[[str], None] = _say_nothing
     """Takes a remark after each step."""
+    misfit: Misfit = PLAIN
+    """How residuals count, with the weights of these rows."""
     found: Callable[[], object] = _find_nothing
     """Called after candidates were put into the pool."""
 
@@ -97,6 +101,29 @@ class Task:
     def shuffled(self) -> Tensor:
         """All rows in random order, so that any first few are a sample; drawn on first use."""
         return torch.randperm(len(self.y), generator=self.generator)
+
+    @cached_property
+    def variance(self) -> float:
+        """That of the targets, which losses are relative to."""
+        return self.misfit.variance(self.y)
+
+    def weights_for_squares(self) -> Tensor | None:
+        """Weights for what knows least squares only: rows that are far off the shortest description so far count little
+        if the loss is a robust one."""
+        residual = self._residual()
+        return self.misfit.weights if residual is None else self.misfit.fixed_weights(residual)
+
+    def sound(self, rows: Tensor) -> Tensor:
+        """Those of some rows that may be shown to what cannot weigh them (see `Misfit.sound`)."""
+        residual = self._residual()
+        return rows if residual is None else rows[self.misfit.sound(residual)[rows]]
+
+    def _residual(self) -> Tensor | None:
+        """Of the shortest description so far, if the loss is a robust one; NaN where it is undefined."""
+        if not self.misfit.is_robust or self.pool.programs is None:
+            return None
+        result = evaluate(self.pool.programs[self.pool.shortest(1)], self.x, rtol=None)
+        return torch.where(result.valid, self.y - result.value, torch.nan)[0]
 
     @property
     def has(self) -> frozenset[Need]:

@@ -77,8 +77,9 @@ class KnownShapes(WeightedStage):
         task.report(self.name)
 
     def _fitted(self, task: Task, shapes: Sequence[Shape], shift: Tensor) -> Generator[Candidates]:
-        few = task.shuffled[: self.config.screen_points]
-        proposed = [propose_shapes(task.x[few] - shift, task.y[few], shapes=shapes)]
+        few = task.sound(task.shuffled)[: self.config.screen_points]
+        weights = None if task.misfit.weights is None else task.misfit.weights[few]
+        proposed = [propose_shapes(task.x[few] - shift, task.y[few], weights, shapes=shapes)]
         if any(not shape.positive for shape in shapes):
             proposed.append(propose_peaks(task.x[few] - shift, task.y[few]))
         parts = [programs for programs in proposed if programs is not None]
@@ -107,7 +108,14 @@ class SparseSearch(WeightedStage):
     def run(self, task: Task) -> Generator[Candidates]:
         """Fit the sums to y itself, family after family, and once more those that are nearly exact."""
         n_rows, rows = self.config.fit_points, task.shuffled
-        sums = propose_sparse(task.x[rows], task.y[rows], self.config.sparse_config, deadline=task.deadline)
+        weights = task.weights_for_squares()
+        sums = propose_sparse(
+            task.x[rows],
+            task.y[rows],
+            self.config.sparse_config,
+            weights=None if weights is None else weights[rows],
+            deadline=task.deadline,
+        )
         for number, programs in enumerate(sums):
             fitted = self.fit(task, programs, n_rows, _TOUCH_UP)
             yield fitted
@@ -135,7 +143,7 @@ class AffineLookup(WeightedStage):
         Nothing here is random, so the rounds that follow are the same with and without a table.
         """
         assert task.table is not None
-        rows = task.shuffled[: self.config.fit_points]
+        rows = task.sound(task.shuffled)[: self.config.fit_points]
         programs = propose_affine(task.table, task.x[rows], task.y[rows], self.config.lookup_config)
         if len(programs) and not task.time_is_up:
             screened = CandidatePool(len(rows))

@@ -119,8 +119,11 @@ class WeightedStage:
         rows = task.shuffled[:n_rows]
         config = replace(config, until=task.deadline)
         x, y = (task.x[rows] - shift).to(self.device(task)), task.y[rows].to(self.device(task))
-        fit = fit_constants(programs.to(x.device), x, y, config=config, generator=generator)
-        loss = self._relative_loss(fit, float(task.y.var(correction=0)), len(rows)).cpu()
+        weights = None if task.misfit.weights is None else task.misfit.weights[rows].to(x.device)
+        fit = fit_constants(
+            programs.to(x.device), x, y, weights=weights, loss=task.misfit.loss, config=config, generator=generator
+        )
+        loss = self._relative_loss(fit, task.variance, len(rows)).cpu()
         fitted = fit.programs.to("cpu")
         return Candidates(fitted, task.pool.judged(fitted, loss))
 

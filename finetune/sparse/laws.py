@@ -74,6 +74,7 @@ def propose_sparse(
     y: Float64[Tensor, " p"],
     config: SparseConfig | None = None,
     *,
+    weights: Float64[Tensor, " p"] | None = None,
     deadline: float = math.inf,
 ) -> Iterator[Programs]:
     """Weighted programs that a sparse search suggests, stage by stage, each stage's best first.
@@ -82,6 +83,7 @@ def propose_sparse(
         x: points, finite. The first `config.points` are used, and the first `SIGNAL_POINTS` to see rapid oscillations.
         y: targets, finite, not constant.
         config: how much is searched.
+        weights: of the points, positive; None: all alike.
         deadline: on the clock of `time.monotonic`; no round begins after it.
     """
     config = config or SparseConfig()
@@ -90,6 +92,8 @@ def propose_sparse(
     if bool((y == y[0]).all()):
         return  # of the rows drawn, none is one of the few at which the target differs
     goals = goals_without(goals_for(y), config.without)
+    if weights is not None:
+        goals = [replace(goal, weight=goal.weight * weights[: len(y)].sqrt()) for goal in goals]
     dictionary = make_dictionary(x, signal=signal)
     if config.without:
         dictionary = dictionary.part(atoms_without(dictionary.atoms, config.without))

@@ -26,6 +26,7 @@ from emlinit.finetune.tables.cells import Column
 from emlinit.finetune.tables.containers import opened_table
 from emlinit.finetune.tables.layout import Layout, read_layout
 from emlinit.finetune.tables.separators import Rows
+from emlinit.finetune.tables.sigma import checked_sigma, is_sigma_column, sigma_of
 from emlinit.finetune.tables.suspects import said_of_suspects
 from emlinit.finetune.tables.text_lines import text_lines
 from emlinit.generator.errors import UserError
@@ -53,6 +54,8 @@ class Table:
     """Line of the file, from 1, that the names are from; None if it has no header."""
     units: dict[str, str] = field(default_factory=dict)
     """Column -> unit, of the columns above whose unit is known: from a row of units, or of dates."""
+    sigma: np.ndarray | None = None
+    """Standard deviations of the target, float64 of shape (rows,), positive; None if they are not known."""
 
 
 def read_table(
@@ -61,6 +64,7 @@ def read_table(
     features: Sequence[str] | None = None,
     header: str = "auto",
     missing: Sequence[str] = (),
+    sigma: str | None = None,
 ) -> Table:
     """Read a file and pick the target (the last column unless named) and the features (all other columns unless named).
 
@@ -70,17 +74,19 @@ def read_table(
         features: names of the columns to explain it by.
         header: "yes", "no", or "auto": the first line is a header unless all its cells are values or missing.
         missing: numbers, or texts, that mark a missing value.
+        sigma: errors of the target: a column, which is no feature then, a number for all rows, or a share such as 5%.
 
     Raises:
         UserError: the file cannot be read, is no table, has fewer than `MIN_ROWS` usable rows, two columns of one name,
             text where numbers are needed, numbers of a size that cannot be computed with, what may be read in two ways, no
-            feature that varies, or a named column does not exist.
+            feature that varies, a named column does not exist, or an error is not positive.
     """
     path = Path(path)
     with opened_table(path) as source, text_lines(source.data, path) as lines:
         layout, rows = read_layout(lines, "yes" if source.has_names and header == "auto" else header, path)
-        chosen_target, chosen = _chosen(layout.names, target, features)
-        columns, ends = _columns(rows, layout, (*chosen, chosen_target), missing, path)
+        beside = () if sigma is None or not is_sigma_column(sigma, tuple(layout.names)) else (sigma,)
+        chosen_target, chosen = _chosen(layout.names, target, features, beside)
+        columns, ends = _columns(rows, layout, (*chosen, *beside, chosen_target), missing, path)
 
     notes = [*source.notes, *layout.notes]
     with_comma = any(column.has_decimal_commas for column in columns)
@@ -119,9 +125,13 @@ def read_table(
     for column, numbers in zip(columns, values, strict=True):
         _check_size(column.name, numbers, line_of)
         notes += said_of_suspects(column.name, numbers, line_of)
-    if np.ptp(values[-1]):
-        constant_columns(values[:-1].T, chosen)
-    return Table(values[:-1].T, values[-1], chosen, chosen_target, dropped, tuple(notes), layout.header_line, units)
+    x, y = values[: len(chosen)].T, values[-1]
+    if np.ptp(y):
+        constant_columns(x, chosen)
+    errors = None
+    if sigma is not None:
+        errors = checked_sigma(sigma, values[len(chosen)], line_of) if beside else sigma_of(sigma, y, line_of)
+    return Table(x, y, chosen, chosen_target, dropped, tuple(notes), layout.header_line, units, errors)
 
 
 def split_names(text: str, option: str = "--features") -> list[str]:
@@ -137,18 +147,25 @@ def split_names(text: str, option: str = "--features") -> list[str]:
     return [" ".join(name.split()) for name in cells]
 
 
-def _chosen(names: Sequence[str], target: str | None, features: Sequence[str] | None) -> tuple[str, tuple[str, ...]]:
-    """Target and features among the columns."""
+def _chosen(
+    names: Sequence[str], target: str | None, features: Sequence[str] | None, beside: Sequence[str] = ()
+) -> tuple[str, tuple[str, ...]]:
+    """Target and features among the columns; those `beside` them are neither."""
     known = dict.fromkeys(names)
-    chosen_target = names[-1] if target is None else _known_column("--target", target, known)
+    others = [name for name in names if name not in beside] or names
+    chosen_target = others[-1] if target is None else _known_column("--target", target, known)
     if features is None:
-        chosen = tuple(name for name in names if name != chosen_target)
+        chosen = tuple(name for name in others if name != chosen_target)
     else:
         chosen = tuple(_known_column("--features", name, known) for name in features)
     if chosen_target in chosen:
         raise UserError(
             f"column '{chosen_target}' is the target and cannot be a feature too: leave it out of --features"
         )
+    for name in beside:
+        if name == chosen_target or name in chosen:
+            role = "the target" if name == chosen_target else "a feature"
+            raise UserError(f"column '{name}' holds the errors of the target and cannot be {role} too")
     if len(set(chosen)) != len(chosen):
         raise UserError("--features names a column twice: name each column once")
     if not chosen:

@@ -19,7 +19,9 @@ QUICK_SECONDS = 0.3
 QUICK_COMPLEXITY = 5
 """Laws that are read however short the time: some checks compare two fits, and the clock must not decide between these."""
 
-EXPECTED_FAILURES: dict[str, str] = {}
+EXPECTED_FAILURES: dict[str, str] = {
+    "check_sample_weight_equivalence_on_dense_data": "a fifth of the rows is held out by chance: another one of other rows"
+}
 """Check -> reason."""
 
 

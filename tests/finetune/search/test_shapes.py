@@ -90,7 +90,7 @@ def test_each_program_is_the_start_it_stands_for() -> None:
     t = torch.linspace(0.3, 10.1, 60, dtype=torch.float64)
     y = CURVES["logistic"](t)
     for shape in SHAPES:
-        programs = propose_shapes(t[:, None], y, 1, [shape])
+        programs = propose_shapes(t[:, None], y, starts=1, shapes=[shape])
         assert programs is not None, shape.name
         value = evaluate(programs[:1], t[:, None], rtol=None)
         good = value.valid[0]
