@@ -88,6 +88,7 @@ def weighted_finalists(
     until: float,
     *,
     max_complexity: int = _ANY_LANGUAGE.max_complexity,
+    margin: float = math.inf,
 ) -> Finalists | None:
     """The candidates worth reading, as they are and snapped, fitted to all training rows, the shortest descriptions first.
 
@@ -99,6 +100,8 @@ def weighted_finalists(
         until: when they should have been read, on the clock of `time.monotonic`.
         max_complexity: nodes of the laws that will be offered; of the front, the most accurate that cost no more are among
             the finalists.
+        margin: nats by which the description with a finalist may be longer than the shortest, once it is fitted; before
+            that, half as much again. The simplest laws are among them in any case.
 
     Returns:
         None if nothing was found.
@@ -114,6 +117,7 @@ def weighted_finalists(
     snappable, short_enough = _short_once_snapped(pool, problem, likely), _short_enough(pool, max_complexity)
     few_constants = pool.best_with_each_number_of_constants(_FEW_CONSTANTS, likely)
     rows = _worth_reading(pool, *shortest, snappable, short_enough, few_constants)
+    rows = rows[pool.nats[rows] <= pool.best_nats + 1.5 * margin]
     found, origins = pool.programs[rows], pool.origins(rows)
     # The simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed.
     searched = problem.misfit.rows(problem.search)
@@ -147,6 +151,7 @@ def weighted_finalists(
     )
     nats = description_nats(fitted.programs, fitted.mse / targets.var(correction=0), len(targets))
     order = nats.argsort(stable=True)
+    hopeless = nats > nats[order[0]] + margin
     for start in (0, len(found)):  # the simplest, as fitted and snapped, are read in any case: it takes no time
         nats[start : start + _SIMPLEST] = -torch.inf
     cost = description_cost(fitted.programs)
@@ -156,7 +161,7 @@ def weighted_finalists(
     best = order[:_BEST_FIRST]
     nats[description_cost(fitted.programs) > surely] += _LAST  # if time is short, it goes to what is not too long
     others = nats.argsort(stable=True)
-    order = torch.cat([best, others[~torch.isin(others, best)]])
+    order = torch.cat([best, others[~torch.isin(others, best) & ~(hopeless & (nats > -torch.inf))[others]]])
     # Written in another way a law may be shorter to print.
     order = order[_first_few_of_each(fitted.mse[order], 2)]
     programs = fitted.programs[order]

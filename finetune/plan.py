@@ -48,6 +48,7 @@ _BETTER = 2.0  # nats by which a description is shorter before it is told of
 _PATIENCE = 0.1  # seconds for simplifying what is told of
 _PATIENT_SHARE, _LEAST_PATIENCE = 0.5, 10.0  # of the time, and seconds: without a gain for so long a search ends
 _PATIENCE_AT_NOISE = 1.0  # seconds, where what is left over is noise
+_MARGIN_AT_NOISE = 20.0  # nats: what is so much longer than the shortest description is no law that leaves only noise
 _SECONDS_PER_ROUND = 5.0  # more than a round takes: on a free machine few rounds, not the clock, should end the search
 
 
@@ -229,8 +230,9 @@ class Search:
             found += self._read_what_is_new(config)
         turns = [(name, Turn(stage, tasks[name], share)) for name, stage, share in stages_in_turn(grammar, config)]
         # A tree without constants is found at a stroke or not at all: there nothing is ever gained before.
-        patience = (lambda: math.inf) if grammar == "exact" else self._patience
-        schedule = Schedule([turn for _, turn in turns], self._shortest_description, patience)
+        patience = (lambda _: math.inf) if grammar == "exact" else self._patience
+        before = [run for _, run in self.runs]
+        schedule = Schedule([turn for _, turn in turns], self._shortest_description, patience, before)
         with closing(schedule):
             going = True
             while going and not any(finding.is_exact for finding in found):
@@ -267,10 +269,11 @@ class Search:
     def _shortest_description(self) -> float:
         return min(pool.best_nats for pool in self.pools.values())
 
-    def _patience(self) -> float:
-        """Seconds without a gain after which a search ends: few where what the best candidate leaves over is noise."""
+    def _patience(self, took: float) -> float:
+        """Seconds without a gain after which a search ends: as many as it took to the last one, and many more than that;
+        few where what the best candidate leaves over is noise."""
         whole = max(_LEAST_PATIENCE, _PATIENT_SHARE * self.clock.seconds)
-        return min(whole, _PATIENCE_AT_NOISE) if self._is_at_the_noise() else whole
+        return min(whole, _PATIENCE_AT_NOISE) if self._is_at_the_noise() else max(whole, took)
 
     def _is_at_the_noise(self) -> bool:
         name = min(self.pools, key=lambda name: self.pools[name].best_nats)
@@ -304,7 +307,10 @@ class Search:
         if grammar == "exact":
             finalists = exact_finalists(pool, problem)
         else:
-            finalists = weighted_finalists(pool, problem, x, y, end, max_complexity=language.max_complexity)
+            margin = _MARGIN_AT_NOISE if self._is_at_the_noise() else math.inf
+            finalists = weighted_finalists(
+                pool, problem, x, y, end, max_complexity=language.max_complexity, margin=margin
+            )
         misfit = problem.misfit
         found = read_laws(finalists, self.data.names, x, y, end, grammar=grammar, language=language, misfit=misfit)
         if clock.is_stopped and self.told is not None:  # what was seen is kept, however little was read

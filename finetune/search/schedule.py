@@ -80,21 +80,29 @@ class Schedule:
     """Stages that take turns; it can be left and taken up again."""
 
     def __init__(
-        self, turns: Sequence[Turn], shortest: Callable[[], float], patience: Callable[[], float] = lambda: math.inf
+        self,
+        turns: Sequence[Turn],
+        shortest: Callable[[], float],
+        patience: Callable[[float], float] = lambda _: math.inf,
+        before: Sequence[StageRun] = (),
     ) -> None:
         """Begin with nothing done.
 
         Args:
             turns: the first one begins at once, the others as their shares say.
             shortest: tells the length of the shortest description, in nats.
-            patience: tells the seconds without a gain after which there is no more to do, if they are as many as it took to
-                the last gain.
+            patience: takes the seconds that it took to the last gain, and tells those without another one after which there
+                is no more to do.
+            before: what was done before, in order.
         """
         self.turns, self._shortest, self._patience = turns, shortest, patience
         if turns:
             turns[0].virtual = 0.0
         self._now = 0.0
-        self._began = self._gained = time.monotonic()
+        gains = [number for number, run in enumerate(before, 1) if run.gain > _GAIN]
+        since = sum(run.seconds for run in before[max(gains, default=0) :])
+        self._gained = time.monotonic() - since
+        self._began = self._gained + since - sum(run.seconds for run in before)
 
     def run(self, pause: Callable[[], bool]) -> bool:
         """Let the stages take turns until `pause()` says so; whether there is more to do."""
@@ -126,7 +134,7 @@ class Schedule:
     def _is_vain(self) -> bool:
         """Whether nothing was gained for long."""
         waited = time.monotonic() - self._gained
-        return waited > self._gained - self._began and waited > self._patience()
+        return waited > self._patience(self._gained - self._began)
 
 
 def run_in_order(stages: Sequence[Stage], task: Task) -> list[StageRun]:

@@ -68,6 +68,22 @@ def test_weighted_finalists_are_in_the_datas_units_fitted_and_snapped() -> None:
     assert set(others) - of_network
 
 
+def test_with_a_margin_what_is_hopeless_is_not_read() -> None:
+    rng = np.random.default_rng(0)
+    y = Y * (1 + 1e-3 * rng.standard_normal(len(Y)))
+    problem = in_known_units(prepare(X, y, rng))
+    pool = _pool(problem, "w:3.0 eml w:-1.001 eml 1 x1 1", "+ c:0.1 w:1.0 eml 1 + c:3.0 x1", losses=[1e-6, 0.2])
+    everything, near = (
+        weighted_finalists(pool, problem, X, y, time.monotonic() + 60, margin=margin) for margin in (np.inf, 20.0)
+    )
+    assert everything is not None
+    assert near is not None
+    assert len(near.programs) < len(everything.programs)
+    assert _formulas(near)[0] == _formulas(everything)[0]
+    assert "x" in _formulas(near)[0]
+    assert len(set(_formulas(near))) > 1  # the simplest laws are read in any case
+
+
 def test_of_equal_candidates_one_is_read_the_simplest_first() -> None:
     problem = prepare(X, Y, np.random.default_rng(0))
     pool = _pool(problem, "x1", "eml 1 x1", "eml 1 eml x1 1", losses=[0.5, 0.2, 0.5])

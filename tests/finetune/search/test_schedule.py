@@ -14,7 +14,7 @@ from emlinit.finetune.search.candidates import CandidatePool
 from emlinit.finetune.search.exact import ExactTrees
 from emlinit.finetune.search.rounds import NetworkRounds
 from emlinit.finetune.search.schedule import Schedule, Turn, run_in_order
-from emlinit.finetune.search.stages import Candidates, Need, Stage, Task
+from emlinit.finetune.search.stages import Candidates, Need, Stage, StageRun, Task
 from emlinit.finetune.search.weighted import stages_without_network
 from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
 from emlinit.generator.grammar import from_text
@@ -183,10 +183,12 @@ class _Works:
             yield Candidates(_program("x1"), torch.tensor([0.5], dtype=torch.float64))
 
 
-def _turns(*stages: _Works, shares: tuple[float, ...]) -> tuple[Schedule, list[Turn]]:
+def _turns(
+    *stages: _Works, shares: tuple[float, ...], before: tuple[StageRun, ...] = ()
+) -> tuple[Schedule, list[Turn]]:
     task = _task()
     turns = [Turn(stage, task, share) for stage, share in zip(stages, shares, strict=True)]
-    return Schedule(turns, lambda: _Works.shortest[0], patience=lambda: 10.0), turns
+    return Schedule(turns, lambda: _Works.shortest[0], lambda took: max(10.0, took), before), turns
 
 
 def test_without_gains_the_shares_decide_until_it_is_in_vain(clock: _Clock) -> None:
@@ -194,6 +196,19 @@ def test_without_gains_the_shares_decide_until_it_is_in_vain(clock: _Clock) -> N
     assert not schedule.run(lambda: False)
     assert 110.0 < clock() < 112.0  # ten seconds without a gain
     assert turns[0].seconds == pytest.approx(3 * turns[1].seconds, rel=0.2)
+
+
+def test_what_was_done_before_counts(clock: _Clock) -> None:
+    began = clock()
+    gained, vain = StageRun("a", 4.0, 1, 0.5, 3.0), StageRun("b", 6.0, 1, 0.5, 0.0)
+    schedule, _ = _turns(_Works("c", clock), shares=(1.0,), before=(gained, vain))
+    assert not schedule.run(lambda: False)
+    assert clock() - began == pytest.approx(4.5, abs=0.6)  # ten seconds without a gain, six of them before
+
+    began = clock()
+    schedule, _ = _turns(_Works("c", clock), shares=(1.0,), before=(StageRun("a", 15.0, 1, 0.5, 3.0), vain))
+    assert not schedule.run(lambda: False)
+    assert clock() - began == pytest.approx(9.5, abs=0.6)  # as long as it took to the gain
 
 
 def test_who_gains_has_more_of_the_time_and_nobody_starves(clock: _Clock) -> None:
