@@ -101,20 +101,25 @@ class LawErrors:
             NaN where the data do not determine the value, or the law has no derivative; 0 for an exact law and for one
             without fitted constants.
         """
+        return np.asarray(np.linalg.norm(self.moves(x), axis=1))
+
+    def moves(self, x: np.ndarray) -> np.ndarray:
+        """H g for each of the points x, of shape (p, rank): their products with one another are the covariances of the
+        law's values there, in units of y squared; NaN and 0 as for `of_value`."""
         x = np.asarray(x, dtype=np.float64)
         if self.is_exact or not self.constants:
-            return np.zeros(len(x))
+            return np.zeros((len(x), 1))
         if self._root is None:
-            return np.full(len(x), np.nan)
-        result = np.empty(len(x))
+            return np.full((len(x), 1), np.nan)
+        result = np.empty((len(x), len(self._root)))
         step = max(1, _CHUNK_NUMBERS // len(self.constants))
         for start in range(0, len(x), step):
             with np.errstate(all="ignore"):
                 slopes = np.column_stack([slope(x[start : start + step]) for slope in self._slopes])
-                error = np.linalg.norm(slopes @ self._root.T, axis=1)
                 scaled = slopes / np.where(self._scale > 0, self._scale, 1.0)
                 lost = np.abs(scaled @ self._unseen.T).max(1, initial=0.0) > _TOUCHED * np.linalg.norm(scaled, axis=1)
-                result[start : start + step] = np.where(lost | ~np.isfinite(error), np.nan, error)
+                result[start : start + step] = slopes @ self._root.T
+                result[start : start + step][lost | ~np.isfinite(slopes).all(1)] = np.nan
         return result
 
     def of_measurement(self, x: np.ndarray) -> np.ndarray:
@@ -194,7 +199,7 @@ def law_errors(
     else:
         size = deviation = _deviation(residual[used], precision[used], freedom)
     found = _root_of(law, shown, x[used], precision[used], size)
-    if found is None:
+    if found is None or not len(found[0]):  # no constant moves the law
         constants = tuple(LawConstant(value, None) for value in shown)
         return LawErrors(law, constants, unknown, deviation, freedom, False, None, *nothing)
     root, unseen, scale = found
