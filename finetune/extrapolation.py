@@ -9,8 +9,9 @@ rim by is known: with e the errors there, G = H gᵀ the root of the covariance 
 
 the latter is the test of Chow (Econometrica 28, 1960), which knows that errors of constants move all of the rim together.
 The form fails if F is too large to be chance and z² is beyond `_TOO_FAR`, so that with many rows a trifle is no failure.
-σ² is s² of the inner rows, or what neighbouring rows of the rim differ by if that is more: noise that grows with
-the target, or one wrong row at the end, is no failure of the form.
+σ² is s² of the inner rows, or what neighbouring rows of the rim differ by if that is more, and G is that of equal noise or
+that of the residuals as they are (White, Econometrica 48, 1980, each residual over the root of 1 - leverage): noise that
+grows with the target, or one wrong row at the end, is no failure of the form.
 
 Legend: p point, v input variable, k constant.
 """
@@ -28,8 +29,7 @@ from scipy.stats import rankdata
 from emlinit.finetune.law import lowering
 from emlinit.finetune.law.finding import errors_of, residuals
 from emlinit.finetune.law.law import Law
-from emlinit.finetune.law.standard_errors import law_errors
-from emlinit.generator.formulas.known_forms import replaced
+from emlinit.finetune.law.standard_errors import law_errors, with_numbers
 
 _LEAST_ROWS = 15
 _LEAST_AT_AN_END = 2  # rows
@@ -39,8 +39,9 @@ _MOST_RIM = 1 / 3  # and about so many of all rows, whatever the number of varia
 _FREEDOM_INSIDE = 5  # rows more than constants
 _MOST_ROWS = 2000  # that are looked at
 _MOST_EVALUATIONS = 40  # of the law by a fit, each with its differences
+_MOST_LEVERAGE = 0.9  # of a row: 1 for one that the fit goes through whatever its target is
 _TOO_FAR = 3.0  # mean z²
-_CHANCE = 0.003  # of an F as large
+_CHANCE = 0.01  # of an F as large
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,13 @@ def extrapolated(
     if not np.isfinite(moves).all() or not deviation_inside > 0:
         return None, "the inner rows do not say how well the law is known outside"
     relative = weights / weights[~rim].mean()
+    if errors.deviation > 0:
+        unit_moves = errors.moves(x[~rim]) * np.sqrt(relative[~rim])[:, None] / errors.deviation
+        if np.square(unit_moves).sum(1).max() > _MOST_LEVERAGE:
+            return None, "single rows fix constants"  # what is left of them tells nothing of their noise
+        inner_off = residuals(inner, x[~rim], y[~rim]) * np.sqrt(relative[~rim])
+        uneven = moves / errors.deviation @ _uneven_root(unit_moves, inner_off)
+        moves = max(moves, uneven, key=lambda root: float(np.square(root).sum()))
     all_off = residuals(law, x, y) * np.sqrt(relative)
     noise = max(deviation_inside**2, _differences(x[:, read], all_off, rim))
     deviation = np.sqrt(noise / relative[rim])
@@ -158,13 +166,7 @@ def _fitted(law: Law, sizes: list[float], x: np.ndarray, y: np.ndarray, weights:
         return law
     constants = [sympy.Dummy(f"c{number}", real=True) for number in range(len(sizes))]
 
-    def written(numbers: list[sympy.Expr]) -> sympy.Expr:
-        there: dict[sympy.Basic, sympy.Expr] = {}
-        for size, number in zip(sizes, numbers, strict=True):
-            there |= {sympy.Float(size): number, sympy.Float(-size): -number}
-        return replaced(law.expression, there)
-
-    operations = lowering.lower(written(constants), (*law.symbols, *constants))
+    operations = lowering.lower(with_numbers(law, dict(zip(sizes, constants, strict=True))), (*law.symbols, *constants))
     root, scale = np.sqrt(weights), float(np.abs(y).max()) or 1.0
 
     def residual(factors: np.ndarray) -> np.ndarray:
@@ -184,7 +186,15 @@ def _fitted(law: Law, sizes: list[float], x: np.ndarray, y: np.ndarray, weights:
     if not np.isfinite(fit.x).all() or not fit.x.all():
         return None
     numbers = [sympy.Float(float(number)) for number in fit.x * sizes]
-    return Law(law.program, law.names, written(numbers))
+    return Law(law.program, law.names, with_numbers(law, dict(zip(sizes, numbers, strict=True))))
+
+
+def _uneven_root(basis: np.ndarray, off: np.ndarray) -> np.ndarray:
+    """A root of Uᵀ diag(r²/(1 - h)) U of shape (rank, rank), U an orthonormal basis of the derivatives and h the squares of
+    its rows."""
+    leverage = np.square(basis).sum(1)
+    rows = basis * (off / np.sqrt(1 - leverage))[:, None]
+    return np.asarray(np.linalg.qr(rows, mode="r")).T
 
 
 def _differences(x: np.ndarray, off: np.ndarray, rim: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from emlinit.finetune.extrapolation import Extrapolation, extrapolated
 from emlinit.finetune.finalists import refitted
 from emlinit.finetune.initialisers import load_initialisers, searched_grammars
 from emlinit.finetune.judging import FormJudge, judged
@@ -22,6 +23,7 @@ from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.polish import polished
 from emlinit.finetune.law.symbol_names import symbols_for
+from emlinit.finetune.noise import NoiseBesideLaw, Outliers, noise_beside_law, outlying_rows
 from emlinit.finetune.options import (
     GRAMMAR_CHOICES,
     MAX_COMPLEXITY,
@@ -83,6 +85,19 @@ class Solution:
     """What was searched: `grammar`, `stage`, its `seconds` and `steps`, by how many nats the shortest description of the
     data became shorter meanwhile (`gained_nats`), and the best `relative_error` that it came to (root mean squared, over
     the standard deviation of y; None if it found nothing)."""
+    sigma: np.ndarray | None = None
+    """Standard deviations of the targets, float64 of shape (p,), one a row given, in units of y; None if not known."""
+    weights: np.ndarray | None = None
+    """Relative weights of the rows, float64 of shape (p,), not negative; None for rows that count alike."""
+    noise: NoiseBesideLaw | None = None
+    """The noise in the target, whatever the law, and what the law leaves; None for an exact law and where it cannot be
+    told."""
+    extrapolation: Extrapolation | None = None
+    """How the law does on the outermost rows when its constants are fitted to the others."""
+    no_extrapolation: str = ""
+    """Why there is none, in a few words."""
+    outliers: Outliers | None = None
+    """Rows that carry most of the misfit, as they were given; None if there are none, or not all rows were looked at."""
 
 
 @contextmanager
@@ -205,6 +220,7 @@ def _solution(
     front = [*(entry for entry in front[:place] if entry.complexity < best.complexity), best, *better]
     stage, from_network = best.origin
     asked = search.samplers[best.grammar] if from_network else None
+    checks = _checks(best, data, n_rows)
     return Solution(
         law=best.law,
         front=front,
@@ -219,11 +235,40 @@ def _solution(
             *_how_good(chosen, validation, search.language.max_complexity),
             *_limits(search, chosen),
             *_decades(chosen),
+            *_said_of(checks),
         ),
         revision=asked.revision if asked else None,
         stage=stage,
         stages=tuple(_stage_records(search)),
+        **checks,
     )
+
+
+def _checks(
+    best: Finding, data: Data, n_rows: int, sigma: np.ndarray | None = None, weights: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Fields of a solution that say how far its law is to be trusted; `sigma` and `weights` are those of the data's rows."""
+    if best.is_exact:
+        return {"no_extrapolation": "the law is exact"}
+    relative = None if sigma is None and weights is None else np.ones(len(data.y))
+    if relative is not None:
+        relative *= 1.0 if weights is None else weights
+        relative /= 1.0 if sigma is None else np.square(sigma / sigma.min())
+        relative /= relative.mean()
+    extrapolation, why = extrapolated(best.law, data.x, data.y, relative)
+    standard = best.residual if relative is None else best.residual * np.sqrt(relative)
+    return {
+        "noise": noise_beside_law(data.x, best.residual, best.n_fitted, relative),
+        "extrapolation": extrapolation,
+        "no_extrapolation": why,
+        "outliers": outlying_rows(standard) if len(data.y) == n_rows else None,
+    }
+
+
+def _said_of(checks: Mapping[str, Any]) -> Iterator[str]:
+    for check in (checks.get("extrapolation"), checks.get("outliers")):
+        if check is not None and check.remark():
+            yield check.remark()
 
 
 def _stage_records(search: Search) -> Iterator[dict[str, Any]]:

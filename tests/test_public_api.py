@@ -110,7 +110,7 @@ def test_the_parameters_of_the_estimator() -> None:
         "*integer_exponents=False",
     ]
     assert _parameters(estimator.fit) == ["X", "y"]
-    assert _parameters(estimator.predict) == ["X"]
+    assert _parameters(estimator.predict) == ["X", "return_std=False"]
     assert _parameters(estimator.sympy) == _parameters(estimator.latex) == []
 
 
@@ -142,6 +142,12 @@ def test_what_can_be_read_off_a_solution() -> None:
         "revision",
         "stage",
         "stages",
+        "sigma",
+        "weights",
+        "noise",
+        "extrapolation",
+        "no_extrapolation",
+        "outliers",
     ]
     assert {"law", "complexity", "rmse"} <= {*dir(Finding), *(field.name for field in dataclasses.fields(Finding))}
 

@@ -19,7 +19,7 @@ Legend: p point, v input variable, k constant.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cached_property
@@ -229,6 +229,15 @@ def law_constants(
     return law_errors(law, x, y, sigma=sigma, weights=weights).constants
 
 
+def with_numbers(law: Law, numbers: Mapping[float, sympy.Expr]) -> sympy.Expr:
+    """The formula with something else in place of some of its fitted constants, each by its size, that is without its
+    sign."""
+    there: dict[sympy.Basic, sympy.Expr] = {}
+    for size, number in numbers.items():
+        there |= {sympy.Float(size): number, sympy.Float(-size): -number}
+    return replaced(law.expression, there)
+
+
 def constants_line(constants: Iterable[LawConstant]) -> str:
     """The constants and their errors on one line; empty if none has an error."""
     constants = tuple(constants)
@@ -326,16 +335,13 @@ class _Derivative:
     def __init__(self, law: Law, size: float) -> None:
         atom, parameter = sympy.Float(size), sympy.Dummy("c", real=True)
 
-        def with_constant(number: sympy.Expr) -> sympy.Expr:
-            return replaced(law.expression, {atom: number, -atom: -number})
-
-        derivative = with_constant(parameter).diff(parameter).xreplace({parameter: atom})
+        derivative = with_numbers(law, {size: parameter}).diff(parameter).xreplace({parameter: atom})
         try:
             self.operations: lowering.Node | None = lowering.lower(derivative, law.symbols)
         except (ValueError, OverflowError):  # such as the derivative of sign(x), or a number that overflows
             self.operations = None
         self.step = _STEP * size
-        moved = [with_constant(sympy.Float(size + h)) for h in (self.step, -self.step)]
+        moved = [with_numbers(law, {size: sympy.Float(size + h)}) for h in (self.step, -self.step)]
         self.moved = [lowering.lower(expression, law.symbols) for expression in moved]
 
     def __call__(self, x: np.ndarray) -> np.ndarray:

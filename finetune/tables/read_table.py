@@ -53,6 +53,9 @@ class Table:
     """Line of the file, from 1, that the names are from; None if it has no header."""
     units: dict[str, str] = field(default_factory=dict)
     """Column -> unit, of the columns above whose unit is known: from a row of units, or of dates."""
+    row_numbers: np.ndarray | None = None
+    """Of each row, which of the file it is, int64 of shape (rows,), counted from 1 below the header; None for those from 1
+    on."""
 
 
 def read_table(
@@ -121,7 +124,9 @@ def read_table(
         notes += said_of_suspects(column.name, numbers, line_of)
     if np.ptp(values[-1]):
         constant_columns(values[:-1].T, chosen)
-    return Table(values[:-1].T, values[-1], chosen, chosen_target, dropped, tuple(notes), layout.header_line, units)
+    places = np.flatnonzero(usable) + 1 if dropped else None
+    x, y = values[:-1].T, values[-1]
+    return Table(x, y, chosen, chosen_target, dropped, tuple(notes), layout.header_line, units, places)
 
 
 def split_names(text: str, option: str = "--features") -> list[str]:

@@ -32,9 +32,8 @@ def fails(function: Callable[[np.ndarray], np.ndarray], degree: int, noise: floa
         rng = np.random.default_rng(seed)
         x = rng.uniform(0, 1, (n, 1))
         y = function(x[:, 0]) + noise * rng.normal(size=n)
-        found, why = extrapolated(polynomial(x, y, degree), x, y)
-        assert found is not None, why
-        count += found.fails
+        found, _ = extrapolated(polynomial(x, y, degree), x, y)
+        count += found is not None and found.fails
     return count
 
 
