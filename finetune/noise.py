@@ -77,9 +77,9 @@ class NoiseBesideLaw:
     """Probability of so large an `f` if the law is right."""
 
     def __str__(self) -> str:
-        """Such as `noise: 0.31 (from 12 replicates); the law leaves 0.30: nothing is missing (F 0.94, p 0.55)`."""
+        """Such as `noise: 0.312 (from 12 replicates); the law leaves 0.301: nothing is missing (F 0.94, p 0.55)`."""
         source = f"{self.noise.freedom:.0f} replicates" if self.noise.method == "replicates" else "neighbouring rows"
-        text = f"noise: {self.noise.value:.2g} (from {source}); the law leaves {self.law_leaves:.2g}"
+        text = f"noise: {self.noise.value:.3g} (from {source}); the law leaves {self.law_leaves:.3g}"
         if self.f is None or self.p is None:
             return text
         verdict = "something is missing" if self.p < _LACKS else "nothing is missing"

@@ -163,9 +163,9 @@ def test_a_law_that_is_undefined_or_has_as_many_constants_as_rows_is_not_judged(
 
 def test_the_line_on_noise() -> None:
     replicates, neighbours = Noise(0.3123, "replicates", 12.0), Noise(0.3123, "neighbours", 10.3)
-    assert str(NoiseBesideLaw(neighbours, 0.301)) == "noise: 0.31 (from neighbouring rows); the law leaves 0.3"
+    assert str(NoiseBesideLaw(neighbours, 0.301)) == "noise: 0.312 (from neighbouring rows); the law leaves 0.301"
     assert str(NoiseBesideLaw(replicates, 0.301, 0.9412, 0.5512)) == (
-        "noise: 0.31 (from 12 replicates); the law leaves 0.3: nothing is missing (F 0.941, p 0.55)"
+        "noise: 0.312 (from 12 replicates); the law leaves 0.301: nothing is missing (F 0.941, p 0.55)"
     )
     assert str(NoiseBesideLaw(replicates, 0.9, 20.0, 1e-5)).endswith("something is missing (F 20, p 1e-05)")
 
