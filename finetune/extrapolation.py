@@ -108,10 +108,13 @@ def extrapolated(
         return None, "too few rows"
     if not rim.any():
         return None, "no variable of the law has enough different values"
-    inner = _fitted(law, sizes, x[~rim], y[~rim], weights[~rim])
-    if inner is None:
+    try:
+        inner = _fitted(law, sizes, x[~rim], y[~rim], weights[~rim])
+        errors = None if inner is None else law_errors(inner, x[~rim], y[~rim], weights=weights[~rim])
+    except (ValueError, OverflowError):  # a step led to where the law is undefined, or to a number that overflows
+        errors = None
+    if inner is None or errors is None:
         return None, "the inner rows do not fix the constants"
-    errors = law_errors(inner, x[~rim], y[~rim], weights=weights[~rim])
     off = residuals(inner, x[rim], y[rim])
     outside, inside = errors_of(off, y[rim]), errors_of(residuals(inner, x[~rim], y[~rim]), y[~rim])
     bounds = tuple((float(column.min()), float(column.max())) for column in x[~rim].T)
@@ -176,13 +179,10 @@ def _fitted(law: Law, sizes: list[float], x: np.ndarray, y: np.ndarray, weights:
 
     if not np.isfinite(residual(np.ones(len(sizes)))).all():
         return None
-    try:
-        with np.errstate(all="ignore"):
-            fit = least_squares(
-                residual, np.ones(len(sizes)), "3-point", x_scale="jac", xtol=1e-12, max_nfev=_MOST_EVALUATIONS
-            )
-    except ValueError:  # a step led to where the law is undefined
-        return None
+    with np.errstate(all="ignore"):
+        fit = least_squares(
+            residual, np.ones(len(sizes)), "3-point", x_scale="jac", xtol=1e-12, max_nfev=_MOST_EVALUATIONS
+        )
     if not np.isfinite(fit.x).all() or not fit.x.all():
         return None
     numbers = [sympy.Float(float(number)) for number in fit.x * sizes]

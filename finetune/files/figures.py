@@ -158,11 +158,12 @@ def _bands(above: Axes, below: Axes, curve: np.ndarray, along: np.ndarray, error
 
 def _outside(above: Axes, below: Axes, inside: tuple[float, float], column: np.ndarray) -> None:
     """Shade what lies beyond the inner rows, up to the outermost ones."""
+    label: str | None = "outer rows, once held out"
     for axes in (above, below):
-        for side, (start, end) in enumerate(((column.min(), inside[0]), (inside[1], column.max()))):
+        for start, end in ((column.min(), inside[0]), (inside[1], column.max())):
             if start < end:
-                label = "outer rows, once held out" if axes is above and not side else None
                 axes.axvspan(start, end, color=_MUTED, alpha=0.12, linewidth=0, zorder=0, label=label)
+                label = None
 
 
 def _beside_points(

@@ -175,10 +175,12 @@ def law_errors(
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     shown, residual = _as_printed(law), residuals(law, x, y)
-    used = np.isfinite(residual)
+    counted = np.ones(len(y), dtype=bool)
     if weights is not None:
         weights = _checked(weights, y, "weights", least="not negative")
-        used &= weights > 0
+        counted = weights > 0
+    used = np.isfinite(residual) & counted
+    if weights is not None:
         if not used.any():
             raise UserError("all weights are 0: give some rows a positive one")
         weights = weights / weights[used].mean()
@@ -187,7 +189,7 @@ def law_errors(
         sigma = _checked(sigma, y, "sigma", least="positive")
         precision = precision / sigma
     freedom, n_constants = int(used.sum()) - len(shown), len(shown)
-    exact = sigma is None and errors_of(residual, y).relative <= EXACT_ERROR
+    exact = sigma is None and errors_of(residual[counted], y[counted]).relative <= EXACT_ERROR
     unknown = np.full((n_constants, n_constants), np.nan)
     np.fill_diagonal(unknown, np.inf)
     nothing = np.zeros((0, n_constants)), np.ones(n_constants)

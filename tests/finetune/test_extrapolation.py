@@ -122,6 +122,19 @@ def test_a_law_with_a_rate_and_two_variables_one_of_them_a_flag() -> None:
     assert wrong.fails
 
 
+def test_a_law_without_constants_is_compared_as_it_is() -> None:
+    rng = np.random.default_rng(9)
+    x = rng.uniform(1, 4, (80, 2))
+    law = Law(TWO, NAMES, X1 * X2)
+    found, _ = extrapolated(law, x, law.predict(x) + 0.1 * rng.normal(size=80))
+    assert found is not None
+    assert not found.fails
+    assert found.mean_z2 == pytest.approx(0.9, abs=0.4)
+    wrong, _ = extrapolated(law, x, law.predict(x) + 1e-4 * np.prod(x, 1) ** 4 + 0.01 * rng.normal(size=80))
+    assert wrong is not None
+    assert wrong.fails
+
+
 def test_rows_of_one_value_stay_together() -> None:
     x = np.repeat([0.0, 0.1, 0.3, 1, 3, 10, 30, 100, 300], 3)[:, None]
     y = 1 + x[:, 0] + np.random.default_rng(5).normal(size=27)
