@@ -19,10 +19,9 @@ Legend: p point, v input variable, k constant.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
-from functools import cached_property
 
 import numpy as np
 import sympy
@@ -90,6 +89,8 @@ class LawErrors:
     """Directions of the constants that the data say nothing of, of shape (k - rank, k), in units of `_scale`."""
     _scale: np.ndarray = field(repr=False)
     """Norms of the columns of J, of shape (k,)."""
+    _slopes: tuple["_Derivative", ...] = field(default=(), repr=False)
+    """The derivatives by the constants without their signs; empty where nothing is known."""
 
     def of_value(self, x: np.ndarray) -> np.ndarray:
         """Standard error of the law's value, float64 of shape (p,), in units of y.
@@ -144,11 +145,6 @@ class LawErrors:
             self.law.symbols,
         )
 
-    @cached_property
-    def _slopes(self) -> list["_Derivative"]:
-        """By the constants without their signs."""
-        return [_Derivative(self.law, abs(constant.value)) for constant in self.constants]
-
 
 def law_errors(
     law: Law,
@@ -200,7 +196,8 @@ def law_errors(
         size, deviation = 1.0, float(sigma[0]) if np.ptp(sigma) == 0 else np.nan
     else:
         size = deviation = _deviation(residual[used], precision[used], freedom)
-    found = _root_of(law, shown, x[used], precision[used], size)
+    slopes = tuple(_Derivative(law, abs(value)) for value in shown)
+    found = _root_of(slopes, x[used], precision[used], size)
     if found is None or not len(found[0]):  # no constant moves the law
         constants = tuple(LawConstant(value, None) for value in shown)
         return LawErrors(law, constants, unknown, deviation, freedom, False, None, *nothing)
@@ -215,7 +212,7 @@ def law_errors(
         LawConstant(value, None if lost or not np.isfinite(error) else float(error))
         for value, error, lost in zip(shown, errors, touched, strict=True)
     )
-    return LawErrors(law, constants, covariance, deviation, freedom, False, root, unseen, scale)
+    return LawErrors(law, constants, covariance, deviation, freedom, False, root, unseen, scale, slopes)
 
 
 def law_constants(
@@ -287,23 +284,22 @@ def _deviation(residual: np.ndarray, precision: np.ndarray, freedom: int) -> flo
 
 
 def _root_of(
-    law: Law, shown: list[float], x: np.ndarray, precision: np.ndarray, size: float
+    slopes: Sequence["_Derivative"], x: np.ndarray, precision: np.ndarray, size: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """H of shape (rank, k), such that HᵀH is the covariance of the sizes of the constants in the directions that the data
     tell of; the other directions; the norms of the derivatives. None where these are undefined or `size` is.
 
     Args:
-        law: the law.
-        shown: its constants.
+        slopes: the derivatives by them.
         x: points of shape (p, v).
         precision: 1 / standard deviation of the targets, in units of 1 / `size`.
         size: see above.
     """
     if not np.isfinite(size):
         return None
-    n_constants = len(shown)
+    n_constants = len(slopes)
     factor = np.zeros((0, n_constants))
-    for block in _blocks(law, shown, x, precision):
+    for block in _blocks(slopes, x, precision):
         if not np.isfinite(block).all():
             return None
         factor = np.asarray(np.linalg.qr(np.concatenate([factor, block]), mode="r"))
@@ -319,11 +315,10 @@ def _root_of(
         return vectors[~weak] / values[~weak, None] * lengths, vectors[weak], largest * norms
 
 
-def _blocks(law: Law, shown: list[float], x: np.ndarray, precision: np.ndarray) -> Iterator[np.ndarray]:
+def _blocks(slopes: Sequence["_Derivative"], x: np.ndarray, precision: np.ndarray) -> Iterator[np.ndarray]:
     """∂ formula / ∂ constants, each row times its precision, some rows at a time."""
-    slopes = [_Derivative(law, abs(value)) for value in shown]
-    step = max(1, _CHUNK_NUMBERS // (len(shown) + 1))
-    for start in range(0, len(x) if shown else 0, step):
+    step = max(1, _CHUNK_NUMBERS // (len(slopes) + 1))
+    for start in range(0, len(x) if slopes else 0, step):
         points = x[start : start + step]
         yield np.column_stack([slope(points) for slope in slopes]) * precision[start : start + step, None]
 
