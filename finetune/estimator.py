@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from emlinit.finetune.frames import checked_features, checked_target
 from emlinit.finetune.initialisers import load_initialisers, resolve_device
 from emlinit.finetune.law.law import Law
-from emlinit.finetune.law.standard_errors import law_constants
+from emlinit.finetune.law.standard_errors import law_errors
 from emlinit.finetune.options import LOSSES, MAX_COMPLEXITY, MIN_ROWS, checked_seconds, checked_seed, in_one_line
 from emlinit.finetune.solver import solve
 from emlinit.generator.errors import UserError
@@ -124,7 +124,10 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         )
         self.law_: Law = self.solution_.law
         columns = [self._names().index(name) for name in self.law_.names]
-        self.constants_ = law_constants(self.law_, X[:, columns], y)
+        self._errors = law_errors(
+            self.law_, X[:, columns], y, sigma=self.solution_.sigma, weights=self.solution_.weights
+        )
+        self.constants_ = self._errors.constants
         self.equations_ = pd.DataFrame(
             [
                 {
@@ -141,12 +144,20 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         )
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Value of the law, of shape (samples,); NaN or infinite where it is undefined."""
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Value of the law, of shape (samples,); NaN or infinite where it is undefined.
+
+        Args:
+            X: features of shape (samples, features), as in the fit.
+            return_std: whether to give its standard error, too, from those of the constants, as (values, errors): of the
+                law's value and not of a measurement, given the form of the law. 0 for an exact law, NaN where the data do
+                not determine the value.
+        """
         check_is_fitted(self)
         X = validate_data(self, checked_features(X), dtype=np.float64, reset=False)
         names = self._names()
-        return self.law_.predict(X[:, [names.index(name) for name in self.law_.names]])
+        x = X[:, [names.index(name) for name in self.law_.names]]
+        return (self.law_.predict(x), self._errors.of_value(x)) if return_std else self.law_.predict(x)
 
     def sympy(self) -> sympy.Expr:
         """The law as a sympy expression."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from emlinit.finetune.extrapolation import Extrapolation, extrapolated
 from emlinit.finetune.finalists import refitted
 from emlinit.finetune.fitting.misfit import PLAIN, Misfit
 from emlinit.finetune.initialisers import load_initialisers, searched_grammars
@@ -23,6 +24,7 @@ from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.polish import polished
 from emlinit.finetune.law.symbol_names import symbols_for
+from emlinit.finetune.noise import NoiseBesideLaw, Outliers, noise_beside_law, outlying_rows
 from emlinit.finetune.options import (
     GRAMMAR_CHOICES,
     LOSSES,
@@ -87,10 +89,19 @@ class Solution:
     data became shorter meanwhile (`gained_nats`), and the best `relative_error` that it came to (root mean squared, over
     the standard deviation of y; None if it found nothing)."""
     sigma: np.ndarray | None = None
-    """Standard deviations of the targets, of shape (p,), if they were given."""
+    """Standard deviations of the targets, float64 of shape (p,), one a row given, in units of y; None if not known."""
     weights: np.ndarray | None = None
-    """Weights of the rows that were given, of shape (p,), that the constants of the law are fitted with; with a robust loss
-    rows that are far off have small ones. None: all alike."""
+    """Weights of the rows, float64 of shape (p,), not negative, beside those that `sigma` gives: as given, and with a robust
+    loss 0 for rows that are more than three robust standard deviations off the law. None: all alike."""
+    noise: NoiseBesideLaw | None = None
+    """The noise in the target, whatever the law, and what the law leaves; None for an exact law and where it cannot be
+    told."""
+    extrapolation: Extrapolation | None = None
+    """How the law does on the outermost rows when its constants are fitted to the others."""
+    no_extrapolation: str = ""
+    """Why there is none, in a few words."""
+    outliers: Outliers | None = None
+    """Rows that carry most of the misfit, as they were given; None if there are none, or not all rows were looked at."""
 
 
 @contextmanager
@@ -193,21 +204,22 @@ def solve(
     weighted = replace(weighted, sparse_config=replace(weighted.sparse_config, without=language.without))
     findings = search.run(grammar, weighted)
     judge = samplers.get("weighted") if weighted.judge else None
-    solution = _solution(findings, search, names, n_rows, constant, judge if isinstance(judge, FormJudge) else None)
+    asked = judge if isinstance(judge, FormJudge) else None
+    solution = _solution(findings, search, names, (len(given[1]), n_rows), constant, asked)
     if given[2] is None and not misfit.is_robust:
         return solution
-    return replace(solution, sigma=errors, weights=_final_weights(solution.law, names, given, misfit.loss))
+    return replace(solution, sigma=errors, weights=_final_weights(solution.law, names, given, errors, misfit.loss))
 
 
 def _solution(
     findings: Sequence[Finding],
     search: Search,
     names: tuple[str, ...],
-    n_rows: int,
+    n_rows: tuple[int, int],
     constant: Sequence[tuple[str, float]],
     judge: FormJudge | None,
 ) -> Solution:
-    """Choose one of the laws found, and fit it to all rows if it is not exact."""
+    """Choose one of the laws found, and fit it to all rows if it is not exact; `n_rows` were given, and have a weight."""
     data = search.data
     if not any(math.isfinite(finding.rmse) for finding in findings):  # each is undefined somewhere, or not admitted
         findings = [_mean(data.x, data.y, tuple(data.names), data.problem.misfit)]
@@ -237,6 +249,7 @@ def _solution(
     front = [*(entry for entry in front[:place] if entry.complexity < best.complexity), best, *better]
     stage, from_network = best.origin
     asked = search.samplers[best.grammar] if from_network else None
+    checks = _checks(best, data, n_rows[0])
     return Solution(
         law=best.law,
         front=front,
@@ -247,31 +260,62 @@ def _solution(
         seconds=search.clock.used(),
         checkpoint=asked.source if asked else None,
         notes=(
-            *_notes(data, names, n_rows, constant),
+            *_notes(data, names, n_rows[1], constant),
             *_how_good(chosen, validation, search.language.max_complexity),
             *_limits(search, chosen),
             *_decades(chosen),
+            *_said_of(checks),
         ),
         revision=asked.revision if asked else None,
         stage=stage,
         stages=tuple(_stage_records(search)),
+        **checks,
     )
 
 
 def _final_weights(
-    law: Law, names: Sequence[str], given: tuple[np.ndarray, np.ndarray, np.ndarray | None], loss: str
+    law: Law,
+    names: Sequence[str],
+    given: tuple[np.ndarray, np.ndarray, np.ndarray | None],
+    sigma: np.ndarray | None,
+    loss: str,
 ) -> np.ndarray | None:
-    """The weights of all rows that were given, as the constants of the law are fitted with them."""
+    """The weights of all rows that were given, beside those that `sigma` gives; 0 for those that are far off."""
     x, y, weights = given
     if loss == LOSSES[0]:
-        return weights
+        return None if sigma is not None else weights
     counted = np.ones(len(y), dtype=bool) if weights is None else weights > 0
     residual = residuals(law, x[counted][:, [names.index(name) for name in law.names]], y[counted])
     misfit = misfit_of(loss, None if weights is None else weights[counted], None)
-    final = misfit.fixed_weights(torch.from_numpy(-residual))
     result = np.zeros(len(y))
-    result[counted] = 1.0 if final is None else final.numpy()
+    result[counted] = 1.0 if sigma is not None or weights is None else weights[counted]
+    result[counted] *= misfit.sound(torch.from_numpy(residual)).numpy()
     return result
+
+
+def _checks(best: Finding, data: Data, n_given: int) -> dict[str, Any]:
+    """Fields of a solution that say how far its law is to be trusted; of `n_given` rows all or some are the data's."""
+    if best.is_exact:
+        return {"no_extrapolation": "the law is exact"}
+    residual, misfit = torch.from_numpy(best.residual), best.misfit
+    weights = None
+    if not misfit.is_plain:
+        base = torch.ones_like(residual) if misfit.weights is None else misfit.weights
+        weights = (base * misfit.sound(residual)).numpy()
+    extrapolation, why = extrapolated(best.law, data.x, data.y, weights)
+    apart = outlying_rows(misfit.scaled(residual).numpy(), count_little=misfit.is_robust)
+    return {
+        "noise": noise_beside_law(data.x, best.residual, best.n_fitted, weights),
+        "extrapolation": extrapolation,
+        "no_extrapolation": why,
+        "outliers": apart if len(data.y) == n_given else None,
+    }
+
+
+def _said_of(checks: Mapping[str, Any]) -> Iterator[str]:
+    for check in (checks.get("extrapolation"), checks.get("outliers")):
+        if check is not None and check.remark():
+            yield check.remark()
 
 
 def _stage_records(search: Search) -> Iterator[dict[str, Any]]:

@@ -76,7 +76,7 @@ def _checked(values: Any, name: str, n_rows: int) -> np.ndarray:
         numbers = np.asarray(values)
         if numbers.dtype.kind not in "iuf":
             raise ValueError
-        numbers = np.broadcast_to(numbers.astype(np.float64), (n_rows,)) if numbers.ndim < 2 else numbers
+        numbers = np.broadcast_to(numbers.astype(np.float64), (n_rows,)).copy() if numbers.ndim < 2 else numbers
     except (TypeError, ValueError):
         raise UserError(f"{name} must be one number, or {n_rows}, one a row: got {in_one_line(values)}") from None
     if numbers.shape != (n_rows,):

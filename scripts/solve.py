@@ -199,7 +199,7 @@ def _solve(arguments: argparse.Namespace) -> int:
             stop=stop,
             on_better=None if write is None else lambda law, error: write(_better_line(table.target, law, error)),
         )
-    for remark in solution.notes:
+    for remark in report.remarks(solution, table):
         remarks.add(remark)
     record = report.result_record(solution, table, arguments.seed)
     if arguments.out is not None:

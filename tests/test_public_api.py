@@ -114,7 +114,7 @@ def test_the_parameters_of_the_estimator() -> None:
         "*loss='squares'",
     ]
     assert _parameters(estimator.fit) == ["X", "y", "sample_weight=None", "*sigma=None"]
-    assert _parameters(estimator.predict) == ["X"]
+    assert _parameters(estimator.predict) == ["X", "return_std=False"]
     assert _parameters(estimator.sympy) == _parameters(estimator.latex) == []
 
 
@@ -148,6 +148,10 @@ def test_what_can_be_read_off_a_solution() -> None:
         "stages",
         "sigma",
         "weights",
+        "noise",
+        "extrapolation",
+        "no_extrapolation",
+        "outliers",
     ]
     assert {"law", "complexity", "rmse"} <= {*dir(Finding), *(field.name for field in dataclasses.fields(Finding))}
 

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,9 +13,17 @@ from matplotlib.ticker import MaxNLocator
 
 from emlinit.finetune.files.scales import DECADES_BELOW, Scale
 from emlinit.finetune.law.law import Law
+from emlinit.finetune.law.standard_errors import LawErrors
 
 _DATA, _LAW, _MUTED = "#4c566a", "#c8553d", "#9aa3b2"
+_POINTS: dict[str, Any] = {"color": _DATA, "alpha": 0.8, "elinewidth": 0.8}
 _CURVE_POINTS = 400
+_BANDS = {"value": 0.35, "measurement": 0.13}
+"""How dark the bands are."""
+_LEAST_DRAWN = 0.3
+"""Of the smallest value of a law on a logarithmic axis: where a band goes below, it has no place."""
+_MOST_ROOM = 0.25
+"""Of the height of data and law, that bands may add on either side."""
 _MOST_POINTS = 5000
 """Rows that are drawn, taken at random: more only cover one another."""
 _SMALLEST_RMSE = 1e-17
@@ -30,9 +39,21 @@ _LINE_POINTS = 11.0
 
 
 def save_fit(
-    path: Path, law: Law, x: np.ndarray, y: np.ndarray, target: str, units: Mapping[str, str] | None = None
+    path: Path,
+    law: Law,
+    x: np.ndarray,
+    y: np.ndarray,
+    target: str,
+    units: Mapping[str, str] | None = None,
+    *,
+    sigma: np.ndarray | None = None,
+    errors: LawErrors | None = None,
+    inside: Sequence[tuple[float, float]] | None = None,
 ) -> None:
     """Data and law over each variable, with the residuals below; of many rows a random sample.
+
+    Over one variable the law has a band of two standard errors of its value, a lighter one of two standard deviations of
+    a new measurement, and what lies beyond the inner rows is shaded.
 
     Args:
         path: PNG file to write.
@@ -41,12 +62,15 @@ def save_fit(
         y: measured values of shape (p,).
         target: column name of `y`.
         units: of the columns that have one, for the axes.
+        sigma: standard deviations of `y`, of shape (p,), drawn as error bars.
+        errors: of the law, for the bands.
+        inside: of each variable, from where to where the inner rows are (see `extrapolation`).
     """
     units = units or {}
     n_rows, data = len(y), "data"
     if n_rows > _MOST_POINTS:
         rows = np.sort(np.random.default_rng(0).choice(n_rows, _MOST_POINTS, replace=False))
-        x, y = x[rows], y[rows]
+        x, y, sigma = x[rows], y[rows], None if sigma is None else sigma[rows]
         data = f"{_MOST_POINTS} of {n_rows} rows"
     predicted = law.predict(x)
     n_panels = max(x.shape[1], 1)
@@ -59,19 +83,26 @@ def save_fit(
         above, below = axes[0][panel], axes[1][panel]
         column = x[:, panel]
         horizontal = Scale.of(column)
-        above.plot(column, y, "o", color=_DATA, markersize=4, alpha=0.8, label=data)
+        above.errorbar(column, y, sigma, fmt="o", markersize=4, label=data, **_POINTS)
         if x.shape[1] == 1:
             curve = horizontal.spread(column.min(), column.max(), _CURVE_POINTS)
-            above.plot(curve, law.predict(curve[:, None]), "-", color=_LAW, linewidth=1.5, label="law")
+            along = law.predict(curve[:, None])
+            above.plot(curve, along, "-", color=_LAW, linewidth=1.5, label="law")
+            if errors is not None and not errors.is_exact:
+                _bands(above, below, curve, along, errors, vertical)
+            if inside is not None:
+                _outside(above, below, inside[0], column)
         else:
             above.plot(column, predicted, "x", color=_LAW, markersize=4, label="law")
         below.axhline(0.0, color=_MUTED, linewidth=0.8)
-        below.plot(column, y - predicted, "o", color=_DATA, markersize=3, alpha=0.8)
+        below.errorbar(column, y - predicted, sigma, fmt="o", markersize=3, **_POINTS)
         _label(below, _said(name, units.get(name), horizontal), "residual" if panel == 0 else "")
         _label(above, "", _said(target, units.get(target), vertical) if panel == 0 else "")
         _scale(below, "x", horizontal, column)
         _scale(above, "y", vertical, y)
-    axes[0][0].legend(frameon=False)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda place: (labels[place] != data, place))
+    axes[0][0].legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=9, parse_math=False)
     figure.savefig(path, dpi=130)
 
@@ -101,6 +132,38 @@ def save_front(
     canvas.draw()  # only now is it known where the points are
     _beside_points(axes, complexity, shown, formulas, chosen)
     figure.savefig(path, dpi=130)
+
+
+def _bands(above: Axes, below: Axes, curve: np.ndarray, along: np.ndarray, errors: LawErrors, vertical: Scale) -> None:
+    """Two standard errors to either side, around the law and around zero."""
+    low, high = above.get_ylim()
+    least = _LEAST_DRAWN * along[along > 0].min(initial=np.inf) if vertical.logarithmic else -np.inf
+    for kind, spread, label in (
+        ("measurement", errors.of_measurement(curve[:, None]), "± 2 deviations of a new measurement"),
+        ("value", errors.of_value(curve[:, None]), "± 2 standard errors of the law"),
+    ):
+        if not np.isfinite(spread).any():
+            continue
+        style: dict[str, Any] = {"color": _LAW, "alpha": _BANDS[kind], "linewidth": 0, "zorder": 1}
+        bottom, top = along - 2 * spread, along + 2 * spread
+        drawn = bottom > least  # not NaN
+        if drawn.any():
+            above.fill_between(curve, bottom, top, where=drawn, label=label, **style)
+        below.fill_between(curve, -2 * spread, 2 * spread, **style)
+    if not vertical.logarithmic:  # a law that is hardly known somewhere must not make the data a line
+        room = _MOST_ROOM * (high - low)
+        bottom, top = above.get_ylim()
+        above.set_ylim(max(bottom, low - room), min(top, high + room))
+
+
+def _outside(above: Axes, below: Axes, inside: tuple[float, float], column: np.ndarray) -> None:
+    """Shade what lies beyond the inner rows, up to the outermost ones."""
+    label: str | None = "outer rows, once held out"
+    for axes in (above, below):
+        for start, end in ((column.min(), inside[0]), (inside[1], column.max())):
+            if start < end:
+                axes.axvspan(start, end, color=_MUTED, alpha=0.12, linewidth=0, zorder=0, label=label)
+                label = None
 
 
 def _beside_points(

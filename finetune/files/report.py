@@ -11,7 +11,7 @@ import numpy as np
 
 from emlinit.finetune.files.output_folder import RESULT_FILES, write_folder
 from emlinit.finetune.law.choice import description_lengths
-from emlinit.finetune.law.standard_errors import LawConstant, constants_line, law_constants
+from emlinit.finetune.law.standard_errors import LawConstant, LawErrors, constants_line, law_errors
 from emlinit.finetune.law.symbol_names import latex_escape, latex_name
 from emlinit.finetune.law.text import people_text
 from emlinit.finetune.solver import Solution
@@ -24,11 +24,13 @@ def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]
     """Everything a program needs to know about a solution, ready for JSON, keys always in this order.
 
     `constants` holds the fitted numbers of the formula in its order; an error is null where the data do not determine the
-    number, or fit the law to machine precision (see `law.standard_errors`). `units` holds those of columns that have one.
-    `found_by` is the stage of the search that found the law, `stages` what was searched, for how long and how well. The
-    checkpoint has a name only if one of its proposals is an ancestor of the law.
+    number, or fit the law to machine precision (see `law.standard_errors`), and so it is in their `covariance`. `noise` is
+    null for an exact law and where it cannot be told, `chi2_per_dof` unless the standard deviations of the targets are
+    known; `no_extrapolation` says why `extrapolation` is null. `outlying_rows` are counted in the file, from 1. `units`
+    holds those of columns that have one. `found_by` is the stage of the search that found the law, `stages` what was
+    searched, for how long and how well. The checkpoint has a name only if one of its proposals is an ancestor of the law.
     """
-    law = solution.law
+    law, errors = solution.law, _errors(solution, table)
     source, sha256 = solution.checkpoint if solution.checkpoint is not None else (None, None)
     checkpoint = {"source": source, "sha256": sha256}
     if solution.revision is not None:
@@ -39,11 +41,14 @@ def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]
         "eml": law.eml,
         "grammar": solution.grammar,
         "complexity": law.complexity,
-        "constants": [asdict(constant) for constant in law_constants(law, _columns(solution, table), table.y)],
+        "constants": [asdict(constant) for constant in errors.constants],
+        "covariance": [[_finite(entry) for entry in row] for row in errors.covariance],
+        "degrees_of_freedom": errors.freedom,
         "exact": bool(solution.exact),
         "symbols": law.renamed,
         "train": _metrics(solution.train),
         "validation": _metrics(solution.validation),
+        **_checks(solution, table, errors),
         "front": [
             {
                 "complexity": int(entry.complexity),
@@ -92,10 +97,54 @@ def front_table(solution: Solution, record: Mapping[str, Any]) -> str:
     lines += ["", f"{record['target']} = {people_text(solution.law.expression, errors)}"]
     constants = _constants(record)
     lines += [f"    {constants}"] if constants else []
+    lines += [f"    {solution.noise}"] if solution.noise is not None else []
+    if record["chi2_per_dof"] is not None:
+        freedom = record["degrees_of_freedom"]
+        lines += [f"    chi2/dof {record['chi2_per_dof']:.3g} with {freedom} degrees of freedom"]
     units = [f"{name} in {unit}" for name, unit in _units_of_law(record)]
     lines += [f"    units: {', '.join(units)}"] if units else []
     lines += [f"    {symbol} stands for the column '{name}'" for name, symbol in solution.law.renamed.items()]
     return "\n".join(lines)
+
+
+def remarks(solution: Solution, table: Table) -> list[str]:
+    """The notes of a solution, with rows as they are counted in the file."""
+    outliers = solution.outliers
+    if outliers is None or table.row_numbers is None:
+        return list(solution.notes)
+    counted = outliers.remark(), outliers.remark(table.row_numbers.tolist())
+    return [counted[1] if note == counted[0] else note for note in solution.notes]
+
+
+def _checks(solution: Solution, table: Table, errors: LawErrors) -> dict[str, Any]:
+    """What the record says of noise, of the rim and of rows apart."""
+    beside, rim, outliers = solution.noise, solution.extrapolation, solution.outliers
+    chi2 = None
+    if solution.sigma is not None and errors.freedom > 0:
+        with np.errstate(all="ignore"):
+            misses = (solution.law.predict(_columns(solution, table)) - table.y) / solution.sigma
+        weights = 1.0 if solution.weights is None else solution.weights / solution.weights.mean()
+        chi2 = _finite(float(np.sum(weights * misses**2)) / errors.freedom)
+    numbers = range(1, len(table.y) + 1) if table.row_numbers is None else table.row_numbers.tolist()
+    return {
+        "noise": None
+        if beside is None
+        else {
+            **asdict(beside.noise),
+            "law_leaves": beside.law_leaves,
+            "lack_of_fit": None if beside.f is None else {"f": _finite(beside.f), "p": beside.p},
+        },
+        "chi2_per_dof": chi2,
+        "extrapolation": None
+        if rim is None
+        else {
+            "rows": rim.rows,
+            **{name: _finite(getattr(rim, name)) for name in ("r2", "rmse", "inside_rmse", "mean_z2", "p")},
+            "fails": rim.fails,
+        },
+        "no_extrapolation": solution.no_extrapolation or None,
+        "outlying_rows": [] if outliers is None else [numbers[row] for row in outliers.rows],
+    }
 
 
 def _nats_longer(solution: Solution) -> list[float | None]:
@@ -121,14 +170,17 @@ def write_outputs(
     """
     from emlinit.finetune.files.figures import save_fit, save_front  # matplotlib is slow to import and needed only here
 
-    law = solution.law
+    law, errors, columns = solution.law, _errors(solution, table), _columns(solution, table)
     constants = _constants(record)
+    rim = None if solution.extrapolation is None else solution.extrapolation.inside
     chosen = [index for index, entry in enumerate(solution.front) if entry.law is law]
     writers: dict[str, Callable[[Path], object]] = {
         "result.json": lambda path: path.write_text(to_json(record, indent=2) + "\n", encoding="utf-8"),
         "law.tex": lambda path: path.write_text(_tex(solution, table, constants), encoding="utf-8"),
-        "law.py": lambda path: path.write_text(law.python_source(table.target, constants), encoding="utf-8"),
-        "fit.png": lambda path: save_fit(path, law, _columns(solution, table), table.y, table.target, table.units),
+        "law.py": lambda path: path.write_text(errors.python_source(table.target, constants), encoding="utf-8"),
+        "fit.png": lambda path: save_fit(
+            path, law, columns, table.y, table.target, table.units, sigma=solution.sigma, errors=errors, inside=rim
+        ),
         "front.png": lambda path: save_front(
             path,
             [entry.complexity for entry in solution.front],
@@ -160,6 +212,11 @@ def _units_of_law(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _columns(solution: Solution, table: Table) -> np.ndarray:
     return table.x[:, [table.features.index(name) for name in solution.law.names]]
+
+
+def _errors(solution: Solution, table: Table) -> LawErrors:
+    """Of the law beside all rows of the table."""
+    return law_errors(solution.law, _columns(solution, table), table.y, sigma=solution.sigma, weights=solution.weights)
 
 
 def _constants(record: Mapping[str, Any]) -> str:

@@ -1,8 +1,9 @@
-"""A law as a Python module: one plain NumPy function of the columns, with nothing to install but NumPy."""
+"""A law as a Python module: plain NumPy functions of the columns, with nothing to install but NumPy."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import sympy
 
 from emlinit.finetune.law.lowering import OPERATIONS, TIGHTEST, Node
@@ -22,7 +23,6 @@ def python_source(
     """
     arguments = [symbol.name for symbol in symbols]
     statements = _statements(operations, arguments)
-    shape = f"np.broadcast_shapes({', '.join(f'np.shape({name})' for name in arguments)})" if arguments else "()"
     lines = [
         "# A law found in data by emlinit.",
         f"#     {target!a} = {ascii(formula)[1:-1]}",
@@ -38,10 +38,78 @@ def python_source(
         *(f"    {name} = np.asarray({name}, dtype=float)" for name in arguments),
         '    with np.errstate(all="ignore"):',
         *(f"        {statement}" for statement in statements),
-        f"        return np.real(value + np.zeros({shape}))",
+        f"        return np.real(value + np.zeros({_shape(arguments)}))",
         "",
     ]
     return "\n".join(lines)
+
+
+def errors_source(
+    constants: Sequence[float],
+    errors: Sequence[float | None],
+    covariance: np.ndarray,
+    root: np.ndarray | None,
+    slopes: Sequence[Node] | None,
+    symbols: Sequence[sympy.Symbol],
+) -> str:
+    """What follows `python_source`: the fitted constants, their errors and covariance, and the error of the law's value.
+
+    Args:
+        constants: in the order of the formula.
+        errors: their standard errors, None where not determined.
+        covariance: of the constants, of shape (k, k).
+        root: H of shape (rank, k), such that |H g| is the standard error of a value whose derivatives by the constants
+            are g; without it, or without derivatives, there is no function.
+        slopes: g, one a constant.
+        symbols: the arguments of the law.
+    """
+    lines = [
+        "",
+        "",
+        "# Fitted constants in the order of the formula, their standard errors and their covariance; nan and inf where the",
+        "# data do not determine them.",
+        f"CONSTANTS = {_array(np.array(constants))}",
+        f"STANDARD_ERRORS = {_array(np.array([np.nan if error is None else error for error in errors]))}",
+        f"COVARIANCE = {_array(covariance)}",
+    ]
+    if root is None or slopes is None:
+        return "\n".join([*lines, ""])
+    arguments = [symbol.name for symbol in symbols]
+    matrix, rows = _free_name("ROOT", arguments), _free_name("slopes", arguments)
+    lines += [
+        f"{matrix} = {_array(root)}",
+        "",
+        "",
+        f"def standard_error({', '.join(arguments)}):",
+        '    """Standard error of the value of the law, from the errors of its constants.',
+        "",
+        "    A new measurement has its own noise beside, to be added in squares. NaN where a derivative is undefined.",
+        '    """',
+        *(f"    {name} = np.asarray({name}, dtype=float)" for name in arguments),
+        f"    {rows} = []",
+        '    with np.errstate(all="ignore"):',
+    ]
+    for slope in slopes:
+        lines += [f"        {statement}" for statement in _statements(slope, [*arguments, matrix, rows])]
+        lines += [f"        {rows}.append(np.real(value + np.zeros({_shape(arguments)})))"]
+    lines += [f"        return np.sqrt(np.sum(np.square(np.tensordot({matrix}, np.stack({rows}), 1)), 0))", ""]
+    return "\n".join(lines)
+
+
+def _array(numbers: np.ndarray) -> str:
+    """Source of an array, at full precision."""
+    text = repr(numbers.tolist()).replace("nan", "np.nan").replace("inf", "np.inf")
+    return f"np.array({text})"
+
+
+def _free_name(name: str, taken: Sequence[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _shape(arguments: Sequence[str]) -> str:
+    return f"np.broadcast_shapes({', '.join(f'np.shape({name})' for name in arguments)})" if arguments else "()"
 
 
 def _statements(node: Node, names: Sequence[str]) -> list[str]:

@@ -54,6 +54,9 @@ class Table:
     """Line of the file, from 1, that the names are from; None if it has no header."""
     units: dict[str, str] = field(default_factory=dict)
     """Column -> unit, of the columns above whose unit is known: from a row of units, or of dates."""
+    row_numbers: np.ndarray | None = None
+    """Of each row, which of the file it is, int64 of shape (rows,), counted from 1 below the header; None for those from 1
+    on."""
     sigma: np.ndarray | None = None
     """Standard deviations of the target, float64 of shape (rows,), positive; None if they are not known."""
 
@@ -128,10 +131,11 @@ def read_table(
     x, y = values[: len(chosen)].T, values[-1]
     if np.ptp(y):
         constant_columns(x, chosen)
+    places = np.flatnonzero(usable) + 1 if dropped else None
     errors = None
     if sigma is not None:
         errors = checked_sigma(sigma, values[len(chosen)], line_of) if beside else sigma_of(sigma, y, line_of)
-    return Table(x, y, chosen, chosen_target, dropped, tuple(notes), layout.header_line, units, errors)
+    return Table(x, y, chosen, chosen_target, dropped, tuple(notes), layout.header_line, units, places, errors)
 
 
 def split_names(text: str, option: str = "--features") -> list[str]:

@@ -58,6 +58,31 @@ def test_a_law_is_found_and_all_views_show_it(kepler: tuple[pd.DataFrame, np.nda
         assert constant.standard_error is None or constant.standard_error >= 0
 
 
+def test_standard_errors_of_values_are_those_of_the_linear_theory() -> None:
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.normal(size=60), rng.uniform(1, 9, 60)])
+    y = 3.217 + 1.5043 * x[:, 1] + 0.3 * rng.normal(size=60)
+    model = EMLRegressor(seconds=3, grammar="weighted", max_complexity=5, random_state=0).fit(x, y)
+    assert len(model.constants_) == 2
+    new = np.array([[0.0, 0.0], [0.0, 5.0], [0.0, 50.0]])
+    value, error = model.predict(new, return_std=True)
+    np.testing.assert_array_equal(value, model.predict(new))
+    design, there = np.column_stack([np.ones(60), x[:, 1]]), np.column_stack([np.ones(3), new[:, 1]])
+    s2 = np.sum((y - model.predict(x)) ** 2) / 58
+    expected = np.sqrt(np.diag(there @ np.linalg.inv(design.T @ design) @ there.T) * s2)
+    np.testing.assert_allclose(error, expected, rtol=1e-6)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(new, return_std=True)[1], error)
+
+
+def test_an_exact_law_has_no_errors() -> None:
+    x = np.arange(1.0, 21.0)[:, None]
+    model = EMLRegressor(seconds=3, grammar="weighted", random_state=0).fit(x, 2 * x[:, 0])
+    assert model.solution_.exact
+    assert model.predict(x, return_std=True)[1].tolist() == [0.0] * 20
+    assert model.solution_.no_extrapolation == "the law is exact"
+
+
 def test_a_fitted_model_is_pickled_whole(kepler: tuple[pd.DataFrame, np.ndarray, EMLRegressor]) -> None:
     frame, _, model = kepler
     again = pickle.loads(pickle.dumps(model))

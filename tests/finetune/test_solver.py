@@ -123,6 +123,28 @@ def test_a_target_of_all_sizes_is_told_how_it_is_weighed(initialisers: dict[str,
     assert not any("decades" in note for note in solve(x, y + 100, seconds=3, initialisers=initialisers).notes)
 
 
+def test_noise_the_rim_and_a_wrong_row_are_told_of(initialisers: dict[str, EMLInitialiser]) -> None:
+    rng = np.random.default_rng(0)
+    x = np.repeat(np.linspace(1, 9, 20), 2)[:, None]
+    y = 2.17 + 1.83 * x[:, 0] + 0.1 * rng.normal(size=40)
+    y[11] += 8
+    solution = solve(x, y, seconds=5, initialisers=initialisers, grammar="weighted", max_complexity=5)
+    assert solution.outliers is not None
+    assert solution.outliers.rows == (11,)
+    assert solution.outliers.remark() in solution.notes
+    assert solution.noise is not None
+    assert (solution.noise.noise.method, solution.noise.noise.freedom) == ("replicates", 20)
+    assert solution.extrapolation is not None
+    assert not solution.extrapolation.fails
+    assert solution.extrapolation.rows == 8
+    assert solution.no_extrapolation == ""
+    bent = np.exp(0.5 * x[:, 0]) + 0.1 * rng.normal(size=40)
+    wrong = solve(x, bent, seconds=5, initialisers=initialisers, grammar="weighted", operators="+,*", max_complexity=7)
+    assert wrong.extrapolation is not None
+    assert wrong.extrapolation.fails
+    assert wrong.extrapolation.remark() in wrong.notes
+
+
 def test_a_grid_that_holds_zeros(initialisers: dict[str, EMLInitialiser]) -> None:
     """A power is taken through a logarithm, which has no value at 0; the law is that of all rows."""
     first, second = (axis.ravel().astype(float) for axis in np.meshgrid(np.arange(5), np.arange(5)))

@@ -7,11 +7,15 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from emlinit.finetune.files.figures import save_fit, save_front
 from emlinit.finetune.law.law import Law
+from emlinit.finetune.law.standard_errors import law_errors
 from emlinit.generator.grammar import from_text
 from emlinit.generator.program import programs_from_tokens
 
@@ -69,6 +73,76 @@ def test_axes_name_the_units_that_are_known(tmp_path: Path, drawn: list[Figure])
     save_fit(tmp_path / "fit.png", law, x, law.predict(x), "U", {"t": "s", "U": "$mV"})
     above, below = drawn[0].axes
     assert (below.get_xlabel(), above.get_ylabel()) == ("t in s", "U in $mV")
+
+
+def _noisy_line() -> tuple[Law, np.ndarray, np.ndarray]:
+    law = _law("+ c:2.03 w:1.52 x1", ("t",))
+    x = np.linspace(0, 10, 30)[:, None]
+    return law, x, law.predict(x) + 0.5 * np.random.default_rng(0).normal(size=30)
+
+
+def _band(axes: Axes, place: int) -> np.ndarray:
+    """Height of a filled band, from its corners, at each of their places."""
+    corners = np.asarray([c for c in axes.collections if isinstance(c, PolyCollection)][place].get_paths()[0].vertices)
+    return np.array([[at, np.ptp(corners[corners[:, 0] == at, 1])] for at in np.unique(corners[:, 0])[1:-1]])
+
+
+def test_the_bands_are_two_standard_errors_to_either_side(tmp_path: Path, drawn: list[Figure]) -> None:
+    law, x, y = _noisy_line()
+    errors = law_errors(law, x, y)
+    save_fit(tmp_path / "fit.png", law, x, y, "y", errors=errors, inside=((1.0, 9.0),))
+    for axes in drawn[0].axes:
+        for place, spread in enumerate((errors.of_measurement, errors.of_value)):
+            at, height = _band(axes, place).T
+            np.testing.assert_allclose(height, 4 * spread(at[:, None]), rtol=1e-6)
+        shaded = [(patch.get_x(), patch.get_width()) for patch in axes.patches if isinstance(patch, Rectangle)]
+        assert shaded == [(0.0, 1.0), (9.0, 1.0)]
+    labels = [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]  # type: ignore[union-attr]
+    assert labels == [
+        "data",
+        "law",
+        "± 2 deviations of a new measurement",
+        "± 2 standard errors of the law",
+        "outer rows, once held out",
+    ]
+
+
+def test_known_deviations_are_error_bars_and_bands_do_not_flatten_the_data(tmp_path: Path, drawn: list[Figure]) -> None:
+    law, x, y = _noisy_line()
+    sigma = np.linspace(0.1, 1, 30)
+    save_fit(tmp_path / "fit.png", law, x, y, "y", sigma=sigma, errors=law_errors(law, x, y, sigma=sigma))
+    for axes in drawn[0].axes:
+        (bars,) = [c for c in axes.collections if isinstance(c, LineCollection)]
+        lengths = [np.ptp(np.asarray(segment)[:, 1]) for segment in bars.get_segments()]
+        np.testing.assert_allclose(lengths, 2 * sigma)
+        assert len([c for c in axes.collections if isinstance(c, PolyCollection)]) == 1  # no band of measurements
+    plain_low, plain_high = drawn[0].axes[0].get_ylim()
+    wild = law_errors(law, x, y, sigma=100 * sigma)
+    save_fit(tmp_path / "fit.png", law, x, y, "y", errors=wild)
+    low, high = drawn[1].axes[0].get_ylim()
+    assert high - low < 2 * (plain_high - plain_low)
+
+
+def test_several_variables_and_exact_laws_have_no_bands(tmp_path: Path, drawn: list[Figure]) -> None:
+    law = _law("+ w:1.52 x1 w:0.73 x2", ("a", "b"))
+    x = np.random.default_rng(0).uniform(0, 1, (30, 2))
+    y = law.predict(x) + 0.1 * np.random.default_rng(1).normal(size=30)
+    save_fit(tmp_path / "fit.png", law, x, y, "y", sigma=np.full(30, 0.1), errors=law_errors(law, x, y))
+    line, x, _ = _noisy_line()
+    save_fit(tmp_path / "fit.png", line, x, line.predict(x), "y", errors=law_errors(line, x, line.predict(x)))
+    for figure in drawn:
+        assert not any(isinstance(c, PolyCollection) for axes in figure.axes for c in axes.collections)
+
+
+def test_a_logarithmic_axis_takes_a_band_where_it_is_positive(tmp_path: Path, drawn: list[Figure]) -> None:
+    law = _law("w:1.52 eml w:1.81 eml x1 1 1", ("t",))
+    x = np.linspace(0, 2, 40)[:, None]
+    y = law.predict(x) * (1 + 0.1 * np.random.default_rng(0).normal(size=40))
+    assert y.max() > 1e3 * y.min()
+    save_fit(tmp_path / "fit.png", law, x, y, "y", errors=law_errors(law, x, y))
+    above = drawn[0].axes[0]
+    assert above.get_yscale() == "log"
+    assert above.get_ylim()[0] > 0.1 * y.min()
 
 
 def test_a_long_law_is_wrapped_and_fits_into_the_picture(tmp_path: Path, drawn: list[Figure]) -> None:

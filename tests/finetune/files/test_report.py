@@ -5,15 +5,19 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from emlinit.finetune.extrapolation import Extrapolation
 from emlinit.finetune.files.figures import save_fit
 from emlinit.finetune.files.output_folder import RESULT_FILES, check_output_folder
-from emlinit.finetune.files.report import describe, front_table, result_record, to_json, write_outputs
+from emlinit.finetune.files.report import describe, front_table, remarks, result_record, to_json, write_outputs
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.law import Law
+from emlinit.finetune.law.standard_errors import law_errors
+from emlinit.finetune.noise import Noise, NoiseBesideLaw, Outliers
 from emlinit.finetune.solver import Solution
 from emlinit.finetune.tables.read_table import Table
 from emlinit.generator.grammar import from_text
@@ -28,10 +32,17 @@ KEYS = [
         "grammar",
         "complexity",
         "constants",
+        "covariance",
+        "degrees_of_freedom",
         "exact",
         "symbols",
         "train",
         "validation",
+        "noise",
+        "chi2_per_dof",
+        "extrapolation",
+        "no_extrapolation",
+        "outlying_rows",
         "front",
     ),
     *(
@@ -83,6 +94,10 @@ def test_the_record_is_strict_json_with_its_keys_in_order(solved: tuple[Solution
     assert record["exact"] is True
     assert [entry["value"] for entry in record["constants"]] == [1.5, -2e-07, 0.123456789012345]
     assert [entry["standard_error"] for entry in record["constants"]] == [None] * 3  # the law is exact
+    assert record["covariance"] == [[None] * 3] * 3
+    assert record["degrees_of_freedom"] == 9
+    assert record["noise"] is record["chi2_per_dof"] is record["extrapolation"] is record["no_extrapolation"] is None
+    assert record["outlying_rows"] == []
 
 
 def test_the_table_marks_the_chosen_law_and_gives_it_in_full(solved: tuple[Solution, Table]) -> None:
@@ -133,6 +148,73 @@ def test_constants_stand_beside_the_law_with_their_errors(solved: tuple[Solution
     write_outputs(tmp_path, solution, noisy, record)
     assert f"# {line.strip()}".replace("# ", "#     ") in (tmp_path / "law.py").read_text(encoding="utf-8")
     assert line.strip().replace("constants", "% Constants") in (tmp_path / "law.tex").read_text(encoding="utf-8")
+
+
+def test_the_covariance_and_the_errors_of_values_go_into_the_files(
+    solved: tuple[Solution, Table], tmp_path: Path
+) -> None:
+    solution, table = solved
+    noisy = replace(table, y=table.y + 1e-3 * np.random.default_rng(0).normal(size=len(table.y)))
+    record = json.loads(to_json(result_record(solution, noisy, 0)), parse_constant=pytest.fail)
+    errors = law_errors(solution.law, noisy.x, noisy.y)
+    assert record["covariance"] == errors.covariance.tolist()
+    write_outputs(tmp_path, solution, noisy, record)
+    module: dict[str, Any] = {}
+    exec((tmp_path / "law.py").read_text(encoding="utf-8"), module)
+    np.testing.assert_allclose(module["standard_error"](*noisy.x.T), errors.of_value(noisy.x), rtol=1e-12)
+    np.testing.assert_allclose(module["law"](*noisy.x.T), solution.law.predict(noisy.x), rtol=1e-14)
+
+
+def test_noise_the_rim_and_rows_apart_are_told(solved: tuple[Solution, Table]) -> None:
+    solution, table = solved
+    rim = Extrapolation(4, float("nan"), float("inf"), 0.5, float("inf"), 0.0, True, ((1.0, 2.0),) * 2)
+    outliers = Outliers((0, 3), 0.9)
+    doubted = replace(
+        solution,
+        noise=NoiseBesideLaw(Noise(0.5, "replicates", 4.0), 0.6, 1.25, 0.4),
+        extrapolation=rim,
+        outliers=outliers,
+        notes=("first", rim.remark(), outliers.remark()),
+    )
+    gaps = replace(table, row_numbers=np.arange(3, 15))
+    record = json.loads(to_json(result_record(doubted, gaps, 0)), parse_constant=pytest.fail)
+    assert record["noise"] == {
+        "value": 0.5,
+        "method": "replicates",
+        "freedom": 4.0,
+        "law_leaves": 0.6,
+        "lack_of_fit": {"f": 1.25, "p": 0.4},
+    }
+    assert record["extrapolation"] == {
+        "rows": 4,
+        "r2": None,
+        "rmse": None,
+        "inside_rmse": 0.5,
+        "mean_z2": None,
+        "p": 0.0,
+        "fails": True,
+    }
+    assert record["outlying_rows"] == [3, 6]
+    assert f"    {doubted.noise}" in front_table(doubted, record).splitlines()
+    assert remarks(doubted, table) == list(doubted.notes)
+    assert remarks(doubted, gaps) == ["first", rim.remark(), outliers.remark(range(3, 15))]
+    assert result_record(doubted, table, 0)["outlying_rows"] == [1, 4]
+    none = result_record(replace(solution, no_extrapolation="the law is exact"), table, 0)
+    assert none["no_extrapolation"] == "the law is exact"
+
+
+def test_known_deviations_give_chi_squared_and_absolute_errors(solved: tuple[Solution, Table]) -> None:
+    solution, table = solved
+    sigma = np.linspace(1e-3, 3e-3, 12)
+    noise = sigma * np.random.default_rng(0).normal(size=12)
+    noisy = replace(table, y=table.y + noise)
+    record = result_record(replace(solution, sigma=sigma), noisy, 0)
+    chi2 = float(np.sum((noise / sigma) ** 2)) / 9
+    assert record["chi2_per_dof"] == pytest.approx(chi2, rel=1e-9)
+    line = f"    chi2/dof {chi2:.3g} with 9 degrees of freedom"
+    assert line in front_table(solution, record).splitlines()
+    twice = result_record(replace(solution, sigma=2 * sigma), noisy, 0)
+    np.testing.assert_allclose(twice["covariance"], 4 * np.array(record["covariance"]))
 
 
 def test_a_million_rows_are_drawn_as_few_and_wide_ranges_on_logarithmic_axes(tmp_path: Path) -> None:

@@ -90,6 +90,13 @@ def test_rows_that_are_not_finite_are_dropped_and_counted(cell: str, tmp_path: P
     assert "1 row of 5 dropped: a used cell is missing, NaN or infinite" in table.notes
 
 
+def test_rows_keep_the_number_that_they_have_in_the_file(tmp_path: Path) -> None:
+    assert read_table(write(tmp_path, PLAIN)).row_numbers is None
+    table = read_table(write(tmp_path, "# remark\na,b\n1,2\nnan,3\n\n4,5\n6,7\n"))
+    assert table.row_numbers is not None
+    assert table.row_numbers.tolist() == [1, 3, 4]
+
+
 def test_only_used_columns_decide_what_is_dropped_or_wrong(tmp_path: Path) -> None:
     text = "name,a,b\nMercury,1,2\nVenus,2,3\nEarth,3,nan\nMars,4,5\n"
     assert len(read_table(write(tmp_path, text), target="a", features=["b"]).y) == 3
