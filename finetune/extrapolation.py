@@ -97,9 +97,8 @@ def extrapolated(
     rows = np.arange(len(y)) if weights is None else np.flatnonzero(weights > 0)
     if len(rows) > _MOST_ROWS:
         rows = np.sort(np.random.default_rng(0).choice(rows, _MOST_ROWS, replace=False))
-    rows = rows[
-        np.lexsort((y[rows], *x[rows].T))
-    ]  # of equally near neighbours the same ones, however the rows are ordered
+    # However the rows are ordered: of equally near neighbours the same ones.
+    rows = rows[np.lexsort((y[rows], *x[rows].T))]
     x, y, weights = x[rows], y[rows], np.ones(len(rows)) if weights is None else weights[rows]
     read = [symbol in law.expression.free_symbols for symbol in law.symbols]
     rim = _rim(x, read)
@@ -168,8 +167,8 @@ def _fitted(law: Law, sizes: list[float], x: np.ndarray, y: np.ndarray, weights:
     if not sizes:
         return law
     constants = [sympy.Dummy(f"c{number}", real=True) for number in range(len(sizes))]
-
-    operations = lowering.lower(with_numbers(law, dict(zip(sizes, constants, strict=True))), (*law.symbols, *constants))
+    form = with_numbers(law, dict(zip(sizes, constants, strict=True)))
+    operations = lowering.lower(form, (*law.symbols, *constants))
     root, scale = np.sqrt(weights), float(np.abs(y).max()) or 1.0
 
     def residual(factors: np.ndarray) -> np.ndarray:

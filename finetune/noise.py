@@ -140,9 +140,13 @@ def estimated_noise(
     """
     weights = np.ones(len(y)) if weights is None else weights
     used = weights > 0
-    x, y, weights = x[used], y[used], weights[used]
-    if not len(y):
+    if not used.any():
         return None
+    rows, times = np.unique(np.column_stack([x, y, weights])[used], axis=0, return_counts=True)
+    if times.min() > 1:  # the whole table is there twice, and not the measurements: these may agree now and then
+        x, y, weights = rows[:, :-2], rows[:, -2], rows[:, -1]
+    else:
+        x, y, weights = x[used], y[used], weights[used]
     return _from_replicates(x, y, weights) or _from_neighbours(x, y, weights)
 
 
@@ -200,12 +204,11 @@ def outlying_rows(residual: Float64[np.ndarray, " p"], *, count_little: bool = F
 
 
 def _from_replicates(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Noise | None:
-    """From rows at one point; copies of whole rows are no measurements of their own."""
-    rows = np.unique(np.column_stack([x, y, weights]), axis=0)
-    _, group = np.unique(rows[:, :-2], axis=0, return_inverse=True)
-    group, y, weights = group.ravel(), rows[:, -2], rows[:, -1]
+    """From rows at one point."""
+    _, group = np.unique(x, axis=0, return_inverse=True)
+    group = group.ravel()
     n_groups = int(group.max()) + 1
-    freedom = len(rows) - n_groups
+    freedom = len(y) - n_groups
     if freedom < _LEAST_REPLICATES:
         return None
     means = np.bincount(group, weights * y) / np.bincount(group, weights)

@@ -171,15 +171,15 @@ def law_errors(
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     shown, residual = _as_printed(law), residuals(law, x, y)
+    used = np.isfinite(residual)
     counted = np.ones(len(y), dtype=bool)
     if weights is not None:
         weights = _checked(weights, y, "weights", least="not negative")
         counted = weights > 0
-    used = np.isfinite(residual) & counted
-    if weights is not None:
-        if not used.any():
+        if not counted.any():
             raise UserError("all weights are 0: give some rows a positive one")
-        weights = weights / weights[used].mean()
+        used &= counted
+        weights = weights / weights[used if used.any() else counted].mean()
     precision = np.ones(len(y)) if weights is None else np.sqrt(weights)
     if sigma is not None:
         sigma = _checked(sigma, y, "sigma", least="positive")
@@ -310,7 +310,7 @@ def _root_of(
     norms = np.linalg.norm(scaled, axis=0)
     _, values, vectors = np.linalg.svd(scaled / np.where(norms > 0, norms, 1.0), full_matrices=False)
     weak = values <= _DEPENDENT * values.max(initial=0.0)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.where(norms > 0, size / np.where(largest > 0, largest, 1.0) / np.where(norms > 0, norms, 1.0), 0.0)
         return vectors[~weak] / values[~weak, None] * lengths, vectors[weak], largest * norms
 

@@ -101,6 +101,18 @@ def test_replicates_tell_the_noise_whatever_the_function() -> None:
         assert (found.value, found.method, found.freedom) == (pytest.approx(math.sqrt(pure / 30)), "replicates", 30)
 
 
+def test_replicates_that_agree_count_and_a_table_that_is_there_twice_does_not() -> None:
+    rng = np.random.default_rng(10)
+    x = np.repeat(np.arange(40.0), 5)[:, None]
+    counts = rng.poisson(2.0, 200).astype(float)  # of few different values: many agree
+    noise = estimated_noise(x, counts)
+    assert noise is not None
+    pooled = counts.reshape(40, 5).var(axis=1, ddof=1).mean()
+    assert (noise.value, noise.freedom) == (pytest.approx(math.sqrt(pooled)), 160)
+    line, y = np.linspace(0, 1, 50)[:, None], rng.normal(size=50)
+    assert estimated_noise(np.repeat(line, 3, axis=0), np.repeat(y, 3)) == estimated_noise(line, y)
+
+
 def test_weights_say_which_rows_are_noisier_and_which_do_not_count() -> None:
     rng = np.random.default_rng(3)
     x, weights = np.sort(rng.uniform(0, 1, (500, 1)), axis=0), rng.uniform(0.2, 5, 500)

@@ -11,6 +11,7 @@ import pytest
 import sympy
 import torch
 
+from emlinit.finetune.extrapolation import Extrapolation
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
 from emlinit.finetune.solver import Solution, solve
@@ -138,11 +139,18 @@ def test_noise_the_rim_and_a_wrong_row_are_told_of(initialisers: dict[str, EMLIn
     assert not solution.extrapolation.fails
     assert solution.extrapolation.rows == 8
     assert solution.no_extrapolation == ""
-    bent = np.exp(0.5 * x[:, 0]) + 0.1 * rng.normal(size=40)
-    wrong = solve(x, bent, seconds=5, initialisers=initialisers, grammar="weighted", operators="+,*", max_complexity=7)
-    assert wrong.extrapolation is not None
-    assert wrong.extrapolation.fails
-    assert wrong.extrapolation.remark() in wrong.notes
+
+
+def test_a_law_that_fails_outside_is_said_to(
+    initialisers: dict[str, EMLInitialiser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = Extrapolation(4, 0.1, 2.0, 0.5, 16.0, 1e-6, True, ((0.0, 1.0),))
+    monkeypatch.setattr("emlinit.finetune.solver.extrapolated", lambda *_: (failed, ""))
+    x = np.linspace(1, 9, 40)[:, None]
+    y = 2.17 + 1.83 * x[:, 0] + 0.1 * np.random.default_rng(0).normal(size=40)
+    solution = solve(x, y, seconds=2, initialisers=initialisers, grammar="weighted", max_complexity=5)
+    assert solution.extrapolation is failed
+    assert failed.remark() in solution.notes
 
 
 def test_a_grid_that_holds_zeros(initialisers: dict[str, EMLInitialiser]) -> None:

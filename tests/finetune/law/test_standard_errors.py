@@ -142,6 +142,15 @@ def test_constants_that_trade_off_have_no_error_and_the_others_do() -> None:
     assert line.count("±") == 1
 
 
+def test_a_law_that_is_undefined_everywhere_has_no_errors_whatever_the_weights() -> None:
+    law = Law(PROGRAM, NAMES, sympy.Float(1.5) / X1)
+    x, y = np.zeros((9, 2)), np.arange(9.0)
+    for weights in (None, np.ones(9)):
+        errors = law_errors(law, x, y, weights=weights)
+        assert errors_of_values(errors) == {1.5: None}
+        assert np.isnan(errors.of_value(np.ones((2, 2)))).all()
+
+
 def test_too_few_points_and_exact_laws_have_no_errors() -> None:
     form, formula, truth = MODELS["exponential"]
     rng = np.random.default_rng(5)
