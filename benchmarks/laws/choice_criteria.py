@@ -60,7 +60,7 @@ def _before(forms: FittedForms) -> np.ndarray:
     n, k = len(forms.y), forms.constants
     rmse = np.sqrt(forms.bounded / n)
     precise = 0.5 * np.log(n) * (k + 1) + k * np.log(np.maximum(forms.y.std() / rmse, 1.0))
-    return n * np.log(rmse) + np.maximum(precise, _corrected(n, k))
+    return np.asarray(n * np.log(rmse) + np.maximum(precise, _corrected(n, k)))
 
 
 def _corrected(n: int, k: np.ndarray) -> np.ndarray:
@@ -86,7 +86,7 @@ def _nml(forms: FittedForms) -> np.ndarray:
 
 
 def _unexplained(forms: FittedForms) -> np.ndarray:
-    return np.minimum(forms.bounded / (len(forms.y) * forms.y.var()), 1.0)
+    return np.asarray(np.minimum(forms.bounded / (len(forms.y) * forms.y.var()), 1.0))
 
 
 def _unit_prior(forms: FittedForms) -> np.ndarray:

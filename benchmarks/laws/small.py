@@ -39,7 +39,7 @@ def _exponent(rng: _Rng) -> sympy.Expr:
 
 
 def _of(rng: _Rng, formula: sympy.Expr, low: float, high: float) -> _Drawn:
-    spacing = str(rng.choice(("even", "log", "random")))
+    spacing = str(rng.choice(("even", "random", "log") if low > 0 else ("even", "random")))
     return formula, [DrawnColumn(low, high, spacing)], int(rng.integers(_ROWS[0], _ROWS[1] + 1))
 
 
