@@ -84,7 +84,7 @@ def _column(rng: np.random.Generator, rows: int) -> np.ndarray:
     return rng.permutation((np.linspace, np.geomspace)[spacing](low, 1, rows))
 
 
-def _drawn(rng: np.random.Generator, low: float, high: float) -> float:
+def _drawn(rng: np.random.Generator, low: int | float, high: int | float) -> float:
     """A constant that is no simple number and changes what it is in: an exponent of 0.02 is none."""
     while True:
         value = float(rng.uniform(low, high))

@@ -27,7 +27,8 @@ _STARTS, _STEPS = 4, 25
 _STEP = 1e-6  # of a difference quotient, relative
 _SINGULAR = 1e-9  # of a column's size: what is left of it beside the others
 
-Basis = Callable[[np.ndarray, np.ndarray], np.ndarray]
+_Range = tuple[int | float, int | float]
+CurveBasis = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Points (p, v) and θ (s, q, 1) to values (s, p, m)."""
 
 
@@ -37,14 +38,14 @@ class CurveForm:
 
     formula: str
     """With some numbers in place of its constants: what it takes to be written."""
-    basis: Basis
+    basis: CurveBasis
     """Its functions."""
-    ranges: tuple[tuple[float, float], ...] = ()
+    ranges: tuple[_Range, ...] = ()
     """Lowest and highest of each constant inside them, of one sign if they are to be tried at all scales."""
-    drawn: tuple[tuple[float, float], ...] | None = None
+    drawn: tuple[_Range, ...] | None = None
     """What the study draws these constants from: values that show in a table. None for a form that is no law of the study,
     and only lies near one."""
-    ratio: tuple[float, float] = (0.5, 2.0)
+    ratio: _Range = (0.5, 2.0)
     """Sizes of the terms beside the first, which has size 1."""
     points: int = 14
     """Of the grid in each direction."""
@@ -61,7 +62,7 @@ class CurveForm:
 
     @cached_property
     def n_terms(self) -> int:
-        """Basis functions."""
+        """CurveBasis functions."""
         return int(self.basis(np.full((1, 2), 0.5), np.full((1, len(self.ranges), 1), 0.5)).shape[-1])
 
     @cached_property
@@ -195,7 +196,7 @@ def _stacked(*columns: np.ndarray) -> np.ndarray:
     return np.stack(np.broadcast_arrays(*columns), -1)
 
 
-def _of(*functions: Callable[..., np.ndarray]) -> Basis:
+def _of(*functions: Callable[..., np.ndarray]) -> CurveBasis:
     """Functions of u (1, p), and then of each constant (s, 1); of two variables where they take w first."""
 
     def basis(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
@@ -207,7 +208,7 @@ def _of(*functions: Callable[..., np.ndarray]) -> Basis:
     return basis
 
 
-def _of_two(*functions: Callable[..., np.ndarray]) -> Basis:
+def _of_two(*functions: Callable[..., np.ndarray]) -> CurveBasis:
     def basis(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
         u, w = x[None, :, 0], x[None, :, 1]
         shape = np.broadcast_shapes(u.shape, (len(theta), 1))
@@ -221,7 +222,7 @@ def _one(u: np.ndarray, *_: np.ndarray) -> np.ndarray:
     return np.ones_like(u)
 
 
-def _power_of(exponent: float) -> Callable[[np.ndarray], np.ndarray]:
+def _power_of(exponent: int | float) -> Callable[[np.ndarray], np.ndarray]:
     return lambda u: u**exponent
 
 

@@ -25,7 +25,7 @@ def draw_small_case(number: int, seed: int, n_fresh: int) -> FieldCase:
     return draw_case(number, seed, n_fresh, SMALL_KINDS)
 
 
-def _constant(rng: _Rng, low: float, high: float) -> sympy.Expr:
+def _constant(rng: _Rng, low: int | float, high: int | float) -> sympy.Expr:
     """Of three digits, uniform in its logarithm."""
     return sympy.Float(float(f"{math.exp(rng.uniform(math.log(low), math.log(high))):.2e}"))
 
@@ -38,7 +38,7 @@ def _exponent(rng: _Rng) -> sympy.Expr:
             return sympy.Float(value)
 
 
-def _of(rng: _Rng, formula: sympy.Expr, low: float, high: float) -> _Drawn:
+def _of(rng: _Rng, formula: sympy.Expr, low: int | float, high: int | float) -> _Drawn:
     spacing = str(rng.choice(("even", "random", "log") if low > 0 else ("even", "random")))
     return formula, [DrawnColumn(low, high, spacing)], int(rng.integers(_ROWS[0], _ROWS[1] + 1))
 
