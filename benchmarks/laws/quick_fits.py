@@ -62,7 +62,7 @@ class CurveForm:
 
     @cached_property
     def n_terms(self) -> int:
-        """CurveBasis functions."""
+        """Basis functions."""
         return int(self.basis(np.full((1, 2), 0.5), np.full((1, len(self.ranges), 1), 0.5)).shape[-1])
 
     @cached_property
@@ -192,30 +192,19 @@ def _read(form: CurveForm, x: np.ndarray, y: np.ndarray, theta: np.ndarray, resi
     )
 
 
-def _stacked(*columns: np.ndarray) -> np.ndarray:
-    return np.stack(np.broadcast_arrays(*columns), -1)
-
-
-def _of(*functions: Callable[..., np.ndarray]) -> CurveBasis:
-    """Functions of u (1, p), and then of each constant (s, 1); of two variables where they take w first."""
+def _of(*functions: Callable[..., np.ndarray], n_variables: int = 1) -> CurveBasis:
+    """Functions of each variable, of shape (1, p), and then of each constant, of shape (s, 1)."""
 
     def basis(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-        u = x[None, :, 0]
-        shape = np.broadcast_shapes(u.shape, (len(theta), 1))
-        constants = theta.transpose(1, 0, 2)
-        return _stacked(*(np.broadcast_to(function(u, *constants), shape) for function in functions))
+        arguments = [*(x[None, :, place] for place in range(n_variables)), *theta.transpose(1, 0, 2)]
+        shape = (len(theta), len(x))
+        return np.stack([np.broadcast_to(function(*arguments), shape) for function in functions], -1)
 
     return basis
 
 
 def _of_two(*functions: Callable[..., np.ndarray]) -> CurveBasis:
-    def basis(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
-        u, w = x[None, :, 0], x[None, :, 1]
-        shape = np.broadcast_shapes(u.shape, (len(theta), 1))
-        constants = theta.transpose(1, 0, 2)
-        return _stacked(*(np.broadcast_to(function(u, w, *constants), shape) for function in functions))
-
-    return basis
+    return _of(*functions, n_variables=2)
 
 
 def _one(u: np.ndarray, *_: np.ndarray) -> np.ndarray:
