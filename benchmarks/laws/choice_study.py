@@ -20,7 +20,7 @@ STUDY_NOISE = (0.0001, 0.001, 0.01, 0.05, 0.15, 0.3)
 """Standard deviation of the noise, as a share of that of y."""
 NODE_PRICES = (1.0, 1.5, 2.0)
 """Nats a node that are tried."""
-_SIMPLE = "c x^"  # of these forms one is as often the law as of all other kinds one
+_SIMPLE, _SHARE = "c x^", 0.15  # these ten together are the law one and a half times as often as any other form
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def draw_table(rng: np.random.Generator, rows: int, noise: float) -> tuple[str, 
         The name of its form, x of shape (p, v) in (0, 1], and y of shape (p,).
     """
     kinds = [name for name, form in CURVE_FORMS.items() if form.drawn is not None and form.n_constants < rows]
-    weights = np.array([0.15 if name.startswith(_SIMPLE) else 1.0 for name in kinds])
+    weights = np.array([_SHARE if name.startswith(_SIMPLE) else 1.0 for name in kinds])
     name = str(rng.choice(kinds, p=weights / weights.sum()))
     form = CURVE_FORMS[name]
     x = np.stack([_column(rng, rows) for _ in range(form.n_variables)], 1)

@@ -17,10 +17,10 @@ the residuals at the precision that the law leaves, its constants, its shape. Th
 
                    R the squared residuals' sum, s the spread of the targets. The error's size σ is integrated out with
                    density 1/σ; each constant moves the law along one direction of the n targets, a priori anywhere in s √n
-                   (Jeffreys 1961; Minka 2001). So with many points a constant costs ln(n)/2 and the digits that one point
-                   fixes, as in Rissanen 1978: the better the data, the more a fitted 0.9965 costs that could be 1. With few
-                   points it takes one of n - k degrees of freedom: eight points do not buy a law of six constants, while
-                   four that lie on a + b/x to four digits do buy two.
+                   (Jeffreys 1961; Kass & Raftery 1995). So with many points a constant costs ln(n)/2 and the digits that
+                   one point fixes, as in Rissanen 1978: the better the data, the more a fitted 0.9965 costs that could be
+                   1. With few points it takes one of n - k degrees of freedom: eight points do not buy a law of six
+                   constants, while four that lie on a + b/x to four digits do buy two.
     one constant   when it is snapped: `free_cost`, the digits that its own standard error leaves, against the price
                    of the simple number in its place, `integer_cost` for what is not usual (see `simple_values`).
 
