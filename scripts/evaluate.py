@@ -64,7 +64,7 @@ picks one. Shares are in per cent; a form is too short or too long if it has few
 
 
 def _usage() -> str:
-    """The help text that names the two commands."""
+    """The help text that names the commands."""
     program = Path(sys.argv[0]).name
     listed = "\n".join(f"  {name:5}  {what}" for name, what in _COMMANDS.items())
     return (

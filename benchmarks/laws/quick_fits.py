@@ -46,7 +46,7 @@ class CurveForm:
     """What the study draws these constants from: values that show in a table. None for a form that is no law of the study,
     and only lies near one."""
     ratio: _Range = (0.5, 2.0)
-    """Sizes of the terms beside the first, which has size 1."""
+    """Standard deviations that its terms have in a table, and the size of a constant one: drawn between these."""
     points: int = 14
     """Of the grid in each direction."""
 

@@ -60,9 +60,9 @@ def residuals(law: Law, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def odd_number_nats(expression: sympy.Expr) -> float:
-    """Nats that the integers and fractions of a formula cost beyond a node each: nothing up to 4 and 4/4, else what their
-    numerators and denominators do in the universal code (`integer_cost`). A root of degree 10 or an exponent of 17/8 is a
-    constant that was fitted, though it is not written as one."""
+    """Nats that the integers and fractions of a formula cost beyond a node each: nothing where numerator and
+    denominator are at most 4, else what these do in the universal code (`integer_cost`). A root of degree 10 or an exponent
+    of 17/8 is a constant that was fitted, though it is not written as one."""
     nats = 0.0
     for number in expression.atoms(sympy.Rational):
         p, q = abs(number.p), number.q
