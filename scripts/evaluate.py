@@ -1,4 +1,4 @@
-"""Compare methods of searching under the same budget: exact trees, or laws with constants.
+"""Compare methods of searching under the same budget: exact trees, or laws with constants; and rules of choosing.
 
     python scripts/evaluate.py trees --suite paper
     python scripts/evaluate.py trees --suite grammar --limit 20 --methods all --jobs 2
@@ -6,6 +6,7 @@
     python scripts/evaluate.py laws --suite nguyen,feynman --methods emlinit,no-network --noise 0,0.01
     python scripts/evaluate.py laws --suite nguyen,feynman --methods operon,gplearn --noise 0,0.01
     python scripts/evaluate.py laws --merge results/laws-A.json,results/laws-B.jsonl
+    python scripts/evaluate.py choice --tables 2000
 
 Prints tables and writes every outcome to a dated JSON file; those of laws also one by one, as they come, to a file of
 lines beside it, which stays if the run is killed.
@@ -19,12 +20,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emlinit.scripts.arguments import Parser, checkpoint_argument, count_argument, path_argument, seconds_argument
+from emlinit.scripts.arguments import (
+    Parser,
+    checkpoint_argument,
+    count_argument,
+    path_argument,
+    seconds_argument,
+    seed_argument,
+)
 from emlinit.scripts.running import EXIT_USER_ERROR, note_written, print_error, print_remark, print_stopped, run
 
 _COMMANDS = {
     "trees": "which find the identical function of an exact tree",
     "laws": "which find a law with constants, also from noisy data, beside other programs",
+    "choice": "which rule chooses the right form of law, all forms being fitted to small tables",
 }
 """Subcommand and what it does."""
 
@@ -49,9 +58,13 @@ after a least-squares fit of its printed constants. From noisy data it is of the
 constants are fitted to noiseless values, and none of them is superfluous. It is accurate if 95 % of the fresh points are
 met to 5 % or 0.001. The size ratio is that of the nodes of the simplified formula to those of the true law."""
 
+_CHOICE_EPILOG = """\
+Every form of benchmarks/laws/quick_fits.py is fitted to every table, and each rule of benchmarks/laws/choice_criteria.py
+picks one. Shares are in per cent; a form is too short or too long if it has fewer or more constants than the law."""
+
 
 def _usage() -> str:
-    """The help text that names the two commands."""
+    """The help text that names the commands."""
     program = Path(sys.argv[0]).name
     listed = "\n".join(f"  {name:5}  {what}" for name, what in _COMMANDS.items())
     return (
@@ -69,7 +82,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if not words or words[0] not in _COMMANDS:
         print_error(_wrong_command(words))
         raise SystemExit(EXIT_USER_ERROR)
-    arguments = (_parse_trees if words[0] == "trees" else _parse_laws)(words[1:])
+    arguments = {"trees": _parse_trees, "laws": _parse_laws, "choice": _parse_choice}[words[0]](words[1:])
     arguments.command = words[0]
     return arguments
 
@@ -120,6 +133,16 @@ def _parse_laws(words: Sequence[str]) -> argparse.Namespace:
     _add_budget(parser)
     parser.add_argument("--each", action="store_true", help="print every formula")
     parser.add_argument("--merge", metavar="FILE,...", help="no search, one table from these results")
+    return parser.parse_args(words)
+
+
+def _parse_choice(words: Sequence[str]) -> argparse.Namespace:
+    parser = _parser("choice", _CHOICE_EPILOG, {}, {})
+    parser.add_argument("--tables", type=count_argument, default=2000, metavar="N", help="how many are drawn")
+    parser.add_argument("--seed", type=seed_argument, default=0, metavar="N", help="of all tables")
+    parser.add_argument(
+        "--out", type=path_argument, default=Path("results"), metavar="DIR", help="folder of the results"
+    )
     return parser.parse_args(words)
 
 
@@ -177,12 +200,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    if arguments.command == "trees" or arguments.merge is None:
+    if arguments.command != "laws" or arguments.merge is None:
         from emlinit.finetune.files.output_folder import check_output_folder
 
         check_output_folder(arguments.out, ())  # hours may pass before anything is written
     if arguments.command == "trees":
         return _trees(arguments)
+    if arguments.command == "choice":
+        return _choice(arguments)
     return _laws(arguments) if arguments.merge is None else _merge(arguments)
 
 
@@ -206,6 +231,21 @@ def _trees(arguments: argparse.Namespace) -> int:
         )
     print(recovery_table(outcomes, by_problem=TREE_SUITES[arguments.suite].by_problem))
     path = write_results(arguments.out, arguments.suite, outcomes, _record(arguments))
+    note_written(path)
+    print_remark(f"wrote {path}")
+    return 0
+
+
+def _choice(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from emlinit.benchmarks.laws.choice_study import choice_tables, run_choice_study
+    from emlinit.benchmarks.runner import write_results
+
+    with tqdm(total=arguments.tables, desc="tables", disable=None) as bar:
+        picked = run_choice_study(arguments.tables, arguments.seed, lambda: bar.update())
+    print(choice_tables(picked))
+    path = write_results(arguments.out, "choice", picked, _record(arguments), kind="study")
     note_written(path)
     print_remark(f"wrote {path}")
     return 0

@@ -8,7 +8,7 @@ Legend: p point, v input variable.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,12 @@ class DrawnColumn:
         return np.asarray(rng.uniform(self.low, self.high + beyond * (self.high - self.low), n))
 
 
+_Drawn = tuple[sympy.Expr, list[DrawnColumn], int]
+_Rng = np.random.Generator
+CurveKind = Callable[[_Rng], _Drawn]
+"""Draws a law, its columns and its number of rows."""
+
+
 @dataclass(frozen=True, eq=False)
 class FieldCase:
     """One table: its law in x1, x2, and how its rows were drawn."""
@@ -66,33 +72,31 @@ class FieldCase:
     """Points of ranges that are a quarter longer, of shape (f, v)."""
 
 
-def draw_case(number: int, seed: int, n_fresh: int) -> FieldCase:
+def draw_case(number: int, seed: int, n_fresh: int, kinds: Mapping[str, CurveKind] | None = None) -> FieldCase:
     """Case `number` of the endless list, in which the kinds take turns.
 
     Args:
         number: 0, 1, 2, ...
         seed: of the whole list, >= 0.
         n_fresh: points beside the rows.
+        kinds: what takes turns; `KINDS` by default.
     """
-    kind = list(KINDS)[number % len(KINDS)]
-    rng = np.random.default_rng([seed, number, len(KINDS)])
+    kinds = KINDS if kinds is None else kinds
+    kind = list(kinds)[number % len(kinds)]
+    rng = np.random.default_rng([seed, number, len(kinds)])
     for _ in range(_MOST_TRIES):
-        formula, columns, n_rows = KINDS[kind](rng)
+        formula, columns, n_rows = kinds[kind](rng)
         x = np.stack([column.draw(n_rows, rng) for column in columns], 1)
         y = real_values(formula, (_X1, _X2)[: x.shape[1]], x)
         if np.isfinite(y).all() and np.ptp(y) > 0:
             break
     return FieldCase(
-        f"{kind}-{number // len(KINDS):03d}",
+        f"{kind}-{number // len(kinds):03d}",
         formula,
         x,
         np.stack([column.elsewhere(n_fresh, rng) for column in columns], 1),
         np.stack([column.elsewhere(n_fresh, rng, _EXTENDED) for column in columns], 1),
     )
-
-
-_Drawn = tuple[sympy.Expr, list[DrawnColumn], int]
-_Rng = np.random.Generator
 
 
 def _digits(value: float, digits: int = 3) -> sympy.Expr:
@@ -248,7 +252,7 @@ def _levels(rng: _Rng) -> _Drawn:
     return a + b * _X2 + c * _X2**2 + d * _X1, columns, len(plan) ** 2 * int(rng.integers(4, 9))
 
 
-KINDS: dict[str, Callable[[_Rng], _Drawn]] = {
+KINDS: dict[str, CurveKind] = {
     "charge": _charge,
     "decay": _decay,
     "logistic": _logistic,

@@ -24,6 +24,7 @@ import numpy as np
 import sympy
 
 from emlinit.benchmarks.laws.field import FieldCase, draw_case
+from emlinit.benchmarks.laws.small import draw_small_case
 from emlinit.benchmarks.ranges import extended_ranges
 from emlinit.generator.corpus.frozen import (
     FORMULAS_FILE,
@@ -40,7 +41,7 @@ from emlinit.generator.formulas.simplify import shorter_forms
 
 LAW_DATA_DIR = Path(__file__).resolve().parent / "data"
 _N_TRAIN, _N_TEST = 200, 1000
-_N_FIELD = 200  # cases of the field that are drawn unless told otherwise
+_N_FIELD, _N_SMALL = 200, 20  # cases of the field and small tables that are drawn unless told otherwise
 _MOST_TRIES = 1000  # rounds of redrawing points at which a law is undefined
 Ranges = Sequence[Sequence[float]] | np.ndarray
 _TRAIN, _NOISE, _FRESH, _EXTENDED = range(4)  # streams of random numbers of a problem
@@ -132,8 +133,10 @@ def _frozen(path: Path, name: str, noise: float, seed: int, limit: int | None) -
     return [law_of_frozen(name, frozen, noise, seed) for frozen in load_formula_problems(path)[:limit]]
 
 
-def _field(name: str, noise: float, seed: int, limit: int | None) -> list[LawProblem]:
-    cases = (draw_case(number, seed, _N_TEST) for number in range(_N_FIELD if limit is None else limit))
+def _field(
+    draw: Callable[[int, int, int], FieldCase], most: int, name: str, noise: float, seed: int, limit: int | None
+) -> list[LawProblem]:
+    cases = (draw(number, seed, _N_TEST) for number in range(most if limit is None else limit))
     return [_from_field(name, case, noise, seed) for case in cases]
 
 
@@ -152,7 +155,7 @@ LAW_SUITES: dict[str, LawSuite] = {
     ),
     "field": LawSuite(
         "the curves of the textbooks with drawn constants, units and rows: see benchmarks/laws/field.py",
-        _field,
+        partial(_field, draw_case, _N_FIELD),
         published=False,
     ),
     "hard": LawSuite(
@@ -165,6 +168,11 @@ LAW_SUITES: dict[str, LawSuite] = {
         "frozen random formulas that are on no published list", partial(_frozen, FORMULAS_FILE), published=False
     ),
     "nist": LawSuite("the 27 sets of NIST's archive of nonlinear regression (StRD)", _measured, own_noise=True),
+    "small": LawSuite(
+        "laws of two constants in 5 to 20 rows: see benchmarks/laws/small.py",
+        partial(_field, draw_small_case, _N_SMALL),
+        published=False,
+    ),
 }
 """By name; the command line, its help and its tables read this."""
 

@@ -9,11 +9,18 @@ the residuals at the precision that the law leaves, its constants, its shape. Th
     a program      while there are thousands of candidates: `description_nats`, from counts alone. 1 nat a node and a
                    term; a constant ln(n)/2 and the digits that one point fixes.
     a formula      when one of a few is chosen: `description_length`, from what is printed. `NATS_PER_NODE` a node,
-                   a shape that has a name being as many nodes as its numbers and two or three more.
-                   k numbers estimated from n points (the constants and the error itself) cost k/2 · ln(n)
-                   (Rissanen 1978), and each constant the digits that one point fixes: the better the data, the more
-                   a fitted 0.9965 costs that could be 1. Or, if more, k · n / (n - k - 1), the small-sample
-                   correction of Hurvich & Tsai (1989): eight points must not buy a law of six constants.
+                   a shape that has a name being as many nodes as its numbers and two or three more. Residuals and
+                   constants together are less the logarithm of the probability of the targets, whatever the error's size
+                   and the constants may be:
+
+                       (n-k)/2 ln(π R) - ln Γ((n-k)/2) + k/2 ln(n s²)
+
+                   R the squared residuals' sum, s the spread of the targets. The error's size σ is integrated out with
+                   density 1/σ; each constant moves the law along one direction of the n targets, a priori anywhere in s √n
+                   (Jeffreys 1961; Kass & Raftery 1995). So with many points a constant costs ln(n)/2 and the digits that
+                   one point fixes, as in Rissanen 1978: the better the data, the more a fitted 0.9965 costs that could be
+                   1. With few points it takes one of n - k degrees of freedom: eight points do not buy a law of six
+                   constants, while four that lie on a + b/x to four digits do buy two.
     one constant   when it is snapped: `free_cost`, the digits that its own standard error leaves, against the price
                    of the simple number in its place, `integer_cost` for what is not usual (see `simple_values`).
 
@@ -71,7 +78,7 @@ def description_length(
     spread: float | None = None,
 ) -> Float64[Tensor, " e"]:
     """Nats to describe the data with each formula, up to a constant; infinite where the error is not finite or a law has as
-    many constants as there are different points to tell.
+    many constants as there are points, or different points, to tell.
 
     Args:
         mse: mean squared error.
@@ -86,13 +93,12 @@ def description_length(
     floor = rounding_floor(scale)
     n_distinct = n_points if n_distinct is None else n_distinct
     spread = scale if spread is None else spread
-    k = n_free.to(torch.float64) + 1
-    spare = n_distinct - k - 1
-    digits = (spread / (mse + floor).sqrt()).log().clamp_min(0.0)
-    precise = 0.5 * math.log(n_points) * k + torch.where(n_free > 0, n_free * digits, 0.0)
-    constants = torch.maximum(precise, k * n_distinct / spare.clamp_min(1e-300))
-    length = 0.5 * n_points * (mse + floor).log() + constants + NATS_PER_NODE * complexity
-    length = torch.where(spare > 0, length, torch.inf)
+    k = n_free.to(torch.float64)
+    half = 0.5 * (n_points - k).clamp_min(1.0)
+    residuals = half * (math.pi * n_points * (mse + floor)).log() - torch.lgamma(half)
+    constants = 0.5 * k * math.log(n_points * (spread**2 + floor))
+    length = residuals + constants + NATS_PER_NODE * complexity
+    length = torch.where((k < n_distinct) & (k < n_points), length, torch.inf)
     return torch.where(mse.isfinite(), length, torch.inf)
 
 

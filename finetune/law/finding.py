@@ -13,7 +13,7 @@ import sympy
 import torch
 
 from emlinit.finetune.fitting.misfit import PLAIN, Misfit
-from emlinit.finetune.fitting.prices import NATS_PER_NODE
+from emlinit.finetune.fitting.prices import NATS_PER_NODE, integer_cost
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.shape import told_nodes
 from emlinit.generator.formulas.expression import size_at_most
@@ -27,6 +27,7 @@ JUDGE_SHARE = 0.5
 """Of the price of a form, where the network has told one; the rest is that of its nodes. Calibrated on random laws with
 noise: docs/log.md has the figures."""
 _LEAST_ERROR = 1e-13  # relative: less is asked of no law
+_USUAL_NUMBER = 4  # largest numerator and denominator of the fractions that laws are made of
 
 
 class Errors(NamedTuple):
@@ -62,6 +63,18 @@ def residuals(law: Law, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Law less target on points (p, v), of shape (p,); not finite where the law is undefined."""
     with np.errstate(all="ignore"):
         return np.asarray(law.predict(x) - y)
+
+
+def odd_number_nats(expression: sympy.Expr) -> float:
+    """Nats that the integers and fractions of a formula cost beyond a node each: nothing where numerator and
+    denominator are at most 4, else what these do in the universal code (`integer_cost`). A root of degree 10 or an exponent
+    of 17/8 is a constant that was fitted, though it is not written as one."""
+    nats = 0.0
+    for number in expression.atoms(sympy.Rational):
+        p, q = abs(number.p), number.q
+        if max(p, q) > _USUAL_NUMBER:
+            nats += max(0.0, integer_cost(p) + (integer_cost(q) if q > 1 else 0.0) - NATS_PER_NODE)
+    return nats
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,11 +152,12 @@ class Finding:
 
     @cached_property
     def description_nodes(self) -> float:
-        """Nodes that are paid for; where the network was asked, in part what it holds of the form, as nodes
-        (`JUDGE_SHARE`)."""
+        """Nodes that are paid for, and what its numbers cost beyond one node each (`odd_number_nats`), as nodes; where the
+        network was asked, in part what it holds of the form with its numbers (`JUDGE_SHARE`)."""
+        told = self.told_nodes + odd_number_nats(self.law.expression) / NATS_PER_NODE
         if self.told_nats is None:
-            return float(self.told_nodes)
-        return (1 - JUDGE_SHARE) * self.told_nodes + JUDGE_SHARE * self.told_nats / NATS_PER_NODE
+            return told
+        return (1 - JUDGE_SHARE) * told + JUDGE_SHARE * self.told_nats / NATS_PER_NODE
 
     def is_readable(self, max_complexity: float | int) -> bool:
         """Whether it may be offered: a formula of real numbers, of so many nodes at most, defined on all rows."""

@@ -30,6 +30,7 @@ def test_options_are_those_of_the_command() -> None:
     shared = {"command", "suite", "limit", "methods", "seconds", "seeds", "jobs", "out"}
     assert set(vars(parse(["trees"]))) == shared | {"checkpoint"}
     assert set(vars(parse(["laws"]))) == shared | {"noise", "each", "merge"}
+    assert set(vars(parse(["choice"]))) == {"command", "tables", "seed", "out"}
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,7 @@ def test_options_are_those_of_the_command() -> None:
         (["laws", "--checkpoint", "builtin:exact"], "unknown argument '--checkpoint'"),
         (["trees", "--methods", "emlinit"], "unknown method 'emlinit': use all or some of random"),
         (["laws", "--suite", "nguyen", "--noise", "much"], "'much' is no list of numbers such as 0,0.01,0.1"),
+        (["choice", "--tables", "0"], "--tables"),
         ([], "a command is missing: use 'trees' (which find"),
         (["tree"], "'tree' is no command: did you mean 'trees'?"),
         (["everything"], "'everything' is no command: use 'trees' (which find"),

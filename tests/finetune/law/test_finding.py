@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import sympy
 
-from emlinit.finetune.law.finding import Finding, errors_of, residuals
+from emlinit.finetune.fitting.prices import NATS_PER_NODE, integer_cost
+from emlinit.finetune.law.finding import Finding, errors_of, odd_number_nats, residuals
 from emlinit.finetune.law.law import Law
+from emlinit.finetune.law.symbol_names import symbols_for
 from emlinit.generator.grammar import from_text
 from emlinit.generator.program import programs_from_tokens
 
@@ -47,3 +50,31 @@ def test_an_exact_law_has_fewer_constants_than_rows() -> None:
     assert Finding.of(law, X, y, grammar="weighted").is_exact
     assert not Finding.of(law, X[:3], y[:3], grammar="weighted").is_exact
     np.testing.assert_array_equal(residuals(law, X, y), 0.0)
+
+
+@pytest.mark.parametrize("formula", ["2.37*x**3", "x/4 + 3/2", "4*x**(-3/4)", "7.5*x", "2*pi*x"])
+def test_numbers_that_laws_are_made_of_cost_their_node(formula: str) -> None:
+    assert odd_number_nats(sympy.sympify(formula)) == 0
+
+
+def test_other_numbers_cost_what_they_take_to_say() -> None:
+    x = sympy.Symbol("x")
+    seventh, tenth = (odd_number_nats(2.5 * x ** sympy.Rational(1, q)) for q in (7, 10))
+    assert seventh == pytest.approx(integer_cost(1) + integer_cost(7) - NATS_PER_NODE)
+    assert tenth > seventh > 2
+    assert odd_number_nats(x**1996 + 1996) == pytest.approx(integer_cost(1996) - NATS_PER_NODE)  # told once
+    assert odd_number_nats((x + 5) ** sympy.Rational(1, 5)) > odd_number_nats(x + 5) > 0
+
+
+def test_a_root_nobody_takes_is_no_shorter_than_a_fitted_constant() -> None:
+    """29.7 sqrt x + 267 beside 210 (x + 5)^(1/5), which has a third more of an error and one decimal number less."""
+    x = np.array([[2.7], [5.1], [9.3], [14.8], [21.6]])
+    y = 29.7 * np.sqrt(x[:, 0]) + 267.0 + 0.2 * np.array([1, -1, 0.5, 0.7, -1])
+    symbol = symbols_for(("x",))[0]
+    program = programs_from_tokens(*(part[None] for part in from_text("w:1.0 x1", 1)), 1)
+
+    def nodes(expression: sympy.Expr) -> float:
+        return Finding.of(Law(program, ("x",), expression), x, y, grammar="weighted").description_nodes
+
+    root, fifth = nodes(29.7 * sympy.sqrt(symbol) + 267.1), nodes(210.1 * (symbol + 5) ** sympy.Rational(1, 5))
+    assert fifth > root + 3
