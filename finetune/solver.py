@@ -284,6 +284,17 @@ def _check(x: np.ndarray, y: np.ndarray) -> None:
             raise UserError(f"{name} holds {shown} in row {place}: {advice}")
 
 
+def checked_data(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Points as float64 of shape (p, v), and targets of shape (p,).
+
+    Raises:
+        UserError: what `solve` refuses of them.
+    """
+    x, y = _numbers(x, "x"), _numbers(y, "y")
+    _check(x, y)
+    return x, y
+
+
 def _constant(x: np.ndarray, y: np.ndarray, names: tuple[str, ...], clock: Clock) -> Solution:
     """The solution for a target that does not vary."""
     finding = _mean(x[:, :MAX_VARIABLES], y, names[:MAX_VARIABLES])

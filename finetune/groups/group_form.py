@@ -1,0 +1,115 @@
+"""A form whose constants may differ from row to row: its values, and its derivatives by them.
+
+Legend: p point, v input variable, k constant.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import sympy
+
+from emlinit.finetune.law.form import Form
+from emlinit.finetune.law.lowering import Node, evaluate_complex, lower
+from emlinit.finetune.law.shape import told_nodes
+from emlinit.generator.formulas.known_forms import replaced
+from emlinit.generator.formulas.printing import formula_text
+
+_STEP = 6e-6  # cube root of the rounding error: best for a central difference
+
+
+@dataclass(frozen=True, eq=False)
+class GroupForm:
+    """A formula with symbols in place of the constants that are fitted."""
+
+    expression: sympy.Expr
+    """The formula; its free symbols are among the two below."""
+    variables: tuple[sympy.Symbol, ...]
+    """One a column of x, real."""
+    constants: tuple[sympy.Symbol, ...]
+    """What is fitted, real."""
+    start: np.ndarray
+    """The numbers that it was found with, float64 of shape (k,)."""
+
+    @cached_property
+    def linear(self) -> np.ndarray:
+        """Whether the form is linear in a constant and in those marked before it together, of shape (k,)."""
+        return Form(self.expression, self.variables, self.constants).linear
+
+    @cached_property
+    def nodes(self) -> int:
+        """Nodes that it takes to say the form (see `law.shape.told_nodes`)."""
+        return told_nodes(self.with_numbers(self.generic))
+
+    @property
+    def generic(self) -> np.ndarray:
+        """Numbers of no special kind near the start, where a factor of 1 would vanish from the formula."""
+        return np.where(np.isin(self.start, (0.0, 1.0, -1.0)), self.start * 1.0625 + 0.03125, self.start)
+
+    @cached_property
+    def said(self) -> str:
+        """The formula as text, its constants numbered as they appear: the same for forms that are the same."""
+        found = [node for node in sympy.preorder_traversal(self.expression) if node in self.constants]
+        there = {constant: sympy.Symbol(f"_{place}") for place, constant in enumerate(dict.fromkeys(found))}
+        return formula_text(replaced(self.expression, there))
+
+    def with_numbers(self, values: np.ndarray) -> sympy.Expr:
+        """The formula with numbers, of shape (k,), for its constants; NaN leaves the symbol."""
+        return replaced(
+            self.expression,
+            {
+                constant: sympy.Float(value)
+                for constant, value in zip(self.constants, values.tolist(), strict=True)
+                if np.isfinite(value)
+            },
+        )
+
+    def values(self, constants: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """The form at points x of shape (p, v) with the constants of each, of shape (p, k).
+
+        Returns:
+            float64 of shape (p,), NaN where it is not real.
+        """
+        return _real(self._value, constants, x)
+
+    def derivatives(self, constants: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Derivatives by the constants, of shape (p, k); where the symbolic one is undefined, a central difference."""
+        columns = [self._derivative(k, constants, x) for k in range(len(self.constants))]
+        return np.stack(columns, 1) if columns else np.zeros((len(x), 0))
+
+    def _derivative(self, k: int, constants: np.ndarray, x: np.ndarray) -> np.ndarray:
+        node = self._slopes[k]
+        result = np.full(len(x), np.nan) if node is None else _real(node, constants, x)
+        undefined = ~np.isfinite(result)
+        if undefined.any():
+            there, at = x[undefined], constants[undefined]
+            step = np.zeros_like(at)
+            step[:, k] = _STEP * np.maximum(np.abs(at[:, k]), _STEP)
+            moved = self.values(at + step, there) - self.values(at - step, there)
+            result[undefined] = moved / (2 * step[:, k])
+        return result
+
+    @cached_property
+    def _symbols(self) -> Sequence[sympy.Symbol]:
+        return (*self.variables, *self.constants)
+
+    @cached_property
+    def _value(self) -> Node:
+        return lower(self.expression, self._symbols)
+
+    @cached_property
+    def _slopes(self) -> list[Node | None]:
+        return [self._slope(constant) for constant in self.constants]
+
+    def _slope(self, constant: sympy.Symbol) -> Node | None:
+        try:
+            return lower(self.expression.diff(constant), self._symbols)
+        except (ValueError, OverflowError):  # such as the derivative of sign(x)
+            return None
+
+
+def _real(node: Node, constants: np.ndarray, x: np.ndarray) -> np.ndarray:
+    result = evaluate_complex(node, np.concatenate([x, constants], axis=1))
+    real: np.ndarray = np.where(result.imag == 0, result.real, np.nan)
+    return real
