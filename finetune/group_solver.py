@@ -166,9 +166,10 @@ def solve_groups(
         "integer_exponents": integer_exponents,
         "stop": stop,
     }
-    sizes = {n: float(np.abs(x[:, n]).mean()) for n, name in enumerate(names) if name not in dict(constant)}
-    pool = _Pool(names, language, sizes)
-    searched = list(views(y, told))
+    varying = [place for place, name in enumerate(names) if name not in dict(constant)]
+    places = {place: (float(x[:, place].mean()), float(x[:, place].std())) for place in varying}
+    pool = _Pool(names, language, places)
+    searched = list(views(x[:, varying], y, told))
     search_end = began + _SEARCH_SHARE * seconds
     for number, view in enumerate(searched):
         left = search_end - time.monotonic()
@@ -194,27 +195,34 @@ def solve_groups(
 class _Pool:
     """The forms that the laws found suggest, each once."""
 
-    def __init__(self, names: Sequence[str], language: Language, sizes: Mapping[int, float]) -> None:
-        self.columns, self.language, self.sizes = symbols_for(names), language, sizes
+    def __init__(self, names: Sequence[str], language: Language, places: Mapping[int, tuple[float, float]]) -> None:
+        self.columns, self.language, self.places = symbols_for(names), language, places
         self.of_name = dict(zip(names, self.columns, strict=True))
         self.on_the_way: list[Law] = []
         self.variables = tuple(sympy.Symbol(symbol.name, real=True) for symbol in self.columns)
-        self.expressions: dict[sympy.Expr, None] = {}
+        self.expressions: dict[sympy.Expr, bool] = {}
 
     def add(self, laws: Sequence[Law]) -> None:
         """Note the laws of a view, the chosen one first, and what was best on the way."""
-        for law in [*laws, *self.on_the_way[::-1][:_MOST_ON_THE_WAY]]:
+        for place, law in enumerate([*laws, *self.on_the_way[::-1][:_MOST_ON_THE_WAY]]):
             if law.is_real:
                 symbols = {old: self.of_name[name] for old, name in zip(law.symbols, law.names, strict=True)}
-                self.expressions.setdefault(replaced(law.expression, symbols))
+                self.expressions.setdefault(replaced(law.expression, symbols), place == 0)
         self.on_the_way.clear()
 
     def forms(self) -> Iterator[GroupForm]:
-        """The forms, those of laws first."""
+        """The forms, those of the chosen laws first."""
         seen: set[str] = set()
-        of_laws = (variants(each, self.columns, self.variables, self.language) for each in self.expressions)
-        plain = plain_forms(self.columns, self.variables, self.language, self.sizes)
-        for form in itertools.chain(*of_laws, plain):
+        chosen, others = (
+            [
+                variants(each, self.columns, self.variables, self.language)
+                for each, first in self.expressions.items()
+                if first == wanted
+            ]
+            for wanted in (True, False)
+        )
+        plain = plain_forms(self.columns, self.variables, self.language, self.places)
+        for form in itertools.chain(*chosen, plain, *others):
             said = form.said
             if said not in seen:
                 seen.add(said)

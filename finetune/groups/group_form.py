@@ -3,6 +3,7 @@
 Legend: p point, v input variable, k constant.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,21 +50,19 @@ class GroupForm:
 
     @cached_property
     def said(self) -> str:
-        """The formula as text, its constants numbered as they appear: the same for forms that are the same."""
+        """The formula as text, its constants numbered as they appear, without their signs: the same for forms that are."""
         found = [node for node in sympy.preorder_traversal(self.expression) if node in self.constants]
         there = {constant: sympy.Symbol(f"_{place}") for place, constant in enumerate(dict.fromkeys(found))}
-        return formula_text(replaced(self.expression, there))
+        return re.sub(r"[+-] ?(?=_\d)", "", formula_text(replaced(self.expression, there)))
 
     def with_numbers(self, values: np.ndarray) -> sympy.Expr:
         """The formula with numbers, of shape (k,), for its constants; NaN leaves the symbol."""
-        return replaced(
-            self.expression,
-            {
-                constant: sympy.Float(value)
-                for constant, value in zip(self.constants, values.tolist(), strict=True)
-                if np.isfinite(value)
-            },
-        )
+        there = {
+            constant: sympy.Float(value)
+            for constant, value in zip(self.constants, values.tolist(), strict=True)
+            if np.isfinite(value)
+        }
+        return _put(self.expression, there)
 
     def values(self, constants: np.ndarray, x: np.ndarray) -> np.ndarray:
         """The form at points x of shape (p, v) with the constants of each, of shape (p, k).
@@ -107,6 +106,21 @@ class GroupForm:
             return lower(self.expression.diff(constant), self._symbols)
         except (ValueError, OverflowError):  # such as the derivative of sign(x)
             return None
+
+
+def _put(expression: sympy.Expr, there: dict[sympy.Symbol, sympy.Expr]) -> sympy.Expr:
+    """The formula with numbers; one before a bracket is not multiplied into it, as sympy would."""
+    if expression in there:
+        return there[expression]
+    if not expression.free_symbols & there.keys():
+        return expression
+    args = [_put(arg, there) for arg in expression.args]
+    if expression.is_Mul:
+        number = sympy.Mul(*(arg for arg in args if arg.is_Number))
+        rest = [arg for arg in args if not arg.is_Number]
+        if len(rest) == 1 and rest[0].is_Add and number != 1:
+            return sympy.Mul(number, rest[0], evaluate=False)
+    return replaced(expression, dict(zip(expression.args, args, strict=True)))
 
 
 def _real(node: Node, constants: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -23,6 +23,10 @@ from emlinit.finetune.groups.group_form import GroupForm
 _LEAST_DAMPING, _MOST_DAMPING = 1e-15, 1e8
 _MOST_STEPS = 80
 _SETTLED = 1e-12  # relative change of the sum of squares up to which a step counts as none
+_ROUGHLY, _FEW_STEPS = (
+    1e-4,
+    30,
+)  # the same where each group is fitted alone: that is only to know what sharing may come to
 _QUIET_STEPS = 2
 _STUCK = 1e3  # damping from which a step is hopeless
 _FACTORS = (0.3, 3.0, -1.0)  # of each constant in which a form is not linear, beside the start that it has
@@ -103,13 +107,13 @@ def fit_own(form: GroupForm, rows: Rows) -> JointFit | None:
             moved = constants.copy()
             moved[:, k] *= factor
             starts.append(moved)
-    best = _Fit(form, rows, own, _best_of(form, rows, own, starts)).run()
+    best = _Fit(form, rows, own, _best_of(form, rows, own, starts)).run(_ROUGHLY, _FEW_STEPS)
     donors = np.argsort(-rows.counts, kind="stable")[:_MOST_DONORS]
     lent = [np.tile(best.constants[donor], (rows.n_groups, 1)) for donor in donors if np.isfinite(best.squares[donor])]
     if lent:
         start = _best_of(form, rows, own, [best.constants, *lent], projected_from=1)
         if (start != best.constants).any():
-            again = _Fit(form, rows, own, start).run()
+            again = _Fit(form, rows, own, start).run(_ROUGHLY, _FEW_STEPS)
             better = again.squares < best.squares
             best = JointFit(
                 form,
@@ -260,13 +264,12 @@ class _Fit:
             )
 
     def solve_linear(self) -> None:
-        """Set the linear constants to their best for what the others are; one step is enough, and a second for rounding."""
+        """Set the linear constants to their best for what the others are; one step is enough."""
         if not self.form.linear.any():
             return
         before, squares = self.constants, self.squares
         self.move(np.where(self.form.linear, 0.0, before))
         if np.isfinite(self.squares).all():
-            self._step_all(self.form.linear, np.full(self.rows.n_groups, 1e-14))
             self._step_all(self.form.linear, np.full(self.rows.n_groups, 1e-14))
         if not self.squares.sum() < squares.sum():
             self.move(before)
@@ -289,13 +292,13 @@ class _Fit:
         moved[:, ~self.own & chosen] += shared
         return moved
 
-    def run(self) -> JointFit:
-        """Descend to the minimum."""
+    def run(self, settled: float = _SETTLED, most_steps: int = _MOST_STEPS) -> JointFit:
+        """Descend to the minimum, until steps change the sum of squares by no more than a share of it."""
         chosen = np.ones(len(self.own), dtype=bool)
         damping = np.full(self.rows.n_groups, 1e-3)
         quiet = np.zeros(self.rows.n_groups, dtype=np.int64)
         blocks: _Blocks | None = None
-        for _ in range(_MOST_STEPS if len(self.own) else 0):
+        for _ in range(most_steps if len(self.own) else 0):
             blocks = self.blocks(chosen) if blocks is None else blocks
             try:
                 moved = self._added(chosen, *blocks.step(damping))
@@ -305,10 +308,10 @@ class _Fit:
                 moved = self.constants
             better = squares < self.squares
             with np.errstate(invalid="ignore"):
-                small = np.abs(squares - self.squares) <= _SETTLED * self.squares
+                small = np.abs(squares - self.squares) <= settled * self.squares
             if not self.own.all():
                 better[:] = squares.sum() < self.squares.sum()
-                small[:] = abs(squares.sum() - self.squares.sum()) <= _SETTLED * self.squares.sum()
+                small[:] = abs(squares.sum() - self.squares.sum()) <= settled * self.squares.sum()
             if better.any():
                 self.constants = np.where(better[:, None], moved, self.constants)
                 self.residual = np.where(better[self.rows.index], residual, self.residual)

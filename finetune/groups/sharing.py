@@ -13,7 +13,7 @@ import heapq
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from emlinit.finetune.law.finding import count_distinct
 
 _ALL_PATTERNS = 5
 """Constants up to which every pattern is considered."""
+
+_AT_ONCE = 8  # forms that are bounded before the best of them are fitted
 
 
 @dataclass(frozen=True)
@@ -85,26 +87,27 @@ def best_sharing(
         prices: of the rows.
         deadline: on the clock of `time.monotonic`; after it no fit is begun.
     """
-    bounded: list[tuple[float, int, JointFit]] = []
-    for number, form in enumerate(forms):
-        if time.monotonic() >= deadline and bounded:
-            break
-        free = fit_own(form, rows)
-        if free is not None:  # no pattern of the form can be shorter than with this error and with all constants shared
-            bounded.append((prices.nats(free.rss, form, len(form.constants)), number, free))
     shortest, seen = float("inf"), set()
-    for bound, _, free in sorted(bounded, key=lambda entry: entry[:2]):
-        same = len(free.own), free.form.nodes, f"{free.rss:.6e}"
-        if same in seen:  # one family, its constants written in another way
-            continue
-        seen.add(same)
-        if bound >= shortest or (time.monotonic() >= deadline and np.isfinite(shortest)):
-            return
-        few = len(free.own) <= _ALL_PATTERNS
-        found = (_of_all_patterns if few else _one_by_one)(free, rows, prices, shortest, deadline)
-        for priced in found:
-            shortest = min(shortest, priced.nats)
-            yield priced
+    queue = iter(forms)
+    while piece := list(islice(queue, _AT_ONCE)):
+        bounded: list[tuple[float, int, JointFit]] = []
+        for number, form in enumerate(piece):
+            free = fit_own(form, rows)
+            if free is not None:  # no pattern of the form can be shorter than with this error and all constants shared
+                bounded.append((prices.nats(free.rss, form, len(form.constants)), number, free))
+            if time.monotonic() >= deadline and bounded:
+                break
+        for bound, _, free in sorted(bounded, key=lambda entry: entry[:2]):
+            same = len(free.own), free.form.nodes, f"{free.rss:.3e}"
+            if bound >= shortest or same in seen:  # or one family, its constants written in another way
+                continue
+            seen.add(same)
+            few = len(free.own) <= _ALL_PATTERNS
+            for priced in (_of_all_patterns if few else _one_by_one)(free, rows, prices, shortest, deadline):
+                shortest = min(shortest, priced.nats)
+                yield priced
+            if time.monotonic() >= deadline and np.isfinite(shortest):
+                return
 
 
 def _of_all_patterns(free: JointFit, rows: Rows, prices: Prices, shortest: float, deadline: float) -> Iterator[Priced]:

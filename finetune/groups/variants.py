@@ -15,30 +15,52 @@ import sympy
 from emlinit.finetune.groups.group_form import GroupForm
 from emlinit.finetune.law.language import Language
 from emlinit.generator.formulas.known_forms import replaced
+from emlinit.generator.formulas.parse import names_in, parse_formula
 
 _MOST_CONSTANTS = 6
+_FEW_COLUMNS, _FIRST_SHAPES = 2, 4
+_SHAPES = (
+    "a + b*x",
+    "a*x**p",
+    "a*exp(-k*x)",
+    "a + b*ln(x)",
+    "a*x/(m + x)",  # Michaelis and Menten
+    "a*(1 - exp(-k*x))",
+    "a/(1 + exp(-k*(x - m)))",  # logistic
+    "a*x**n/(m**n + x**n)",  # Hill
+    "a*exp(-(x - m)**2/(2*s**2))",  # Gaussian
+    "a*sin(k*x + b)",
+)
+"""What is most often written down of a single column x, in constants whose names say where to begin."""
 
 
 def plain_forms(
     columns: Sequence[sympy.Symbol],
     variables: Sequence[sympy.Symbol],
     language: Language,
-    sizes: Mapping[int, float],
+    places: Mapping[int, tuple[float, float]],
 ) -> Iterator[GroupForm]:
-    """What is tried without a search: a constant, and a line, a power and an exponential of columns.
+    """What is tried without a search: a constant, and what is most often written down of a single column.
 
     Args:
         columns: the symbols of all columns.
         variables: real symbols in their place.
         language: what a law may be written in.
-        sizes: the size of what stands in each column that varies, by its place.
+        places: by the place of each column that varies, the mean and the standard deviation of what stands in it.
     """
-    one = sympy.Float(0.5)
-    yield from variants(one, columns, variables, language)
-    for place, size in sizes.items():
-        column, rate = columns[place], sympy.Float(-0.75 / size)
-        for expression in (one + rate * column, one * column ** sympy.Float(0.75), one * sympy.exp(rate * column)):
-            yield from variants(expression, columns, variables, language)
+    constant = sympy.Dummy("a", real=True)
+    yield GroupForm(constant, tuple(variables), (constant,), np.array([0.5]))
+    shapes = _SHAPES if len(places) <= _FEW_COLUMNS else _SHAPES[:_FIRST_SHAPES]
+    for shape in shapes:
+        for place, (mean, spread) in places.items():
+            begin = {"a": 0.53, "b": 0.71, "p": 1.51, "n": 2.03, "k": 1 / spread, "m": mean, "s": spread}
+            there = {name: sympy.Symbol(name, real=True) for name in begin if name in names_in(shape)}
+            x = sympy.Symbol("x", real=True)
+            form = parse_formula(shape, [x, *there.values()])
+            dummies = {symbol: sympy.Dummy(name, real=True) for name, symbol in there.items()}
+            form = form.xreplace({x: columns[place], **dummies})
+            start = [begin[name] for name in there]
+            yield from _admitted(form, [*dummies.values()], start, columns, variables, language)
 
 
 def variants(
@@ -61,12 +83,24 @@ def variants(
         if len(decimal) + len(freed) > _MOST_CONSTANTS:
             continue
         base = _freed(expression, sorted(decimal), sorted(freed, key=float))
-        for form, constants, start in _joined(*base):
-            written = replaced(form, dict(zip(columns, variables, strict=True)))
-            found = GroupForm(written, tuple(variables), tuple(constants), np.array(start, dtype=np.float64))
-            numbers = replaced(found.with_numbers(found.generic), dict(zip(variables, columns, strict=True)))
-            if len(constants) <= _MOST_CONSTANTS and language.admits(numbers) and _can_be_computed(found):
-                yield found
+        yield from _admitted(*base, columns, variables, language)
+
+
+def _admitted(
+    form: sympy.Expr,
+    constants: list[sympy.Symbol],
+    start: list[float],
+    columns: Sequence[sympy.Symbol],
+    variables: Sequence[sympy.Symbol],
+    language: Language,
+) -> Iterator[GroupForm]:
+    """The form, also with a factor and an offset, as far as it may be written and can be computed."""
+    for joined, numbers, begin in _joined(form, constants, start):
+        written = replaced(joined, dict(zip(columns, variables, strict=True)))
+        found = GroupForm(written, tuple(variables), tuple(numbers), np.array(begin, dtype=np.float64))
+        law = replaced(found.with_numbers(found.generic), dict(zip(variables, columns, strict=True)))
+        if len(numbers) <= _MOST_CONSTANTS and language.admits(law) and _can_be_computed(found):
+            yield found
 
 
 def _freed(

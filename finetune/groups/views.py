@@ -1,22 +1,33 @@
 """Several views of a table of groups, in each of which the form of the law may show.
 
-    scaled         y divided by its group's size      own factors are gone
-    one group      the rows of a large group          all own constants are numbers
-    standardised   y less its group's mean, divided by its standard deviation      own factors and offsets are gone
-    pooled         all rows as they are               groups play no part
+    own factors    y / a_i             one group        the rows of a large group: all own constants are numbers
+    own offsets    y - c_i             all rows         as they are: groups play no part
+    both           (y - c_i) / a_i
 
-Legend: p point, v input variable.
+Groups that were measured at other places differ in size and mean for that alone. So a_i and c_i are those that bring the
+groups onto one smooth curve, a polynomial s of the columns: y = a_i s(x) + c_i by least squares.
+
+Legend: p point, v input variable, g group.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
+import sympy
 
+from emlinit.finetune.groups.group_form import GroupForm
+from emlinit.finetune.groups.joint_fit import Rows, fit_shared
 from emlinit.finetune.groups.labels import Groups
 from emlinit.finetune.options import MIN_ROWS
 
 _LARGE_GROUPS = 2
+_HIGHEST_POWER = 5  # of a single column
+_ROWS_A_TERM = 5
+_MANY_TIMES = 30.0  # the smallest value of a column, from which its logarithm is taken
+_MOST_COLUMNS = 5
+_LEAST_FACTOR = 1e-3  # of the largest: a group with a smaller one says nothing once it is divided by it
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,41 +37,101 @@ class View:
     name: str
     """What is seen."""
     share: float
-    """Of the time for searching; all of a table's views have 1 together, or less."""
+    """Of the time for searching, relative to that of the other views."""
     rows: np.ndarray
     """Which rows, bool of shape (p,)."""
     y: np.ndarray
     """The targets of these rows, float64."""
 
 
-def views(y: np.ndarray, groups: Groups) -> Iterator[View]:
-    """The views of a table with targets y of shape (p,), the likeliest first; those without a target that varies are left
-    out."""
+def views(x: np.ndarray, y: np.ndarray, groups: Groups) -> Iterator[View]:
+    """The views of a table, the likeliest first; those without a target that varies are left out.
+
+    Args:
+        x: the columns that vary, float64 of shape (p, v).
+        y: targets, float64 of shape (p,).
+        groups: of the rows.
+    """
     everything = np.ones(len(y), dtype=bool)
-    means, sizes, spreads = (_of_groups(y, groups, number) for number in (np.mean, _signed_size, np.std))
-    with np.errstate(all="ignore"):
-        scaled = np.where(sizes != 0, y / sizes, 0.0)
-        standardised = np.where(spreads > 0, (y - means) / spreads, 0.0)
-    found = [View("groups scaled", 0.25, everything, scaled)]
-    largest = np.argsort(-groups.counts, kind="stable")[:_LARGE_GROUPS]
-    for share, place in zip((0.2, 0.15), largest.tolist(), strict=True):
-        rows = groups.index == place
-        found.append(View(f"group {groups.names[place]} alone", share, rows, y[rows]))
-    found.append(View("groups standardised", 0.2, everything, standardised))
-    found.append(View("all rows together", 0.2, everything, y))
-    for view in found:
+    largest = np.argsort(-groups.counts, kind="stable")[:_LARGE_GROUPS].tolist()
+    alone = [
+        View(f"group {groups.names[place]} alone", 2.0, groups.index == place, y[groups.index == place])
+        for place in largest
+    ]
+    aligned = [
+        View(f"own {what}", share, kept, targets)
+        for what, share, kept, targets in (
+            ("factors", 3.0, *brought_together(x, y, groups, factors=True, offsets=False)),
+            ("offsets", 2.0, *brought_together(x, y, groups, factors=False, offsets=True)),
+            ("factors and offsets", 2.0, *brought_together(x, y, groups, factors=True, offsets=True)),
+        )
+    ]
+    together = View("all rows together", 2.0, everything, y)
+    for view in (aligned[0], alone[0], *aligned[1:], together, *alone[1:]):
         if view.rows.sum() >= MIN_ROWS and np.isfinite(view.y).all() and np.ptp(view.y) > 0:
             yield view
 
 
-def _signed_size(values: np.ndarray) -> float:
-    """Root mean square, with the sign of the mean."""
-    size = float(np.sqrt(np.mean(values**2)))
-    return -size if np.mean(values) < 0 else size
+def brought_together(
+    x: np.ndarray, y: np.ndarray, groups: Groups, *, factors: bool, offsets: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Targets less their group's offset, divided by its factor, so that the groups lie on one smooth curve.
+
+    Returns:
+        Which rows can be used, bool of shape (p,), and their targets: none where the curve cannot be fitted.
+    """
+    spread = float(np.std(y)) or 1.0
+    rows = Rows.of(_in_units(x), y / spread, groups.index)
+    variables = [sympy.Symbol(f"x{place}", real=True) for place in range(x.shape[1])]
+    terms = _terms(variables, rows)
+    coefficients = [sympy.Symbol(f"s{place}", real=True) for place in range(len(terms))]
+    factor, offset = sympy.Symbol("a", real=True), sympy.Symbol("c", real=True)
+    curve = sympy.Add(*(s * term for s, term in zip(coefficients, terms, strict=True)))
+    expression = (factor if factors else 1) * (curve + (0 if offsets and not factors else 1)) + (
+        offset if offsets else 0
+    )
+    own = [*([factor] if factors else []), *([offset] if offsets else [])]
+    constants = (*own, *coefficients)
+    form = GroupForm(expression, tuple(variables), constants, np.zeros(len(constants)))
+    start = np.zeros((rows.n_groups, len(constants)))
+    if factors:
+        start[:, 0] = _signed_sizes(y / spread, groups)
+    is_own = np.array([constant in own for constant in constants])
+    fit = fit_shared(form, rows, is_own, start)
+    if fit is None:
+        return np.zeros(len(y), dtype=bool), np.zeros(0)
+    shift = fit.constants[:, len(own) - 1] * spread if offsets else np.zeros(rows.n_groups)
+    scale = fit.constants[:, 0] if factors else np.ones(rows.n_groups)
+    usable = np.abs(scale) > _LEAST_FACTOR * np.abs(scale).max()
+    kept = usable[groups.index]
+    index = groups.index[kept]
+    return kept, np.asarray((y[kept] - shift[index]) / scale[index])
 
 
-def _of_groups(y: np.ndarray, groups: Groups, number: object) -> np.ndarray:
-    """A number of each group's targets, one a row."""
-    assert callable(number)
-    of_each = np.array([number(y[groups.index == place]) for place in range(len(groups.names))])
-    return np.asarray(of_each[groups.index])
+def _in_units(x: np.ndarray) -> np.ndarray:
+    """Columns between -1 and 1, those of many sizes as logarithms."""
+    columns = []
+    for column in x.T:
+        lowest, highest = float(column.min()), float(column.max())
+        column = np.log(column) if lowest > 0 and highest > _MANY_TIMES * lowest else column
+        middle, half = (column.max() + column.min()) / 2, (column.max() - column.min()) / 2
+        columns.append((column - middle) / (half or 1.0))
+    return np.column_stack(columns)
+
+
+def _terms(variables: list[sympy.Symbol], rows: Rows) -> list[sympy.Expr]:
+    """The terms of the polynomial, so many that there are several rows for each beside the groups' own numbers."""
+    if len(variables) == 1:
+        highest = min(_HIGHEST_POWER, len(np.unique(rows.x)) - 1)
+        terms = [sympy.chebyshevt_poly(power, variables[0]) for power in range(1, highest + 1)]
+    else:
+        few = variables[:_MOST_COLUMNS]
+        terms = [*few, *(one * other for one, other in combinations(few, 2)), *(each**2 for each in few)]
+    return terms[: max(1, (len(rows.y) - 2 * rows.n_groups) // _ROWS_A_TERM)]
+
+
+def _signed_sizes(y: np.ndarray, groups: Groups) -> np.ndarray:
+    """Root mean square of each group's targets with the sign of their mean, of shape (g,); 1 where all are 0."""
+    sums, squares = (np.bincount(groups.index, values, len(groups.names)) for values in (y, y**2))
+    sizes = np.sqrt(squares / groups.counts)
+    return np.where(sizes > 0, np.where(sums < 0, -sizes, sizes), 1.0)
