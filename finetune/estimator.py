@@ -15,11 +15,21 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from emlinit.finetune.frames import checked_features, checked_target
+from emlinit.finetune.group_solver import GroupedSolution, solve_groups
+from emlinit.finetune.groups.grouped_law import GroupedLaw
 from emlinit.finetune.initialisers import load_initialisers, resolve_device
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.standard_errors import law_constants
-from emlinit.finetune.options import MAX_COMPLEXITY, MIN_ROWS, checked_seconds, checked_seed, in_one_line
-from emlinit.finetune.solver import solve
+from emlinit.finetune.options import (
+    GRAMMAR_CHOICES,
+    MAX_COMPLEXITY,
+    MIN_ROWS,
+    checked_choice,
+    checked_seconds,
+    checked_seed,
+    in_one_line,
+)
+from emlinit.finetune.solver import Solution, solve
 from emlinit.generator.errors import UserError
 
 
@@ -50,6 +60,10 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     integer_exponents : bool, default=False
         Whether powers of what varies must have whole exponents.
 
+    With `fit(X, y, groups=labels)` the rows belong to groups (experiments, materials, subjects): one law is found, some of
+    whose constants are each group's own. Then `law_` is a GroupedLaw, whose `table` holds the own constants, `solution_` a
+    GroupedSolution, and `predict` needs the groups, too.
+
     Attributes
     ----------
     law_ : Law
@@ -64,6 +78,9 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     n_features_in_, feature_names_in_
         As in every scikit-learn estimator; features without names are called `x1`, `x2`, ...
     """
+
+    law_: Law | GroupedLaw
+    solution_: Solution | GroupedSolution
 
     def __init__(
         self,
@@ -88,31 +105,41 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.max_complexity = max_complexity
         self.integer_exponents = integer_exponents
 
-    def fit(self, X: Any, y: Any) -> "EMLRegressor":
+    def fit(self, X: Any, y: Any, groups: Any = None) -> "EMLRegressor":
         """Search for the law; `X` has shape (samples, features), `y` (samples,), both finite numbers or booleans.
 
+        Parameters
+        ----------
+        X : features.
+        y : target.
+        groups : labels of shape (samples,), text or numbers, or None
+            The group of each row, at least two rows a group; some constants of the law are then each group's own.
+
         Raises:
-            UserError: text, dates, missing values or two columns of one name in a DataFrame, no feature that varies, or a
-                parameter out of its range.
+            UserError: text, dates, missing values or two columns of one name in a DataFrame, no feature that varies, a
+                parameter out of its range, or groups of which no constants of their own can be told.
         """
         X, y = checked_features(X), checked_target(y)
         X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=MIN_ROWS)
         seconds, seed = checked_seconds(self.seconds), self._seed()
-        initialisers = load_initialisers(self.checkpoint, self.grammar, resolve_device(self.device))
-        self.solution_ = solve(
-            X,
-            y.astype(np.float64),
-            grammar=self.grammar,
-            seconds=seconds,
-            initialisers=initialisers,
-            seed=seed,
-            names=self._names(),
-            operators=self.operators,
-            forbid=self.forbid,
-            max_complexity=self.max_complexity,
-            integer_exponents=self.integer_exponents,
-        )
-        self.law_: Law = self.solution_.law
+        grammar = self.grammar if groups is None else self._grammar_of_groups()
+        initialisers = load_initialisers(self.checkpoint, grammar, resolve_device(self.device))
+        language = {
+            "operators": self.operators,
+            "forbid": self.forbid,
+            "max_complexity": self.max_complexity,
+            "integer_exponents": self.integer_exponents,
+        }
+        search: dict[str, Any] = {
+            "seconds": seconds,
+            "initialisers": initialisers,
+            "seed": seed,
+            "names": self._names(),
+        }
+        if groups is not None:
+            return self._fit_groups(X, y.astype(np.float64), groups, {**search, **language})
+        self.solution_ = solve(X, y.astype(np.float64), grammar=grammar, **search, **language)
+        self.law_ = self.solution_.law
         columns = [self._names().index(name) for name in self.law_.names]
         self.constants_ = law_constants(self.law_, X[:, columns], y)
         self.equations_ = pd.DataFrame(
@@ -131,12 +158,47 @@ class EMLRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         )
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Value of the law, of shape (samples,); NaN or infinite where it is undefined."""
+    def _fit_groups(self, X: np.ndarray, y: np.ndarray, groups: Any, options: dict[str, Any]) -> "EMLRegressor":
+        found = solve_groups(X, y, groups, **options)
+        self.solution_, self.law_, self.constants_ = found, found.law, found.law.shared
+        self.equations_ = pd.DataFrame(
+            [
+                {
+                    "complexity": entry.law.complexity,
+                    "rmse": entry.rmse,
+                    "formula": entry.law.formula,
+                    "sympy": entry.law.expression,
+                    "law": entry.law,
+                    "chosen": entry.law is self.law_,
+                }
+                for entry in found.front
+            ],
+            columns=["complexity", "rmse", "formula", "sympy", "law", "chosen"],
+        )
+        return self
+
+    def _grammar_of_groups(self) -> str:
+        if checked_choice(self.grammar, "grammar", GRAMMAR_CHOICES) == "exact":
+            raise UserError("the exact grammar has no constants that a group could have of its own: leave groups out")
+        return "weighted"
+
+    def predict(self, X: Any, groups: Any = None) -> np.ndarray:
+        """Value of the law, of shape (samples,); NaN or infinite where it is undefined.
+
+        Parameters
+        ----------
+        X : features.
+        groups : labels of shape (samples,), or None
+            The group of each row, where constants are the groups' own.
+
+        Raises:
+            UserError: no groups where they are needed, or one that was not among those of the fit.
+        """
         check_is_fitted(self)
         X = validate_data(self, checked_features(X), dtype=np.float64, reset=False)
         names = self._names()
-        return self.law_.predict(X[:, [names.index(name) for name in self.law_.names]])
+        columns = X[:, [names.index(name) for name in self.law_.names]]
+        return self.law_.predict(columns, groups) if isinstance(self.law_, GroupedLaw) else self.law_.predict(columns)
 
     def sympy(self) -> sympy.Expr:
         """The law as a sympy expression."""

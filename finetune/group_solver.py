@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import sympy
 
-from emlinit.finetune.groups.group_form import GroupForm
+from emlinit.finetune.groups.group_form import GroupForm, renamed
 from emlinit.finetune.groups.grouped_law import GroupedLaw, written_law
-from emlinit.finetune.groups.joint_fit import JointFit, Rows, covariances, fit_shared
+from emlinit.finetune.groups.joint_fit import GroupedRows, JointFit, covariances, fit_shared
 from emlinit.finetune.groups.labels import Groups, check_groups, groups_of
 from emlinit.finetune.groups.rounding import residual_variance, rounded
 from emlinit.finetune.groups.sharing import Priced, Prices, best_sharing
@@ -31,6 +31,7 @@ from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.symbol_names import symbols_for
 from emlinit.finetune.options import (
     MAX_COMPLEXITY,
+    MIN_ROWS,
     checked_complexity,
     checked_flag,
     checked_names,
@@ -43,7 +44,6 @@ from emlinit.finetune.plan import NamedSampler
 from emlinit.finetune.sizes import constant_columns
 from emlinit.finetune.solver import checked_data, solve
 from emlinit.generator.errors import UserError
-from emlinit.generator.formulas.known_forms import replaced
 
 _SEARCH_SHARE = 0.7  # of the time: the rest is for fitting the forms to all groups
 _ROWS_TO_CHOOSE = 4000  # that forms and patterns are compared on; the one chosen is fitted to all
@@ -86,7 +86,7 @@ class GroupedSolution:
     r2: float
     """1 - Σ r² / Σ (y - mean)²."""
     counts: tuple[int, ...]
-    """Rows of each group."""
+    """GroupedRows of each group."""
     group_rmse: tuple[float, ...]
     """Root mean squared error of each group."""
     seconds: float
@@ -169,7 +169,7 @@ def solve_groups(
     varying = [place for place, name in enumerate(names) if name not in dict(constant)]
     places = {place: (float(x[:, place].mean()), float(x[:, place].std())) for place in varying}
     pool = _Pool(names, language, places)
-    searched = list(views(x[:, varying], y, told))
+    searched = [view for view in views(x[:, varying], y, told) if len(view.y) >= MIN_ROWS]
     search_end = began + _SEARCH_SHARE * seconds
     for number, view in enumerate(searched):
         left = search_end - time.monotonic()
@@ -184,9 +184,9 @@ def solve_groups(
     stopped = stop is not None and stop()
     now = time.monotonic()
     deadline = now + _LAST_FITS if stopped else max(began + seconds, now + min(_LAST_FITS, 0.3 * seconds))
-    rows = Rows.of(x, y, told.index, weights)
+    rows = GroupedRows.of(x, y, told.index, weights)
     some = _rows_to_choose(told, np.random.default_rng(seed))
-    fewer = rows if some is None else Rows.of(x[some], y[some], told.index[some], _of(weights, some))
+    fewer = rows if some is None else GroupedRows.of(x[some], y[some], told.index[some], _of(weights, some))
     priced = list(best_sharing(pool.forms(), fewer, Prices.of(fewer), deadline))
     notes = [*_said_of_columns(constant), *(["stopped early: the best law so far"] if stopped else [])]
     return _solution(priced, rows, fewer, x, y, _Writer(names, told, column), began, notes)
@@ -207,7 +207,7 @@ class _Pool:
         for place, law in enumerate([*laws, *self.on_the_way[::-1][:_MOST_ON_THE_WAY]]):
             if law.is_real:
                 symbols = {old: self.of_name[name] for old, name in zip(law.symbols, law.names, strict=True)}
-                self.expressions.setdefault(replaced(law.expression, symbols), place == 0)
+                self.expressions.setdefault(renamed(law.expression, symbols), place == 0)
         self.on_the_way.clear()
 
     def forms(self) -> Iterator[GroupForm]:
@@ -264,8 +264,8 @@ def _said_of_columns(constant: Sequence[tuple[str, float]]) -> Iterator[str]:
 
 def _solution(
     priced: Sequence[Priced],
-    rows: Rows,
-    fewer: Rows,
+    rows: GroupedRows,
+    fewer: GroupedRows,
     x: np.ndarray,
     y: np.ndarray,
     write: "_Writer",
@@ -309,7 +309,7 @@ def _how_good(law: GroupedLaw, exact: bool, relative: float) -> Iterator[str]:
 
 
 def _front(
-    priced: Sequence[Priced], best: Priced, chosen: GroupedEntry, rows: Rows, write: "_Writer"
+    priced: Sequence[Priced], best: Priced, chosen: GroupedEntry, rows: GroupedRows, write: "_Writer"
 ) -> list[GroupedEntry]:
     """What takes more numbers and nodes than the one before is more accurate; the chosen law in the place of its fit."""
     front: list[GroupedEntry] = []
@@ -346,7 +346,7 @@ class _Writer:
     def labels(self) -> list[str]:
         return [self.groups.names[place] for place in self.groups.index.tolist()]
 
-    def __call__(self, fit: JointFit, rows: Rows | None = None) -> GroupedLaw:
+    def __call__(self, fit: JointFit, rows: GroupedRows | None = None) -> GroupedLaw:
         """The law of a fit; with standard errors if the rows are given that it was fitted to."""
         n_own = int(fit.own.sum())
         errors = np.full(len(fit.own) - n_own, np.nan), np.full((len(self.groups.names), n_own), np.nan)

@@ -30,6 +30,7 @@ _FINETUNE = (
     "finetune/sparse",
     "finetune/routing",
     "finetune/growing",
+    "finetune/groups",
     "finetune/law",
     "finetune/fitting",
 )
@@ -48,9 +49,10 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "benchmarks/basin": ("benchmarks", "benchmarks/trees", *_FINETUNE, *_MODEL, *_GENERATOR),
     "benchmarks/laws": ("benchmarks", *_FINETUNE, *_MODEL, *_GENERATOR),
     "benchmarks/trees": ("benchmarks", *_FINETUNE, *_MODEL, *_GENERATOR),
-    "finetune/files": ("finetune", "finetune/tables", "finetune/law", "generator"),
+    "finetune/files": ("finetune", "finetune/tables", "finetune/groups", "finetune/law", "generator"),
     "finetune/tables": ("finetune", "generator"),
     "finetune": (
+        "finetune/groups",
         "finetune/sparse",
         "finetune/search",
         "finetune/law",
@@ -71,6 +73,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "generator/functions",
     ),
     "finetune/subtrees": ("model", "generator", "generator/functions"),
+    "finetune/groups": ("finetune/law", "finetune/fitting", "generator", "generator/formulas"),
     "finetune/law": ("finetune/fitting", "generator", "generator/formulas"),
     "finetune/sparse": ("generator", "generator/formulas"),
     "finetune/routing": ("generator",),

@@ -4,7 +4,7 @@ Legend: p point, v input variable, k constant.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -106,6 +106,11 @@ class GroupForm:
             return lower(self.expression.diff(constant), self._symbols)
         except (ValueError, OverflowError):  # such as the derivative of sign(x)
             return None
+
+
+def renamed(expression: sympy.Expr, symbols: Mapping[sympy.Symbol, sympy.Expr]) -> sympy.Expr:
+    """The formula with other symbols, or signs before them; what is not evaluated in it stays so."""
+    return replaced(expression, dict(symbols))
 
 
 def _put(expression: sympy.Expr, there: dict[sympy.Symbol, sympy.Expr]) -> sympy.Expr:

@@ -12,17 +12,15 @@ import numpy as np
 import pandas as pd
 import sympy
 
-from emlinit.finetune.groups.group_form import GroupForm
-from emlinit.finetune.groups.labels import label_texts
+from emlinit.finetune.groups.group_form import GroupForm, renamed
+from emlinit.finetune.groups.labels import label_texts, quoted
 from emlinit.finetune.law import lowering
 from emlinit.finetune.law.python_module import grouped_python_source
 from emlinit.finetune.law.standard_errors import LawConstant
 from emlinit.finetune.law.symbol_names import latex_escape, latex_name, symbols_for
 from emlinit.finetune.law.text import formula_latex, people_text, short_text
-from emlinit.finetune.options import in_one_line
 from emlinit.generator.errors import UserError
 from emlinit.generator.formulas.expression import complexity
-from emlinit.generator.formulas.known_forms import replaced
 from emlinit.generator.formulas.printing import formula_text
 
 _LETTERS = "abcdfghkmnpqrsuvw"  # what does not read as a number or as a constant of nature
@@ -99,7 +97,7 @@ class GroupedLaw:
         unknown = next((text for text in texts if text not in places), None)
         if unknown is not None:
             listed = ", ".join(self.groups[:_MOST_LISTED]) + (", ..." if len(self.groups) > _MOST_LISTED else "")
-            raise UserError(f"the law knows no group {in_one_line(unknown)}: it was fitted to {listed}")
+            raise UserError(f"the law knows no group {quoted(unknown)}: it was fitted to {listed}")
         rows: np.ndarray = self.values[[places[text] for text in texts]]
         return rows
 
@@ -187,22 +185,31 @@ def written_law(
     read = tuple(names[place] for place in used)
     symbols = symbols_for(read)
     numbers = np.where(own, np.nan, constants[0])
-    expression = _renamed(form.with_numbers(numbers), [form.variables[place] for place in used], symbols)
+    expression = renamed(
+        form.with_numbers(numbers), dict(zip([form.variables[place] for place in used], symbols, strict=True))
+    )
     letters = _free_letters({symbol.name for symbol in symbols} | {*read}, int(own.sum()))
     places = np.flatnonzero(own)
     # Letters in the order in which the formula shows them.
     marked = [sympy.Symbol(f"own{chr(0xE000 + number)}") for number in range(len(places))]
-    text = formula_text(_renamed(expression, [form.constants[k] for k in places], marked))
+    text = formula_text(renamed(expression, dict(zip([form.constants[k] for k in places], marked, strict=True))))
     order = sorted(range(len(places)), key=lambda number: text.find(marked[number].name))
-    shown = [form.constants[places[number]] for number in order]
-    expression = _renamed(expression, shown, [sympy.Symbol(letter) for letter in letters])
+    values = constants[:, places[order]] if len(places) else np.zeros((len(groups), 0))
+    for place, (number, letter) in enumerate(zip(order, letters, strict=True)):
+        constant, symbol = form.constants[places[number]], sympy.Symbol(letter)
+        plain, turned = (renamed(expression, {constant: sign * symbol}) for sign in (1, -1))
+        shorter = formula_text(turned).count("-") < formula_text(plain).count("-")
+        if (values[:, place] < 0).all() or (shorter and (values[:, place] < 0).any()):  # -a + x, some a negative: a + x
+            expression, values[:, place] = turned, -values[:, place]
+        else:
+            expression = plain
     shared_errors, own_errors = errors
     return GroupedLaw(
         expression=expression,
         names=read,
         own=tuple(letters),
         groups=tuple(groups),
-        values=constants[:, places[order]] if len(places) else np.zeros((len(groups), 0)),
+        values=values,
         standard_errors=np.where(np.isfinite(own_errors), own_errors, np.nan)[:, order],
         shared=tuple(
             LawConstant(value, error if np.isfinite(error) else None)
@@ -210,11 +217,6 @@ def written_law(
         ),
         column=column,
     )
-
-
-def _renamed(expression: sympy.Expr, old: Sequence[sympy.Symbol], new: Sequence[sympy.Symbol]) -> sympy.Expr:
-    """The formula with other symbols."""
-    return replaced(expression, dict(zip(old, new, strict=True)))
 
 
 def _free_letters(taken: set[str], n: int) -> list[str]:

@@ -36,7 +36,7 @@ _DEPENDENT = 1e-12  # eigenvalues below this share of the largest (of unit colum
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class GroupedRows:
     """The rows of a table, sorted by group."""
 
     x: np.ndarray
@@ -49,7 +49,7 @@ class Rows:
     """Square roots of the rows' weights, float64 of shape (p,)."""
 
     @classmethod
-    def of(cls, x: np.ndarray, y: np.ndarray, index: np.ndarray, weights: np.ndarray | None = None) -> "Rows":
+    def of(cls, x: np.ndarray, y: np.ndarray, index: np.ndarray, weights: np.ndarray | None = None) -> "GroupedRows":
         """Sort rows; `weights` of shape (p,), 0 or more, all 1 by default."""
         order = np.argsort(index, kind="stable")
         root = np.ones(len(y)) if weights is None else np.sqrt(np.asarray(weights, dtype=np.float64))[order]
@@ -62,7 +62,7 @@ class Rows:
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """Rows of each group, int64 of shape (g,)."""
+        """GroupedRows of each group, int64 of shape (g,)."""
         return np.bincount(self.index)
 
     def sums(self, values: np.ndarray) -> np.ndarray:
@@ -94,7 +94,7 @@ class JointFit:
         return int((~self.own).sum() + self.own.sum() * len(self.constants))
 
 
-def fit_own(form: GroupForm, rows: Rows) -> JointFit | None:
+def fit_own(form: GroupForm, rows: GroupedRows) -> JointFit | None:
     """Fit every group alone; None if the form is undefined at a row whatever start is tried.
 
     A group takes the constants of another as its start where these fit it better than its own do.
@@ -124,7 +124,7 @@ def fit_own(form: GroupForm, rows: Rows) -> JointFit | None:
     return best if np.isfinite(best.rss) else None
 
 
-def fit_shared(form: GroupForm, rows: Rows, own: np.ndarray, start: np.ndarray) -> JointFit | None:
+def fit_shared(form: GroupForm, rows: GroupedRows, own: np.ndarray, start: np.ndarray) -> JointFit | None:
     """Fit all groups with shared constants, from a fit in which more are own; None if the form is undefined there.
 
     Args:
@@ -141,7 +141,7 @@ def fit_shared(form: GroupForm, rows: Rows, own: np.ndarray, start: np.ndarray) 
     return found if np.isfinite(found.rss) else None
 
 
-def covariances(fit: JointFit, rows: Rows, variance: float) -> tuple[np.ndarray, np.ndarray]:
+def covariances(fit: JointFit, rows: GroupedRows, variance: float) -> tuple[np.ndarray, np.ndarray]:
     """Standard errors of the constants, s² (Jᵀ J)⁻¹, infinite where the data do not determine one.
 
     Args:
@@ -178,7 +178,7 @@ def _inverses(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _best_of(
-    form: GroupForm, rows: Rows, own: np.ndarray, starts: Sequence[np.ndarray], projected_from: int = 0
+    form: GroupForm, rows: GroupedRows, own: np.ndarray, starts: Sequence[np.ndarray], projected_from: int = 0
 ) -> np.ndarray:
     """Of some starts the best once linear constants are solved for: for each group if nothing is shared, else in all.
 
@@ -224,7 +224,7 @@ class _Blocks:
 class _Fit:
     """A fit on its way."""
 
-    def __init__(self, form: GroupForm, rows: Rows, own: np.ndarray, start: np.ndarray) -> None:
+    def __init__(self, form: GroupForm, rows: GroupedRows, own: np.ndarray, start: np.ndarray) -> None:
         self.form, self.rows, self.own = form, rows, own
         self.move(start)
 

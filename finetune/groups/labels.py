@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from emlinit.finetune.options import in_one_line
 from emlinit.generator.errors import UserError
+from emlinit.generator.formulas.printing import shortened
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class Groups:
 
     @property
     def counts(self) -> np.ndarray:
-        """Rows of each group, int64 of shape (g,)."""
+        """GroupedRows of each group, int64 of shape (g,)."""
         return np.bincount(self.index, minlength=len(self.names))
 
 
@@ -57,7 +57,7 @@ def check_groups(groups: Groups, what: str = "the groups") -> None:
     """
     n_rows, n_groups = len(groups.index), len(groups.names)
     if n_groups < 2:
-        only = f"all rows are of {in_one_line(groups.names[0])}" if groups.names else "there are none"
+        only = f"all rows are of {quoted(groups.names[0])}" if groups.names else "there are none"
         raise UserError(f"{what} must be two or more, but {only}: leave them out")
     if 2 * n_groups > n_rows:
         raise UserError(
@@ -65,7 +65,7 @@ def check_groups(groups: Groups, what: str = "the groups") -> None:
         )
     single = [name for name, count in zip(groups.names, groups.counts, strict=True) if count == 1]
     if single:
-        raise UserError(f"{what} have only one row of {in_one_line(single[0])}: leave that row out, or join the group")
+        raise UserError(f"{what} have only one row of {quoted(single[0])}: leave that row out, or join the group")
 
 
 def label_texts(labels: Any) -> list[str]:
@@ -75,11 +75,16 @@ def label_texts(labels: Any) -> list[str]:
         UserError: a single text, or a table in place of a column.
     """
     if isinstance(labels, str) or not isinstance(labels, Iterable):
-        raise UserError(f"groups must be a list of labels, one a row: got {in_one_line(labels)}")
+        raise UserError(f"groups must be a list of labels, one a row: got {quoted(labels)}")
     values = list(labels)
     if any(isinstance(value, list | tuple | dict | np.ndarray) for value in values):
-        raise UserError(f"groups must be one column of labels: got {in_one_line(labels)}")
+        raise UserError(f"groups must be one column of labels: got {quoted(labels)}")
     return [_text(value) for value in values]
+
+
+def quoted(what: Any) -> str:
+    """A label, or what was given in place of labels, in a message."""
+    return f"'{shortened(' '.join(str(what).split()))}'"
 
 
 def _text(value: Any) -> str:

@@ -14,23 +14,23 @@ import sympy
 from emlinit.finetune.fitting.prices import free_cost
 from emlinit.finetune.fitting.simple_values import simple_values
 from emlinit.finetune.groups.group_form import GroupForm
-from emlinit.finetune.groups.joint_fit import JointFit, Rows, covariances, fit_shared
+from emlinit.finetune.groups.joint_fit import GroupedRows, JointFit, covariances, fit_shared
 from emlinit.generator.formulas.decompile import tidy_numbers
 from emlinit.generator.formulas.known_forms import replaced
 
 _FARTHEST = 3.0  # standard errors
-_MOST_OFFERS = 3
+_MOST_OFFERS = 4
 _ROUNDING = 1e-13  # of the target's size: the least error of a fit
 
 
-def residual_variance(fit: JointFit, rows: Rows) -> float:
+def residual_variance(fit: JointFit, rows: GroupedRows) -> float:
     """s², the variance of a residual of weight 1, not below that of rounding; NaN for as many rows as constants."""
     floor = len(rows.y) * float(np.mean(rows.y**2)) * _ROUNDING**2
     freedom = len(rows.y) - fit.n_constants
     return max(fit.rss, floor) / freedom if freedom > 0 else float("nan")
 
 
-def rounded(fit: JointFit, rows: Rows) -> JointFit:
+def rounded(fit: JointFit, rows: GroupedRows) -> JointFit:
     """The fit with simple numbers in its form in place of shared constants, as many as pay."""
     while not fit.own.all():
         better = _best_move(fit, rows)
@@ -40,7 +40,7 @@ def rounded(fit: JointFit, rows: Rows) -> JointFit:
     return fit
 
 
-def _best_move(fit: JointFit, rows: Rows) -> JointFit | None:
+def _best_move(fit: JointFit, rows: GroupedRows) -> JointFit | None:
     variance = residual_variance(fit, rows)
     if not np.isfinite(variance):
         return None
@@ -48,10 +48,11 @@ def _best_move(fit: JointFit, rows: Rows) -> JointFit | None:
     best, gain = None, 0.0
     for k, error in zip(np.flatnonzero(~fit.own).tolist(), errors.tolist(), strict=True):
         value = float(fit.constants[0, k])
-        if not 0 < error < abs(value):
+        if not error > 0:
             continue
-        offers = [(n, cost) for n, cost in simple_values(value, error, largest_z=_FARTHEST) if n != 0]
-        for number, cost in offers[:_MOST_OFFERS]:
+        for number, cost in simple_values(value, error, largest_z=_FARTHEST)[:_MOST_OFFERS]:
+            if number == 0 and abs(value) > _FARTHEST * error:
+                continue
             fixed = _with_number(fit.form, k, number)
             if fixed is None:
                 continue

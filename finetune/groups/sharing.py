@@ -20,7 +20,7 @@ import torch
 
 from emlinit.finetune.fitting.prices import description_length
 from emlinit.finetune.groups.group_form import GroupForm
-from emlinit.finetune.groups.joint_fit import JointFit, Rows, fit_own, fit_shared
+from emlinit.finetune.groups.joint_fit import GroupedRows, JointFit, fit_own, fit_shared
 from emlinit.finetune.law.finding import count_distinct
 
 _ALL_PATTERNS = 5
@@ -44,7 +44,7 @@ class Prices:
     """What all forms for the same rows are priced by."""
 
     n_points: int
-    """Rows, weighted ones by their weights' share."""
+    """GroupedRows, weighted ones by their weights' share."""
     n_distinct: int
     """Different rows."""
     scale: float
@@ -53,7 +53,7 @@ class Prices:
     """Standard deviation of the target."""
 
     @classmethod
-    def of(cls, rows: Rows) -> "Prices":
+    def of(cls, rows: GroupedRows) -> "Prices":
         """Those of some rows; weights are taken to have a mean of 1."""
         n_distinct = count_distinct(np.column_stack([rows.x, rows.index]))
         return cls(len(rows.y), n_distinct, float(np.sqrt(np.mean(rows.y**2))), float(rows.y.std()))
@@ -77,7 +77,7 @@ class Prices:
 
 
 def best_sharing(
-    forms: Iterable[GroupForm], rows: Rows, prices: Prices, deadline: float = float("inf")
+    forms: Iterable[GroupForm], rows: GroupedRows, prices: Prices, deadline: float = float("inf")
 ) -> Iterator[Priced]:
     """The fits of forms that may be worth reading: of each the best pattern found, and what was better than all before.
 
@@ -110,7 +110,9 @@ def best_sharing(
                 return
 
 
-def _of_all_patterns(free: JointFit, rows: Rows, prices: Prices, shortest: float, deadline: float) -> Iterator[Priced]:
+def _of_all_patterns(
+    free: JointFit, rows: GroupedRows, prices: Prices, shortest: float, deadline: float
+) -> Iterator[Priced]:
     """Best first by what a pattern can be at best; ends when nothing left can be shorter."""
     form, fitted = free.form, {tuple(free.own.tolist()): free}
     whole = prices.of_fit(free)
@@ -142,7 +144,9 @@ def _of_all_patterns(free: JointFit, rows: Rows, prices: Prices, shortest: float
         yield priced
 
 
-def _one_by_one(free: JointFit, rows: Rows, prices: Prices, shortest: float, deadline: float) -> Iterator[Priced]:
+def _one_by_one(
+    free: JointFit, rows: GroupedRows, prices: Prices, shortest: float, deadline: float
+) -> Iterator[Priced]:
     """Share the constant that it pays most to share, again and again."""
     at = prices.of_fit(free)
     yield at

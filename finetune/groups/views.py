@@ -18,9 +18,8 @@ import numpy as np
 import sympy
 
 from emlinit.finetune.groups.group_form import GroupForm
-from emlinit.finetune.groups.joint_fit import Rows, fit_shared
+from emlinit.finetune.groups.joint_fit import GroupedRows, fit_shared
 from emlinit.finetune.groups.labels import Groups
-from emlinit.finetune.options import MIN_ROWS
 
 _LARGE_GROUPS = 2
 _HIGHEST_POWER = 5  # of a single column
@@ -32,7 +31,7 @@ _LEAST_FACTOR = 1e-3  # of the largest: a group with a smaller one says nothing 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Rows to search for a form in."""
+    """GroupedRows to search for a form in."""
 
     name: str
     """What is seen."""
@@ -68,7 +67,7 @@ def views(x: np.ndarray, y: np.ndarray, groups: Groups) -> Iterator[View]:
     ]
     together = View("all rows together", 2.0, everything, y)
     for view in (aligned[0], alone[0], *aligned[1:], together, *alone[1:]):
-        if view.rows.sum() >= MIN_ROWS and np.isfinite(view.y).all() and np.ptp(view.y) > 0:
+        if len(view.y) and np.isfinite(view.y).all() and np.ptp(view.y) > 0:
             yield view
 
 
@@ -81,7 +80,7 @@ def brought_together(
         Which rows can be used, bool of shape (p,), and their targets: none where the curve cannot be fitted.
     """
     spread = float(np.std(y)) or 1.0
-    rows = Rows.of(_in_units(x), y / spread, groups.index)
+    rows = GroupedRows.of(_in_units(x), y / spread, groups.index)
     variables = [sympy.Symbol(f"x{place}", real=True) for place in range(x.shape[1])]
     terms = _terms(variables, rows)
     coefficients = [sympy.Symbol(f"s{place}", real=True) for place in range(len(terms))]
@@ -119,7 +118,7 @@ def _in_units(x: np.ndarray) -> np.ndarray:
     return np.column_stack(columns)
 
 
-def _terms(variables: list[sympy.Symbol], rows: Rows) -> list[sympy.Expr]:
+def _terms(variables: list[sympy.Symbol], rows: GroupedRows) -> list[sympy.Expr]:
     """The terms of the polynomial, so many that there are several rows for each beside the groups' own numbers."""
     if len(variables) == 1:
         highest = min(_HIGHEST_POWER, len(np.unique(rows.x)) - 1)
