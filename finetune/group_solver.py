@@ -45,7 +45,8 @@ from emlinit.finetune.sizes import constant_columns
 from emlinit.finetune.solver import checked_data, solve
 from emlinit.generator.errors import UserError
 
-_SEARCH_SHARE = 0.7  # of the time: the rest is for fitting the forms to all groups
+_SEARCH_SHARE, _LEAST_SHARE, _FITS = 0.7, 0.3, 3.0
+"""Of the time, for searching: so much at most and at least; seconds that are left for fitting the forms to all groups."""
 _ROWS_TO_CHOOSE = 4000  # that forms and patterns are compared on; the one chosen is fitted to all
 _LAST_FITS = 1.5  # seconds for fitting after the search was stopped, or took longer than it should
 _LEAST_SEARCH = 0.05  # seconds
@@ -170,7 +171,7 @@ def solve_groups(
     places = {place: (float(x[:, place].mean()), float(x[:, place].std())) for place in varying}
     pool = _Pool(names, language, places)
     searched = [view for view in views(x[:, varying], y, told) if len(view.y) >= MIN_ROWS]
-    search_end = began + _SEARCH_SHARE * seconds
+    search_end = began + max(_LEAST_SHARE * seconds, min(_SEARCH_SHARE * seconds, seconds - _FITS))
     for number, view in enumerate(searched):
         left = search_end - time.monotonic()
         if (stop is not None and stop()) or left < _LEAST_SEARCH:

@@ -4,15 +4,15 @@ Legend: p point, v input variable, k constant.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import sympy
 
+from emlinit.finetune.groups.evaluation import JointEvaluation
 from emlinit.finetune.law.form import Form
-from emlinit.finetune.law.lowering import Node, evaluate_complex, lower
 from emlinit.finetune.law.shape import told_nodes
 from emlinit.generator.formulas.known_forms import replaced
 from emlinit.generator.formulas.printing import formula_text
@@ -45,8 +45,8 @@ class GroupForm:
 
     @property
     def generic(self) -> np.ndarray:
-        """Numbers of no special kind near the start, where a factor of 1 would vanish from the formula."""
-        return np.where(np.isin(self.start, (0.0, 1.0, -1.0)), self.start * 1.0625 + 0.03125, self.start)
+        """Numbers of no special kind near the start: a factor of 1 would vanish from the formula, 2 is a whole exponent."""
+        return np.where(self.start == np.round(self.start), self.start * 1.0625 + 0.03125, self.start)
 
     @cached_property
     def said(self) -> str:
@@ -70,42 +70,34 @@ class GroupForm:
         Returns:
             float64 of shape (p,), NaN where it is not real.
         """
-        return _real(self._value, constants, x)
+        found: np.ndarray = self._value(np.concatenate([x, constants], axis=1))[:, 0]
+        return found
 
     def derivatives(self, constants: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Derivatives by the constants, of shape (p, k); where the symbolic one is undefined, a central difference."""
-        columns = [self._derivative(k, constants, x) for k in range(len(self.constants))]
-        return np.stack(columns, 1) if columns else np.zeros((len(x), 0))
-
-    def _derivative(self, k: int, constants: np.ndarray, x: np.ndarray) -> np.ndarray:
-        node = self._slopes[k]
-        result = np.full(len(x), np.nan) if node is None else _real(node, constants, x)
-        undefined = ~np.isfinite(result)
-        if undefined.any():
+        result = self._slopes(np.concatenate([x, constants], axis=1))
+        for k in np.flatnonzero(~np.isfinite(result).all(0)):
+            undefined = ~np.isfinite(result[:, k])
             there, at = x[undefined], constants[undefined]
             step = np.zeros_like(at)
             step[:, k] = _STEP * np.maximum(np.abs(at[:, k]), _STEP)
             moved = self.values(at + step, there) - self.values(at - step, there)
-            result[undefined] = moved / (2 * step[:, k])
+            result[undefined, k] = moved / (2 * step[:, k])
         return result
 
-    @cached_property
-    def _symbols(self) -> Sequence[sympy.Symbol]:
-        return (*self.variables, *self.constants)
+    @property
+    def can_be_computed(self) -> bool:
+        """Whether NumPy has what the form needs."""
+        return self._value.is_complete
 
     @cached_property
-    def _value(self) -> Node:
-        return lower(self.expression, self._symbols)
+    def _value(self) -> JointEvaluation:
+        return JointEvaluation([self.expression], (*self.variables, *self.constants))
 
     @cached_property
-    def _slopes(self) -> list[Node | None]:
-        return [self._slope(constant) for constant in self.constants]
-
-    def _slope(self, constant: sympy.Symbol) -> Node | None:
-        try:
-            return lower(self.expression.diff(constant), self._symbols)
-        except (ValueError, OverflowError):  # such as the derivative of sign(x)
-            return None
+    def _slopes(self) -> JointEvaluation:
+        slopes = [self.expression.diff(constant) for constant in self.constants]
+        return JointEvaluation(slopes, (*self.variables, *self.constants))
 
 
 def renamed(expression: sympy.Expr, symbols: Mapping[sympy.Symbol, sympy.Expr]) -> sympy.Expr:
@@ -126,9 +118,3 @@ def _put(expression: sympy.Expr, there: dict[sympy.Symbol, sympy.Expr]) -> sympy
         if len(rest) == 1 and rest[0].is_Add and number != 1:
             return sympy.Mul(number, rest[0], evaluate=False)
     return replaced(expression, dict(zip(expression.args, args, strict=True)))
-
-
-def _real(node: Node, constants: np.ndarray, x: np.ndarray) -> np.ndarray:
-    result = evaluate_complex(node, np.concatenate([x, constants], axis=1))
-    real: np.ndarray = np.where(result.imag == 0, result.real, np.nan)
-    return real

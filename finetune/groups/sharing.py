@@ -26,7 +26,7 @@ from emlinit.finetune.law.finding import count_distinct
 _ALL_PATTERNS = 5
 """Constants up to which every pattern is considered."""
 
-_AT_ONCE = 8  # forms that are bounded before the best of them are fitted
+_AT_ONCE = 4  # forms that are bounded before the best of them are fitted
 
 
 @dataclass(frozen=True)

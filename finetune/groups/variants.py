@@ -137,8 +137,4 @@ def _can_be_computed(form: GroupForm) -> bool:
     """Whether it has constants, all of them in the formula, and NumPy has what it needs."""
     if not form.constants or not {*form.constants} <= form.expression.free_symbols:
         return False
-    try:
-        form.values(form.start[None], np.ones((1, len(form.variables))))
-    except (ValueError, OverflowError):
-        return False
-    return True
+    return form.can_be_computed

@@ -1,0 +1,49 @@
+"""Views of a table: groups are brought onto one curve, also where they were measured at other places."""
+
+import numpy as np
+import pytest
+
+from emlinit.finetune.groups.labels import Groups
+from emlinit.finetune.groups.views import brought_together, views
+
+
+def table(factors: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, Groups]:
+    rng = np.random.default_rng(0)
+    index = np.repeat(np.arange(len(factors)), 12)
+    x = rng.uniform(0.0, 2.0, (len(index), 1)) + 0.5 * index[:, None]  # each group elsewhere
+    return (
+        x,
+        factors[index] * np.exp(-0.5 * x[:, 0]) + offsets[index],
+        Groups(tuple(map(str, range(len(factors)))), index),
+    )
+
+
+@pytest.mark.parametrize(("factors", "offsets"), [(True, False), (False, True), (True, True)])
+def test_groups_are_brought_onto_one_curve(factors: bool, offsets: bool) -> None:
+    own_factors = np.array([5.0, -3.0, 1.5]) if factors else np.full(3, 2.0)
+    own_offsets = np.array([1.0, -4.0, 2.0]) if offsets else np.zeros(3)
+    x, y, groups = table(own_factors, own_offsets)
+    rows, together = brought_together(x, y, groups, factors=factors, offsets=offsets)
+    assert rows.all()
+    columns = np.column_stack([np.ones(len(x)), np.exp(-0.5 * x[:, 0])])
+    residual = together - columns @ np.linalg.lstsq(columns, together, rcond=None)[0]
+    # Places that only one group has been to leave some of the factor to the offset.
+    assert residual.std() < (2e-2 if factors and offsets else 2e-3) * together.std()
+
+
+def test_a_group_of_zeros_is_left_out_where_it_would_be_divided_by() -> None:
+    x, y, groups = table(np.array([5.0, 0.0, 1.5]), np.zeros(3))
+    rows, together = brought_together(x, y, groups, factors=True, offsets=False)
+    np.testing.assert_array_equal(rows, groups.index != 1)
+    assert np.isfinite(together).all()
+
+
+def test_every_view_holds_rows_and_targets_that_vary() -> None:
+    x, y, groups = table(np.array([5.0, 3.0, 1.5]), np.zeros(3))
+    found = list(views(x, y, groups))
+    assert {view.name for view in found} >= {"own factors", "own offsets", "group 0 alone", "all rows together"}
+    for view in found:
+        assert view.rows.sum() == len(view.y)
+        assert np.ptp(view.y) > 0
+    flat = list(views(x, np.where(groups.index == 0, 1.0, y), groups))
+    assert "group 0 alone" not in {view.name for view in flat}
