@@ -216,7 +216,13 @@ def save_group_fit(
             above.plot(column, y[of_group], "o", color=colour, markersize=4, alpha=0.8, label=label)
             if n_panels == 1:
                 curve = horizontal.spread(column.min(), column.max(), _CURVE_POINTS)
-                above.plot(curve, law.predict(curve[:, None], [group] * len(curve)), "-", color=colour, linewidth=1.3)
+                above.plot(
+                    curve,
+                    law.predict(curve[:, None], [group] * len(curve)),
+                    "-",
+                    color=colour if law.own else _LAW,
+                    linewidth=1.3,
+                )
             else:
                 above.plot(column, law.predict(x[of_group], names[of_group]), "x", color=colour, markersize=4)
             below.plot(column, residual[of_group], "o", color=colour, markersize=3, alpha=0.8)
