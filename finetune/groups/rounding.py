@@ -68,7 +68,11 @@ def _best_move(fit: JointFit, rows: GroupedRows) -> JointFit | None:
 
 def _with_number(form: GroupForm, k: int, number: float) -> GroupForm | None:
     """The form with a number for one of its constants; None if that would take others with it, or leave none."""
-    expression = replaced(form.expression, {form.constants[k]: tidy_numbers(sympy.Float(number))})
+    constant = form.constants[k]
+    is_exponent = any(constant in power.exp.free_symbols for power in form.expression.atoms(sympy.Pow))
+    is_half = is_exponent and (2 * number).is_integer()  # sqrt(x) and not x**0.5
+    written = sympy.Rational(number) if is_half else tidy_numbers(sympy.Float(number))
+    expression = replaced(form.expression, {constant: written})
     constants = tuple(constant for constant in form.constants if constant is not form.constants[k])
     if not constants or not {*constants} <= expression.free_symbols:
         return None

@@ -26,6 +26,8 @@ _HIGHEST_POWER = 5  # of a single column
 _ROWS_A_TERM = 5
 _MANY_TIMES = 30.0  # the smallest value of a column, from which its logarithm is taken
 _MOST_COLUMNS = 5
+_LEAST_SHARE, _NATS = 0.1, 30.0  # of a view that is so many nats longer the share is e times smaller
+_ROUNDING = 1e-10  # of the target's spread
 _LEAST_FACTOR = 1e-3  # of the largest: a group with a smaller one says nothing once it is divided by it
 
 
@@ -51,34 +53,43 @@ def views(x: np.ndarray, y: np.ndarray, groups: Groups) -> Iterator[View]:
         y: targets, float64 of shape (p,).
         groups: of the rows.
     """
-    everything = np.ones(len(y), dtype=bool)
     largest = np.argsort(-groups.counts, kind="stable")[:_LARGE_GROUPS].tolist()
     alone = [
-        View(f"group {groups.names[place]} alone", 2.0, groups.index == place, y[groups.index == place])
-        for place in largest
+        View(f"group {groups.names[place]} alone", share, groups.index == place, y[groups.index == place])
+        for share, place in zip((0.5, 0.4), largest, strict=True)
     ]
-    aligned = [
-        View(f"own {what}", share, kept, targets)
-        for what, share, kept, targets in (
-            ("factors", 3.0, *brought_together(x, y, groups, factors=True, offsets=False)),
-            ("offsets", 2.0, *brought_together(x, y, groups, factors=False, offsets=True)),
-            ("factors and offsets", 2.0, *brought_together(x, y, groups, factors=True, offsets=True)),
-        )
+    kinds = {
+        "all rows together": (False, False),
+        "own factors": (True, False),
+        "own offsets": (False, True),
+        "own factors and offsets": (True, True),
+    }
+    told = {name: brought_together(x, y, groups, factors=f, offsets=o) for name, (f, o) in kinds.items()}
+    shortest = min(each.nats for each in told.values())
+    joined = [
+        View(name, max(_LEAST_SHARE, float(np.exp((shortest - each.nats) / _NATS))), each.rows, each.y)
+        for name, each in told.items()
     ]
-    together = View("all rows together", 2.0, everything, y)
-    for view in (aligned[0], alone[0], *aligned[1:], together, *alone[1:]):
+    joined.sort(key=lambda view: -view.share)
+    for view in (*joined[:1], *alone[:1], *joined[1:], *alone[1:]):
         if len(view.y) and np.isfinite(view.y).all() and np.ptp(view.y) > 0:
             yield view
 
 
-def brought_together(
-    x: np.ndarray, y: np.ndarray, groups: Groups, *, factors: bool, offsets: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Targets less their group's offset, divided by its factor, so that the groups lie on one smooth curve.
+@dataclass(frozen=True, eq=False)
+class Brought:
+    """Groups brought onto one curve."""
 
-    Returns:
-        Which rows can be used, bool of shape (p,), and their targets: none where the curve cannot be fitted.
-    """
+    rows: np.ndarray
+    """Which rows can be used, bool of shape (p,)."""
+    y: np.ndarray
+    """The targets of these rows, float64; none where the curve cannot be fitted."""
+    nats: float
+    """Nats that it takes to say the data with a curve and these own constants, up to what all kinds have in common."""
+
+
+def brought_together(x: np.ndarray, y: np.ndarray, groups: Groups, *, factors: bool, offsets: bool) -> Brought:
+    """Targets less their group's offset, divided by its factor, so that the groups lie on one smooth curve."""
     spread = float(np.std(y)) or 1.0
     rows = GroupedRows.of(_in_units(x), y / spread, groups.index)
     variables = [sympy.Symbol(f"x{place}", real=True) for place in range(x.shape[1])]
@@ -86,11 +97,11 @@ def brought_together(
     coefficients = [sympy.Symbol(f"s{place}", real=True) for place in range(len(terms))]
     factor, offset = sympy.Symbol("a", real=True), sympy.Symbol("c", real=True)
     curve = sympy.Add(*(s * term for s, term in zip(coefficients, terms, strict=True)))
-    expression = (factor if factors else 1) * (curve + (0 if offsets and not factors else 1)) + (
-        offset if offsets else 0
-    )
+    level = sympy.Symbol("l", real=True)  # of the curve, where no own constant says it
+    alone = [] if factors or offsets else [level]
+    expression = (factor * (1 + curve) if factors else curve) + (offset if offsets else 0) + sympy.Add(*alone)
     own = [*([factor] if factors else []), *([offset] if offsets else [])]
-    constants = (*own, *coefficients)
+    constants = (*own, *alone, *coefficients)
     form = GroupForm(expression, tuple(variables), constants, np.zeros(len(constants)))
     start = np.zeros((rows.n_groups, len(constants)))
     if factors:
@@ -98,13 +109,15 @@ def brought_together(
     is_own = np.array([constant in own for constant in constants])
     fit = fit_shared(form, rows, is_own, start)
     if fit is None:
-        return np.zeros(len(y), dtype=bool), np.zeros(0)
+        return Brought(np.zeros(len(y), dtype=bool), np.zeros(0), float("inf"))
+    mse = fit.rss / len(y) + _ROUNDING**2
+    nats = 0.5 * len(y) * float(np.log(mse)) + 0.5 * float(np.log(len(y))) * fit.n_constants
     shift = fit.constants[:, len(own) - 1] * spread if offsets else np.zeros(rows.n_groups)
     scale = fit.constants[:, 0] if factors else np.ones(rows.n_groups)
     usable = np.abs(scale) > _LEAST_FACTOR * np.abs(scale).max()
     kept = usable[groups.index]
     index = groups.index[kept]
-    return kept, np.asarray((y[kept] - shift[index]) / scale[index])
+    return Brought(kept, np.asarray((y[kept] - shift[index]) / scale[index]), nats)
 
 
 def _in_units(x: np.ndarray) -> np.ndarray:

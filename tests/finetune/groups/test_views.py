@@ -23,8 +23,9 @@ def test_groups_are_brought_onto_one_curve(factors: bool, offsets: bool) -> None
     own_factors = np.array([5.0, -3.0, 1.5]) if factors else np.full(3, 2.0)
     own_offsets = np.array([1.0, -4.0, 2.0]) if offsets else np.zeros(3)
     x, y, groups = table(own_factors, own_offsets)
-    rows, together = brought_together(x, y, groups, factors=factors, offsets=offsets)
-    assert rows.all()
+    brought = brought_together(x, y, groups, factors=factors, offsets=offsets)
+    assert brought.rows.all()
+    together = brought.y
     columns = np.column_stack([np.ones(len(x)), np.exp(-0.5 * x[:, 0])])
     residual = together - columns @ np.linalg.lstsq(columns, together, rcond=None)[0]
     # Places that only one group has been to leave some of the factor to the offset.
@@ -33,9 +34,9 @@ def test_groups_are_brought_onto_one_curve(factors: bool, offsets: bool) -> None
 
 def test_a_group_of_zeros_is_left_out_where_it_would_be_divided_by() -> None:
     x, y, groups = table(np.array([5.0, 0.0, 1.5]), np.zeros(3))
-    rows, together = brought_together(x, y, groups, factors=True, offsets=False)
-    np.testing.assert_array_equal(rows, groups.index != 1)
-    assert np.isfinite(together).all()
+    brought = brought_together(x, y, groups, factors=True, offsets=False)
+    np.testing.assert_array_equal(brought.rows, groups.index != 1)
+    assert np.isfinite(brought.y).all()
 
 
 def test_every_view_holds_rows_and_targets_that_vary() -> None:
@@ -47,3 +48,19 @@ def test_every_view_holds_rows_and_targets_that_vary() -> None:
         assert np.ptp(view.y) > 0
     flat = list(views(x, np.where(groups.index == 0, 1.0, y), groups))
     assert "group 0 alone" not in {view.name for view in flat}
+
+
+@pytest.mark.parametrize(
+    ("factors", "offsets", "expected"),
+    [
+        ([2.0, 2.0, 2.0], [0.0, 0.0, 0.0], "all rows together"),
+        ([5.0, -3.0, 1.5], [0.0, 0.0, 0.0], "own factors"),
+        ([2.0, 2.0, 2.0], [1.0, -4.0, 2.0], "own offsets"),
+        ([5.0, -3.0, 1.5], [1.0, -4.0, 2.0], "own factors and offsets"),
+    ],
+)
+def test_the_view_that_fits_comes_first(factors: list[float], offsets: list[float], expected: str) -> None:
+    x, y, groups = table(np.array(factors), np.array(offsets))
+    found = list(views(x, y + 0.01 * np.random.default_rng(1).normal(size=len(y)), groups))
+    assert found[0].name == expected
+    assert found[0].share == max(view.share for view in found)
