@@ -24,7 +24,7 @@ from emlinit.finetune.groups.labels import Groups, check_groups, groups_of
 from emlinit.finetune.groups.rounding import residual_variance, rounded
 from emlinit.finetune.groups.sharing import Priced, Prices, best_sharing
 from emlinit.finetune.groups.variants import plain_forms, variants
-from emlinit.finetune.groups.views import views
+from emlinit.finetune.groups.views import View, as_one_group, views
 from emlinit.finetune.law.finding import EXACT_ERROR
 from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import Law
@@ -49,6 +49,8 @@ _SEARCH_SHARE, _LEAST_SHARE, _FITS = 0.7, 0.3, 3.0
 """Of the time, for searching: so much at most and at least; seconds that are left for fitting the forms to all groups."""
 _ROWS_TO_CHOOSE = 4000  # that forms and patterns are compared on; the one chosen is fitted to all
 _LAST_FITS = 1.5  # seconds for fitting after the search was stopped, or took longer than it should
+_SECOND_ROUND, _LEAST_SECOND_ROUND = 0.35, 1.0
+"""Of the time for searching, for rows that the best law so far has brought together, and the seconds that this needs."""
 _LEAST_SEARCH = 0.05  # seconds
 _MOST_ON_THE_WAY = 12  # laws of a view that were best for a while
 _MOST_BEFORE, _MOST_AFTER = 4, 3  # laws of the front
@@ -170,26 +172,43 @@ def solve_groups(
     varying = [place for place, name in enumerate(names) if name not in dict(constant)]
     places = {place: (float(x[:, place].mean()), float(x[:, place].std())) for place in varying}
     pool = _Pool(names, language, places)
-    searched = [view for view in views(x[:, varying], y, told) if len(view.y) >= MIN_ROWS]
-    search_end = began + max(_LEAST_SHARE * seconds, min(_SEARCH_SHARE * seconds, seconds - _FITS))
-    for number, view in enumerate(searched):
-        left = search_end - time.monotonic()
-        if (stop is not None and stop()) or left < _LEAST_SEARCH:
-            break
-        share = view.share / sum(later.share for later in searched[number:])
-        options["on_better"] = lambda law, _: pool.on_the_way.append(law)
-        options["progress"] = lambda _, remark, name=view.name: report(f"{name}: {remark}")
-        found = solve(x[view.rows], view.y, seconds=left * share, names=names, **options)
-        pool.add([found.law, *(entry.law for entry in found.front)])
-    report("fitting the forms to all groups")
-    stopped = stop is not None and stop()
-    now = time.monotonic()
-    deadline = now + _LAST_FITS if stopped else max(began + seconds, now + min(_LAST_FITS, 0.3 * seconds))
     rows = GroupedRows.of(x, y, told.index, weights)
     some = _rows_to_choose(told, np.random.default_rng(seed))
     fewer = rows if some is None else GroupedRows.of(x[some], y[some], told.index[some], _of(weights, some))
-    priced = list(best_sharing(pool.forms(), fewer, Prices.of(fewer), deadline))
-    notes = [*_said_of_columns(constant), *(["stopped early: the best law so far"] if stopped else [])]
+    prices, priced, alone = Prices.of(fewer), list[Priced](), dict[str, JointFit | None]()
+
+    def is_stopped() -> bool:
+        return stop is not None and stop()
+
+    def search(seen: Sequence[View], until: float) -> None:
+        """Look for laws in some views."""
+        for number, view in enumerate(seen):
+            left = until - time.monotonic()
+            if is_stopped() or left < _LEAST_SEARCH:
+                break
+            share = view.share / sum(later.share for later in seen[number:])
+            options["on_better"] = lambda law, _: pool.on_the_way.append(law)
+            options["progress"] = lambda _, remark, name=view.name: report(f"{name}: {remark}")
+            found = solve(x[view.rows], view.y, seconds=left * share, names=names, **options)
+            pool.add([found.law, *(entry.law for entry in found.front)])
+
+    def fit(until: float) -> None:
+        """Fit the forms to all groups; those that were fitted before, too, as the clock may have ended it."""
+        report("fitting the forms to all groups")
+        shortest = min((entry.nats for entry in priced), default=math.inf)
+        priced.extend(best_sharing(pool.forms(), fewer, prices, until, shortest, alone))
+
+    end = began + max(_LEAST_SHARE * seconds, min(_SEARCH_SHARE * seconds, seconds - _FITS))
+    first = [view for view in views(x[:, varying], y, told) if len(view.y) >= MIN_ROWS]
+    search(first, end - _SECOND_ROUND * (end - time.monotonic()))
+    if not is_stopped() and end - time.monotonic() > _LEAST_SECOND_ROUND:
+        fit(time.monotonic() + 0.5 * (end - time.monotonic()))
+        best = min(priced, key=lambda entry: entry.nats).fit
+        second = as_one_group(best, x, y, told.index)
+        search([view for view in (second,) if view is not None and len(view.y) >= MIN_ROWS], end)
+    now = time.monotonic()
+    fit(now + _LAST_FITS if is_stopped() else max(began + seconds, now + min(_LAST_FITS, 0.3 * seconds)))
+    notes = [*_said_of_columns(constant), *(["stopped early: the best law so far"] if is_stopped() else [])]
     return _solution(priced, rows, fewer, x, y, _Writer(names, told, column), began, notes)
 
 
@@ -202,6 +221,7 @@ class _Pool:
         self.on_the_way: list[Law] = []
         self.variables = tuple(sympy.Symbol(symbol.name, real=True) for symbol in self.columns)
         self.expressions: dict[sympy.Expr, bool] = {}
+        self.made: dict[str, GroupForm] = {}
 
     def add(self, laws: Sequence[Law]) -> None:
         """Note the laws of a view, the chosen one first, and what was best on the way."""
@@ -212,8 +232,7 @@ class _Pool:
         self.on_the_way.clear()
 
     def forms(self) -> Iterator[GroupForm]:
-        """The forms, those of the chosen laws first."""
-        seen: set[str] = set()
+        """The forms, those of the chosen laws first; one that was given before is the same object."""
         chosen, others = (
             [
                 variants(each, self.columns, self.variables, self.language)
@@ -223,11 +242,11 @@ class _Pool:
             for wanted in (True, False)
         )
         plain = plain_forms(self.columns, self.variables, self.language, self.places)
+        seen: set[str] = set()
         for form in itertools.chain(*chosen, plain, *others):
-            said = form.said
-            if said not in seen:
-                seen.add(said)
-                yield form
+            if form.said not in seen:
+                seen.add(form.said)
+                yield self.made.setdefault(form.said, form)
 
 
 def _checked_weights(weights: Any, n_rows: int) -> np.ndarray:

@@ -62,7 +62,7 @@ class GroupForm:
             for constant, value in zip(self.constants, values.tolist(), strict=True)
             if np.isfinite(value)
         }
-        return _put(self.expression, there)
+        return put_numbers(self.expression, there)
 
     def values(self, constants: np.ndarray, x: np.ndarray) -> np.ndarray:
         """The form at points x of shape (p, v) with the constants of each, of shape (p, k).
@@ -105,13 +105,13 @@ def renamed(expression: sympy.Expr, symbols: Mapping[sympy.Symbol, sympy.Expr]) 
     return replaced(expression, dict(symbols))
 
 
-def _put(expression: sympy.Expr, there: dict[sympy.Symbol, sympy.Expr]) -> sympy.Expr:
+def put_numbers(expression: sympy.Expr, there: dict[sympy.Symbol, sympy.Expr]) -> sympy.Expr:
     """The formula with numbers; one before a bracket is not multiplied into it, as sympy would."""
     if expression in there:
         return there[expression]
     if not expression.free_symbols & there.keys():
         return expression
-    args = [_put(arg, there) for arg in expression.args]
+    args = [put_numbers(arg, there) for arg in expression.args]
     if expression.is_Mul:
         number = sympy.Mul(*(arg for arg in args if arg.is_Number))
         rest = [arg for arg in args if not arg.is_Number]

@@ -13,10 +13,9 @@ import sympy
 
 from emlinit.finetune.fitting.prices import free_cost
 from emlinit.finetune.fitting.simple_values import simple_values
-from emlinit.finetune.groups.group_form import GroupForm
+from emlinit.finetune.groups.group_form import GroupForm, put_numbers
 from emlinit.finetune.groups.joint_fit import GroupedRows, JointFit, covariances, fit_shared
 from emlinit.generator.formulas.decompile import tidy_numbers
-from emlinit.generator.formulas.known_forms import replaced
 
 _FARTHEST = 3.0  # standard errors
 _MOST_OFFERS = 4
@@ -72,7 +71,7 @@ def _with_number(form: GroupForm, k: int, number: float) -> GroupForm | None:
     is_exponent = any(constant in power.exp.free_symbols for power in form.expression.atoms(sympy.Pow))
     is_half = is_exponent and (2 * number).is_integer()  # sqrt(x) and not x**0.5
     written = sympy.Rational(number) if is_half else tidy_numbers(sympy.Float(number))
-    expression = replaced(form.expression, {constant: written})
+    expression = put_numbers(form.expression, {constant: written})
     constants = tuple(constant for constant in form.constants if constant is not form.constants[k])
     if not constants or not {*constants} <= expression.free_symbols:
         return None

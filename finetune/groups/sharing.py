@@ -77,7 +77,12 @@ class Prices:
 
 
 def best_sharing(
-    forms: Iterable[GroupForm], rows: GroupedRows, prices: Prices, deadline: float = float("inf")
+    forms: Iterable[GroupForm],
+    rows: GroupedRows,
+    prices: Prices,
+    deadline: float = float("inf"),
+    shortest: float = float("inf"),
+    alone: dict[str, JointFit | None] | None = None,
 ) -> Iterator[Priced]:
     """The fits of forms that may be worth reading: of each the best pattern found, and what was better than all before.
 
@@ -86,13 +91,17 @@ def best_sharing(
         rows: the data.
         prices: of the rows.
         deadline: on the clock of `time.monotonic`; after it no fit is begun.
+        alone: keeps the fits of each group alone by what a form is called, for another call with the same rows.
+        shortest: nats of the best that is known already; what cannot be shorter is left out.
     """
-    shortest, seen = float("inf"), set()
+    seen, alone = set(), {} if alone is None else alone
     queue = iter(forms)
     while piece := list(islice(queue, _AT_ONCE)):
         bounded: list[tuple[float, int, JointFit]] = []
         for number, form in enumerate(piece):
-            free = fit_own(form, rows)
+            if form.said not in alone:
+                alone[form.said] = fit_own(form, rows)
+            free = alone[form.said]
             if free is not None:  # no pattern of the form can be shorter than with this error and all constants shared
                 bounded.append((prices.nats(free.rss, form, len(form.constants)), number, free))
             if time.monotonic() >= deadline and bounded:

@@ -17,8 +17,9 @@ from itertools import combinations
 import numpy as np
 import sympy
 
+from emlinit.finetune.groups.evaluation import JointEvaluation
 from emlinit.finetune.groups.group_form import GroupForm
-from emlinit.finetune.groups.joint_fit import GroupedRows, fit_shared
+from emlinit.finetune.groups.joint_fit import GroupedRows, JointFit, fit_shared
 from emlinit.finetune.groups.labels import Groups
 
 _LARGE_GROUPS = 2
@@ -118,6 +119,28 @@ def brought_together(x: np.ndarray, y: np.ndarray, groups: Groups, *, factors: b
     kept = usable[groups.index]
     index = groups.index[kept]
     return Brought(kept, np.asarray((y[kept] - shift[index]) / scale[index]), nats)
+
+
+def as_one_group(fit: JointFit, x: np.ndarray, y: np.ndarray, index: np.ndarray) -> View | None:
+    """All rows as they would be in the largest group, if the law so far is right; None if it has no own constants.
+
+    What a row differs from the law by goes along, in the size that the law has there: a form that is nearly right brings the
+    groups together well enough for the right one to show.
+    """
+    if not fit.own.any() or not fit.form.expression.free_symbols & {*fit.form.variables}:
+        return None
+    form, largest = fit.form, fit.constants[np.bincount(index).argmax()]
+    level = sympy.Add(*(t for t in sympy.Add.make_args(form.expression) if not t.free_symbols & {*form.variables}))
+    both = JointEvaluation([form.expression, level], (*form.variables, *form.constants))
+    here = both(np.concatenate([x, fit.constants[index]], axis=1))
+    there = both(np.concatenate([x, np.tile(largest, (len(x), 1))], axis=1))
+    own, others = (values[:, 0] - values[:, 1] for values in (here, there))
+    sums = [np.bincount(index, values) for values in (own * others, own**2)]
+    with np.errstate(all="ignore"):
+        ratio = (sums[0] / sums[1])[index]
+        targets = there[:, 0] + (y - here[:, 0]) * ratio
+    kept = np.isfinite(targets) & (np.abs(ratio) < 1 / _LEAST_FACTOR)
+    return View("as one group", 1.0, kept, targets[kept]) if kept.any() and np.ptp(targets[kept]) > 0 else None
 
 
 def _in_units(x: np.ndarray) -> np.ndarray:

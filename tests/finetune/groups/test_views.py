@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import sympy
 
+from emlinit.finetune.groups.group_form import GroupForm
+from emlinit.finetune.groups.joint_fit import JointFit
 from emlinit.finetune.groups.labels import Groups
-from emlinit.finetune.groups.views import brought_together, views
+from emlinit.finetune.groups.views import as_one_group, brought_together, views
 
 
 def table(factors: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, Groups]:
@@ -64,3 +67,18 @@ def test_the_view_that_fits_comes_first(factors: list[float], offsets: list[floa
     found = list(views(x, y + 0.01 * np.random.default_rng(1).normal(size=len(y)), groups))
     assert found[0].name == expected
     assert found[0].share == max(view.share for view in found)
+
+
+def test_a_law_that_is_right_makes_all_rows_those_of_one_group() -> None:
+    x, y, groups = table(np.array([5.0, -3.0, 1.5]), np.array([1.0, -4.0, 2.0]))
+    variable, a, c, k = sympy.symbols("x a c k", real=True)
+    form = GroupForm(a * sympy.exp(-k * variable) + c, (variable,), (a, c, k), np.ones(3))
+    constants = np.array([[5.0, 1.0, 0.5], [-3.0, -4.0, 0.5], [1.5, 2.0, 0.5]])
+    fit = JointFit(form, np.array([True, True, False]), constants, np.zeros(3))
+    noise = 0.01 * np.sin(np.arange(len(y)))
+    view = as_one_group(fit, x, y + noise, groups.index)
+    assert view is not None
+    expected = 5 * np.exp(-0.5 * x[:, 0]) + 1 + noise * np.array([1.0, -5 / 3, 5 / 1.5])[groups.index]
+    np.testing.assert_allclose(view.y, expected)
+    shared = JointFit(form, np.zeros(3, dtype=bool), np.tile(constants[:1], (3, 1)), np.zeros(3))
+    assert as_one_group(shared, x, y, groups.index) is None
