@@ -304,8 +304,9 @@ def _solution(
     rmse, variance = math.sqrt(float(np.mean(residual**2))), float(np.var(y))
     relative = rmse / math.sqrt(variance) if variance > 0 else 0.0
     exact = relative <= EXACT_ERROR and len(y) > fit.n_constants + 1
+    nats = Prices.of(rows).of_fit(fit).nats if fewer is rows else best.nats  # of the same rows as the others'
     squares = np.bincount(groups.index, residual**2, len(groups.names))
-    chosen = GroupedEntry(law, fit.form.nodes, fit.n_constants, rmse, Prices.of(rows).of_fit(fit).nats)
+    chosen = GroupedEntry(law, fit.form.nodes, fit.n_constants, rmse, nats)
     return GroupedSolution(
         law=law,
         front=_front(priced, best, chosen, fewer, write),
@@ -320,10 +321,12 @@ def _solution(
 
 
 def _how_good(law: GroupedLaw, exact: bool, relative: float) -> Iterator[str]:
+    varies = bool(law.expression.free_symbols - {*law.own_symbols})
     if not law.own:
         yield "all constants are shared: the groups play no part in the law, one formula stands for all rows"
-    elif not law.expression.free_symbols - {*law.own_symbols}:
-        yield "no law was found: nothing is better than a constant for each group"
+    if not varies and not exact:
+        each = "a constant for each group" if law.own else "one constant"
+        yield f"no law was found: nothing is better than {each}"
     if not exact:
         yield f"no exact law was found: the best has an error of {100 * relative:.2g} % of y's spread"
 
