@@ -18,11 +18,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from emlinit.finetune.diagnostics.noise import is_white
 from emlinit.finetune.finalists import exact_finalists, law_in, read_laws, weighted_finalists
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import Law
-from emlinit.finetune.noise import is_white
 from emlinit.finetune.preparation import Problem, in_known_units, restore_units
 from emlinit.finetune.search.candidates import CandidatePool
 from emlinit.finetune.search.exact import ExactTrees

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from emlinit.finetune.extrapolation import Extrapolation, extrapolated
+from emlinit.finetune.diagnostics.extrapolation import Extrapolation
+from emlinit.finetune.diagnostics.noise import NoiseBesideLaw, Outliers
+from emlinit.finetune.diagnostics.trust import trust_in
 from emlinit.finetune.finalists import refitted
 from emlinit.finetune.fitting.misfit import PLAIN, Misfit
 from emlinit.finetune.initialisers import load_initialisers, searched_grammars
@@ -24,7 +26,6 @@ from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.polish import polished
 from emlinit.finetune.law.symbol_names import symbols_for
-from emlinit.finetune.noise import NoiseBesideLaw, Outliers, noise_beside_law, outlying_rows
 from emlinit.finetune.options import (
     GRAMMAR_CHOICES,
     LOSSES,
@@ -249,7 +250,9 @@ def _solution(
     front = [*(entry for entry in front[:place] if entry.complexity < best.complexity), best, *better]
     stage, from_network = best.origin
     asked = search.samplers[best.grammar] if from_network else None
-    checks = _checks(best, data, n_rows[0])
+    trust = trust_in(best, data.x)
+    if len(data.y) < n_rows[0]:  # of others nothing is known, and these are not as they were counted
+        trust = replace(trust, outliers=None)
     return Solution(
         law=best.law,
         front=front,
@@ -264,12 +267,12 @@ def _solution(
             *_how_good(chosen, validation, search.language.max_complexity),
             *_limits(search, chosen),
             *_decades(chosen),
-            *_said_of(checks),
+            *trust.remarks(),
         ),
         revision=asked.revision if asked else None,
         stage=stage,
         stages=tuple(_stage_records(search)),
-        **checks,
+        **vars(trust),
     )
 
 
@@ -291,31 +294,6 @@ def _final_weights(
     result[counted] = 1.0 if sigma is not None or weights is None else weights[counted]
     result[counted] *= misfit.sound(torch.from_numpy(residual)).numpy()
     return result
-
-
-def _checks(best: Finding, data: Data, n_given: int) -> dict[str, Any]:
-    """Fields of a solution that say how far its law is to be trusted; of `n_given` rows all or some are the data's."""
-    if best.is_exact:
-        return {"no_extrapolation": "the law is exact"}
-    residual, misfit = torch.from_numpy(best.residual), best.misfit
-    weights = None
-    if not misfit.is_plain:
-        base = torch.ones_like(residual) if misfit.weights is None else misfit.weights
-        weights = (base * misfit.sound(residual)).numpy()
-    extrapolation, why = extrapolated(best.law, data.x, data.y, weights)
-    apart = outlying_rows(misfit.scaled(residual).numpy(), count_little=misfit.is_robust)
-    return {
-        "noise": noise_beside_law(data.x, best.residual, best.n_fitted, weights),
-        "extrapolation": extrapolation,
-        "no_extrapolation": why,
-        "outliers": apart if len(data.y) == n_given else None,
-    }
-
-
-def _said_of(checks: Mapping[str, Any]) -> Iterator[str]:
-    for check in (checks.get("extrapolation"), checks.get("outliers")):
-        if check is not None and check.remark():
-            yield check.remark()
 
 
 def _stage_records(search: Search) -> Iterator[dict[str, Any]]:
@@ -374,6 +352,17 @@ def _check(x: np.ndarray, y: np.ndarray) -> None:
         if odd is not None:
             place, shown, advice = odd
             raise UserError(f"{name} holds {shown} in row {place}: {advice}")
+
+
+def checked_data(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Points as float64 of shape (p, v), and targets of shape (p,).
+
+    Raises:
+        UserError: what `solve` refuses of them.
+    """
+    x, y = _numbers(x, "x"), _numbers(y, "y")
+    _check(x, y)
+    return x, y
 
 
 def _constant(x: np.ndarray, y: np.ndarray, names: tuple[str, ...], clock: Clock) -> Solution:

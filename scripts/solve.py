@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 # Torch and sympy take seconds to import: they are loaded in `_solve`, after the input has been found to be in order.
 # NumPy is loaded there, too: until `run` is reached, Ctrl-C shows a traceback.
 from emlinit.finetune.options import DEVICES, GRAMMAR_CHOICES, HEADER_CHOICES, LOSSES, MAX_COMPLEXITY
+from emlinit.generator.errors import UserError
 from emlinit.scripts.arguments import (
     Parser,
     checkpoint_argument,
@@ -41,6 +42,7 @@ examples:
   %(prog)s data.csv --seconds 120 --out results        search longer; write law.py, law.tex, result.json, two figures
   %(prog)s data.csv --operators "+,*,/,exp"            laws of your field: no roots, no logarithms, no sines
   %(prog)s data.csv --forbid sin,cos --integer-exponents --max-complexity 15 --plot
+  %(prog)s data.csv --group material                   one law for all materials, with constants of their own
 
 The table may be separated by commas, semicolons, tabs or blanks, with or without a header (columns are then x1, x2, ..., y);
 it may be a .gz, an Excel sheet (.xlsx) or a Parquet file, and - is standard input.
@@ -77,6 +79,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--missing",
         metavar="VALUE,...",
         help="numbers or words that mark a missing value, such as -9999 (empty, NaN, NA and the like are known)",
+    )
+    columns.add_argument(
+        "--group",
+        metavar="COL",
+        help="column, of text or numbers, that names each row's group (experiment, material, subject): one law, some of its "
+        "constants each group's own",
     )
     errors = parser.add_argument_group("errors")
     errors.add_argument(
@@ -163,7 +171,17 @@ def _solve(arguments: argparse.Namespace) -> int:
 
     features = None if arguments.features is None else split_names(arguments.features)
     missing = () if arguments.missing is None else split_names(arguments.missing, "--missing")
-    table = read_table(arguments.data, arguments.target, features, arguments.header, missing, arguments.sigma)
+    table = read_table(
+        arguments.data,
+        arguments.target,
+        features,
+        arguments.header,
+        missing,
+        sigma=arguments.sigma,
+        group=arguments.group,
+    )
+    if arguments.group is not None:
+        return _solve_groups(arguments, table)
     if arguments.out is not None:
         check_output_folder(arguments.out)
 
@@ -208,6 +226,67 @@ def _solve(arguments: argparse.Namespace) -> int:
     print(report.to_json(record) if arguments.json else printable(report.front_table(solution, record)))
     if arguments.plot:
         print(f"\n{printable(_plot(solution.law, table))}")
+    sys.stdout.flush()
+    remarks.say()
+    return 0
+
+
+def _solve_groups(arguments: argparse.Namespace, table: "Table") -> int:
+    """One law for the groups of a table."""
+    from emlinit.finetune.files.output_folder import check_output_folder
+    from emlinit.finetune.groups.labels import check_groups, groups_of
+
+    if arguments.grammar == "exact":
+        raise UserError(
+            "--grammar exact has no constants that a group could have of its own: leave out one of it and --group"
+        )
+    if arguments.loss != LOSSES[0]:
+        raise UserError(f"--loss {arguments.loss} is not there for groups: leave out one of it and --group")
+    if arguments.plot:
+        raise UserError("--plot draws no groups: use --out, whose fit.png has one colour a group")
+    check_groups(groups_of(table.labels, len(table.labels)), f"the groups of column '{table.group}'")
+
+    from emlinit.finetune.files import group_report, report
+
+    if arguments.out is not None:
+        check_output_folder(arguments.out, group_report.GROUP_RESULT_FILES)
+
+    from emlinit.finetune.group_solver import solve_groups
+    from emlinit.finetune.initialisers import load_initialisers, resolve_device
+
+    initialisers = load_initialisers(arguments.checkpoint, "weighted", resolve_device(arguments.device))
+    remarks = Remarks()
+    for remark in (report.describe(table), *table.notes, f"seed {arguments.seed}"):
+        remarks.add(remark)
+    with (
+        first_interrupt_as_wish("stopping with the best law so far; Ctrl-C again gives it up") as stop,
+        _progress_bar(arguments.seconds) as (progress, _),
+    ):
+        solution = solve_groups(
+            table.x,
+            table.y,
+            table.labels,
+            seconds=arguments.seconds,
+            initialisers=initialisers,
+            seed=arguments.seed,
+            names=list(table.features),
+            column=str(table.group),
+            progress=progress,
+            operators=arguments.operators,
+            forbid=arguments.forbid,
+            max_complexity=arguments.max_complexity,
+            integer_exponents=arguments.integer_exponents,
+            sigma=table.sigma,
+            stop=stop,
+        )
+    for remark in solution.notes:
+        remarks.add(remark)
+    record = group_report.group_record(solution, table, arguments.seed)
+    if arguments.out is not None:
+        write = group_report.write_group_outputs
+        write(arguments.out, solution, table, record, when_written=lambda: note_written(arguments.out))
+        remarks.add(f"wrote {arguments.out}")
+    print(report.to_json(record) if arguments.json else printable(group_report.group_tables(solution, record)))
     sys.stdout.flush()
     remarks.say()
     return 0

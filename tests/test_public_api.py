@@ -82,6 +82,46 @@ def test_the_parameters_of_solve() -> None:
     ]
 
 
+def test_the_parameters_of_solve_groups_and_what_it_returns() -> None:
+    from emlinit.finetune.group_solver import GroupedSolution, solve_groups
+    from emlinit.finetune.groups.grouped_law import GroupedLaw
+
+    assert _parameters(solve_groups) == [
+        "x",
+        "y",
+        "groups",
+        "*seconds=20",
+        "*initialisers=None",
+        "*seed=0",
+        "*names=None",
+        "*column='group'",
+        "*sigma=None",
+        "*sample_weight=None",
+        "*loss='squares'",
+        "*progress=None",
+        "*operators=None",
+        "*forbid=None",
+        "*max_complexity=30",
+        "*integer_exponents=False",
+        "*stop=None",
+    ]
+    assert [field.name for field in dataclasses.fields(GroupedSolution)] == [
+        "law",
+        "front",
+        "exact",
+        "rmse",
+        "r2",
+        "counts",
+        "group_rmse",
+        "seconds",
+        "notes",
+    ]
+    assert _parameters(GroupedLaw.predict) == ["x", "groups=None"]
+    assert _parameters(GroupedLaw.python_source) == ["target='y'", "remark=''"]
+    for name in ("names", "own", "groups", "values", "standard_errors", "shared", "table", "formula", "latex", "sympy"):
+        assert hasattr(GroupedLaw, name) or name in {field.name for field in dataclasses.fields(GroupedLaw)}, name
+
+
 def test_the_parameters_of_fit_form_and_what_it_returns() -> None:
     from emlinit.finetune.forms import FittedForm
 
@@ -113,8 +153,8 @@ def test_the_parameters_of_the_estimator() -> None:
         "*integer_exponents=False",
         "*loss='squares'",
     ]
-    assert _parameters(estimator.fit) == ["X", "y", "sample_weight=None", "*sigma=None"]
-    assert _parameters(estimator.predict) == ["X", "return_std=False"]
+    assert _parameters(estimator.fit) == ["X", "y", "sample_weight=None", "*sigma=None", "*groups=None"]
+    assert _parameters(estimator.predict) == ["X", "return_std=False", "*groups=None"]
     assert _parameters(estimator.sympy) == _parameters(estimator.latex) == []
 
 
@@ -193,6 +233,7 @@ def test_the_options_of_the_command(capsys: pytest.CaptureFixture[str], monkeypa
         "features": None,
         "header": "auto",
         "missing": None,
+        "group": None,
         "sigma": None,
         "loss": "squares",
         "operators": None,
@@ -217,6 +258,7 @@ def test_the_options_of_the_command(capsys: pytest.CaptureFixture[str], monkeypa
         "--features",
         "--forbid",
         "--grammar",
+        "--group",
         "--header",
         "--help",
         "--integer-exponents",

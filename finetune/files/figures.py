@@ -1,4 +1,4 @@
-"""Two pictures of a solution: the data against the law with residuals, and the Pareto front."""
+"""Pictures of a solution: the data against the law with residuals, also by groups, and the Pareto front."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from emlinit.finetune.files.scales import DECADES_BELOW, Scale
+from emlinit.finetune.groups.grouped_law import GroupedLaw
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.standard_errors import LawErrors
 
@@ -26,6 +28,8 @@ _MOST_ROOM = 0.25
 """Of the height of data and law, that bands may add on either side."""
 _MOST_POINTS = 5000
 """Rows that are drawn, taken at random: more only cover one another."""
+_MOST_IN_LEGEND, _LABEL_CHARACTERS = 16, 24
+"""Groups that the legend names, and of each name."""
 _SMALLEST_RMSE = 1e-17
 """Where an rmse of 0 is drawn on the logarithmic axis."""
 _TITLE_CHARACTERS = 58
@@ -226,3 +230,75 @@ def _label(axes: Axes, horizontal: str, vertical: str) -> None:
         label.set_text(text)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def save_group_fit(
+    path: Path,
+    law: GroupedLaw,
+    x: np.ndarray,
+    y: np.ndarray,
+    labels: Sequence[str],
+    target: str,
+    units: Mapping[str, str] | None = None,
+) -> None:
+    """Data and law over each variable, one colour a group, with the residuals below; of many rows a random sample.
+
+    Args:
+        path: PNG file to write.
+        law: the law.
+        x: points of shape (p, v), the columns of the law.
+        y: measured values of shape (p,).
+        labels: the group of each point.
+        target: column name of `y`.
+        units: of the columns that have one, for the axes.
+    """
+    units = units or {}
+    names = np.asarray(labels)
+    if len(y) > _MOST_POINTS:
+        rows = np.sort(np.random.default_rng(0).choice(len(y), _MOST_POINTS, replace=False))
+        x, y, names = x[rows], y[rows], names[rows]
+    residual = y - law.predict(x, names)
+    n_panels = x.shape[1]
+    title = _wrapped(f"{target} = {law.short_formula}", _TITLE_CHARACTERS * n_panels)
+    figure = Figure(figsize=(4.2 * n_panels + 2.0, 5.2 + 0.2 * (title.count("\n") + 1)), layout="constrained")
+    axes = figure.subplots(2, n_panels, squeeze=False, sharex="col", height_ratios=(2.6, 1))
+    vertical = Scale.of_target(y)
+    colours = colormaps["tab10" if len(law.groups) <= 10 else "turbo"]
+    for panel, name in enumerate(law.names):
+        above, below = axes[0][panel], axes[1][panel]
+        horizontal = Scale.of(x[:, panel])
+        below.axhline(0.0, color=_MUTED, linewidth=0.8)
+        for number, group in enumerate(law.groups):
+            of_group = names == group
+            if not of_group.any():
+                continue
+            colour = colours(number if len(law.groups) <= 10 else number / (len(law.groups) - 1))
+            column = x[of_group, panel]
+            # A label that begins with an underscore would be left out of the legend.
+            label = None if number >= _MOST_IN_LEGEND else _cut(group, _LABEL_CHARACTERS).lstrip("_") or "group"
+            above.plot(column, y[of_group], "o", color=colour, markersize=4, alpha=0.8, label=label)
+            if n_panels == 1:
+                curve = horizontal.spread(column.min(), column.max(), _CURVE_POINTS)
+                above.plot(
+                    curve,
+                    law.predict(curve[:, None], [group] * len(curve)),
+                    "-",
+                    color=colour if law.own else _LAW,
+                    linewidth=1.3,
+                )
+            else:
+                above.plot(column, law.predict(x[of_group], names[of_group]), "x", color=colour, markersize=4)
+            below.plot(column, residual[of_group], "o", color=colour, markersize=3, alpha=0.8)
+        _label(below, _said(name, units.get(name), horizontal), "residual" if panel == 0 else "")
+        _label(above, "", _said(target, units.get(target), vertical) if panel == 0 else "")
+        _scale(below, "x", horizontal, x[:, panel])
+        _scale(above, "y", vertical, y)
+    hidden = len(law.groups) - _MOST_IN_LEGEND
+    heading = law.column if hidden <= 0 else f"{law.column} ({hidden} more)"
+    legend = figure.legend(
+        *axes[0][0].get_legend_handles_labels(), title=heading, frameon=False, loc="outside right upper"
+    )
+    for text in (legend.get_title(), *legend.get_texts()):
+        text.set_parse_math(False)
+    figure.suptitle(title, fontsize=9, parse_math=False)
+    figure.savefig(path, dpi=130)

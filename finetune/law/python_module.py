@@ -1,7 +1,7 @@
 """A law as a Python module: plain NumPy functions of the columns, with nothing to install but NumPy."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import sympy
@@ -75,7 +75,7 @@ def errors_source(
     if root is None or slopes is None:
         return "\n".join([*lines, ""])
     arguments = [symbol.name for symbol in symbols]
-    matrix, rows = _free_name("ROOT", arguments), _free_name("slopes", arguments)
+    matrix, rows = _unused("ROOT", arguments), _unused("slopes", arguments)
     lines += [
         f"{matrix} = {_array(root)}",
         "",
@@ -102,7 +102,58 @@ def _array(numbers: np.ndarray) -> str:
     return f"np.array({text})"
 
 
-def _free_name(name: str, taken: Sequence[str]) -> str:
+def grouped_python_source(
+    operations: Node,
+    symbols: Sequence[sympy.Symbol],
+    names: Sequence[str],
+    target: str,
+    formula: str,
+    own: Sequence[str],
+    values: Mapping[str, Mapping[str, float]],
+    remark: str = "",
+) -> str:
+    """Source of the module of a law whose constants `own` have a value for each group: `values` by group and constant.
+
+    The operations read the columns first and then those constants. Labels are quoted, and are never part of the code.
+    """
+    if not own:
+        return python_source(operations, symbols, names, target, formula, remark)
+    arguments = [symbol.name for symbol in symbols]
+    group, table, one = (_unused(name, (*arguments, *own)) for name in ("group", "OWN", "one"))
+    statements = _statements(operations, [*arguments, *own])
+    shapes = ", ".join(f"np.shape({name})" for name in (*arguments, group))
+    lines = [
+        "# A law found in data by emlinit: one formula, some of its constants each group's own.",
+        f"#     {target!a} = {ascii(formula)[1:-1]}",
+        *([f"#     {remark}"] if remark else []),
+        "# Columns:",
+        *(f"#     {name}: {column!a}" for name, column in zip(arguments, names, strict=True)),
+        "",
+        "import numpy as np",
+        "",
+        f"{table} = {{",
+        *(f"    {label!a}: {dict(numbers)!r}," for label, numbers in values.items()),
+        "}",
+        "",
+        "",
+        f"def law({', '.join((*arguments, group))}):",
+        '    """Value of the law for numbers or arrays of one shape, and the label of a group or of the group of each;',
+        '    NaN or infinite where it is undefined."""',
+        *(f"    {name} = np.asarray({name}, dtype=float)" for name in arguments),
+        f"    {group} = np.asarray({group})",
+        *(
+            f"    {name} = np.array([{table}[str({one})][{name!r}] for {one} in {group}.ravel()]).reshape({group}.shape)"
+            for name in own
+        ),
+        '    with np.errstate(all="ignore"):',
+        *(f"        {statement}" for statement in statements),
+        f"        return np.real(value + np.zeros(np.broadcast_shapes({shapes})))",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _unused(name: str, taken: Sequence[str]) -> str:
     while name in taken:
         name += "_"
     return name

@@ -22,7 +22,7 @@ import numpy as np
 
 from emlinit.finetune.options import MIN_ROWS
 from emlinit.finetune.sizes import constant_columns, odd_size
-from emlinit.finetune.tables.cells import Column
+from emlinit.finetune.tables.cells import Column, is_missing
 from emlinit.finetune.tables.containers import opened_table
 from emlinit.finetune.tables.layout import Layout, read_layout
 from emlinit.finetune.tables.separators import Rows
@@ -59,6 +59,10 @@ class Table:
     on."""
     sigma: np.ndarray | None = None
     """Standard deviations of the target, float64 of shape (rows,), positive; None if they are not known."""
+    group: str | None = None
+    """Column that names the group of each row; None if none was asked for."""
+    labels: tuple[str, ...] = ()
+    """The group of each row, as text without blanks around it; empty if none was asked for."""
 
 
 def read_table(
@@ -68,6 +72,7 @@ def read_table(
     header: str = "auto",
     missing: Sequence[str] = (),
     sigma: str | None = None,
+    group: str | None = None,
 ) -> Table:
     """Read a file and pick the target (the last column unless named) and the features (all other columns unless named).
 
@@ -78,18 +83,20 @@ def read_table(
         header: "yes", "no", or "auto": the first line is a header unless all its cells are values or missing.
         missing: numbers, or texts, that mark a missing value.
         sigma: errors of the target: a column, which is no feature then, a number for all rows, or a share such as 5%.
+        group: name of the column that holds the group of each row, as text; it is neither target nor feature.
 
     Raises:
         UserError: the file cannot be read, is no table, has fewer than `MIN_ROWS` usable rows, two columns of one name,
             text where numbers are needed, numbers of a size that cannot be computed with, what may be read in two ways, no
-            feature that varies, a named column does not exist, or an error is not positive.
+            feature that varies, a named column that does not exist, an error that is not positive, or a group column that is
+            the target or a feature too.
     """
     path = Path(path)
     with opened_table(path) as source, text_lines(source.data, path) as lines:
         layout, rows = read_layout(lines, "yes" if source.has_names and header == "auto" else header, path)
         beside = () if sigma is None or not is_sigma_column(sigma, tuple(layout.names)) else (sigma,)
-        chosen_target, chosen = _chosen(layout.names, target, features, beside)
-        columns, ends = _columns(rows, layout, (*chosen, *beside, chosen_target), missing, path)
+        chosen_target, chosen = _chosen(layout.names, target, features, beside, group)
+        columns, ends, cells = _columns(rows, layout, (*chosen, *beside, chosen_target), missing, path, group)
 
     notes = [*source.notes, *layout.notes]
     with_comma = any(column.has_decimal_commas for column in columns)
@@ -113,7 +120,13 @@ def read_table(
         )
         chosen, columns, values = chosen[1:], columns[1:], values[1:]
         units.pop(index, None)
-    usable = np.isfinite(values).all(axis=0)
+    usable = np.asarray(np.isfinite(values).all(axis=0))
+    labels = [_label(cell, missing) for cell in cells]
+    if group is not None:
+        n_unlabelled = labels.count("")
+        usable &= np.array([label != "" for label in labels])
+        if n_unlabelled:
+            notes.append(f"{_rows(n_unlabelled)} without a group in column '{group}'")
     n_usable = int(np.count_nonzero(usable))
     dropped = len(ends) - n_usable
     if not n_usable:
@@ -131,11 +144,23 @@ def read_table(
     x, y = values[: len(chosen)].T, values[-1]
     if np.ptp(y):
         constant_columns(x, chosen)
-    places = np.flatnonzero(usable) + 1 if dropped else None
     errors = None
     if sigma is not None:
         errors = checked_sigma(sigma, values[len(chosen)], line_of) if beside else sigma_of(sigma, y, line_of)
-    return Table(x, y, chosen, chosen_target, dropped, tuple(notes), layout.header_line, units, places, errors)
+    return Table(
+        x,
+        y,
+        chosen,
+        chosen_target,
+        dropped,
+        tuple(notes),
+        layout.header_line,
+        units,
+        np.flatnonzero(usable) + 1 if dropped else None,
+        errors,
+        group,
+        () if group is None else tuple(label for label, kept in zip(labels, usable.tolist(), strict=True) if kept),
+    )
 
 
 def split_names(text: str, option: str = "--features") -> list[str]:
@@ -152,16 +177,30 @@ def split_names(text: str, option: str = "--features") -> list[str]:
 
 
 def _chosen(
-    names: Sequence[str], target: str | None, features: Sequence[str] | None, beside: Sequence[str] = ()
+    names: Sequence[str],
+    target: str | None,
+    features: Sequence[str] | None,
+    beside: Sequence[str] = (),
+    group: str | None = None,
 ) -> tuple[str, tuple[str, ...]]:
-    """Target and features among the columns; those `beside` them are neither."""
+    """Target and features among the columns; the group and those `beside` them are neither."""
     known = dict.fromkeys(names)
-    others = [name for name in names if name not in beside] or names
+    if group is not None:
+        group = _known_column("--group", group, known)
+    if group in beside:
+        raise UserError(f"column '{group}' holds the errors of the target and cannot name the groups too")
+    others = [name for name in names if name not in (*beside, group)] or names
     chosen_target = others[-1] if target is None else _known_column("--target", target, known)
+    if group == chosen_target:
+        raise UserError(
+            f"column '{group}' is the target and cannot name the groups too: give --target or --group another"
+        )
     if features is None:
         chosen = tuple(name for name in others if name != chosen_target)
     else:
         chosen = tuple(_known_column("--features", name, known) for name in features)
+    if group in chosen:
+        raise UserError(f"column '{group}' names the groups and cannot be a feature too: leave it out of --features")
     if chosen_target in chosen:
         raise UserError(
             f"column '{chosen_target}' is the target and cannot be a feature too: leave it out of --features"
@@ -178,14 +217,15 @@ def _chosen(
 
 
 def _columns(
-    rows: Rows, layout: Layout, used: Sequence[str], missing: Sequence[str], path: Path
-) -> tuple[list[Column], "array[int]"]:
-    """The used columns as numbers, and the line of the file at which each row ends."""
+    rows: Rows, layout: Layout, used: Sequence[str], missing: Sequence[str], path: Path, group: str | None = None
+) -> tuple[list[Column], "array[int]", list[str]]:
+    """The used columns as numbers, the line of the file at which each row ends, and the cells that name the groups."""
     places = {name: place for place, name in enumerate(layout.names)}
     columns = [Column(name, layout.separator, layout.names, missing) for name in used]
     indices = [places[name] for name in used]
     width = len(layout.names) + layout.closed
     ends = array("q")
+    labels: list[str] = []
     for cells, lines in _pieces(rows, max(1, _PIECE // width)):
         for row, line in zip(cells, lines, strict=True):
             if len(row) != width:
@@ -200,8 +240,16 @@ def _columns(
                 )
         for column, index in zip(columns, indices, strict=True):
             column.add([row[index] for row in cells], lines)
+        if group is not None:
+            labels += [row[places[group]] for row in cells]
         ends.extend(lines)
-    return columns, ends
+    return columns, ends, labels
+
+
+def _label(cell: str, missing: Sequence[str]) -> str:
+    """A group's label, empty where it is missing."""
+    text = " ".join(cell.split())
+    return "" if is_missing(text) or text.lower() in {mark.lower() for mark in missing} else text
 
 
 def _pieces(rows: Rows, size: int) -> Iterator[tuple[list[list[str]], list[int]]]:

@@ -153,3 +153,27 @@ def test_a_frame_of_booleans_is_fitted_and_what_is_none_of_numbers_is_refused_in
         model.fit(dated, 2 * x)  # it would be counted in nanoseconds
     with pytest.raises(UserError, match=r"^column 'on' of X holds text"):
         model.predict(frame.assign(on="yes"))
+
+
+def test_groups_have_constants_of_their_own() -> None:
+    x = np.tile(np.linspace(0.5, 6.0, 10), 2)
+    labels = np.repeat(["steel", "copper"], 10)
+    factors = np.where(labels == "steel", 1.4, 5.1)
+    frame = pd.DataFrame({"same": 5.0, "x": x})
+    model = EMLRegressor(seconds=4, random_state=0).fit(frame, factors * np.exp(-0.42 * x), groups=labels)
+    assert model.law_.own == ("a",)
+    np.testing.assert_allclose(model.law_.table["a"].to_numpy(), [1.4, 5.1], rtol=1e-6)
+    np.testing.assert_allclose(model.predict(frame, groups=labels), factors * np.exp(-0.42 * x), rtol=1e-6)
+    assert r"a_{\text{group}}" in model.latex()
+    assert model.equations_["chosen"].sum() == 1
+    assert model.constants_ == model.law_.shared
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(frame, groups=labels), model.predict(frame, groups=labels))
+    with pytest.raises(UserError, match="give the groups of the rows"):
+        model.predict(frame)
+    with pytest.raises(UserError, match="knows no group 'gold'"):
+        model.predict(frame[:1], groups=["gold"])
+    with pytest.raises(UserError, match="there are 1 group labels for 20 rows"):
+        model.fit(frame, x, groups=["gold"])
+    with pytest.raises(UserError, match="exact grammar has no constants"):
+        EMLRegressor(grammar="exact").fit(frame, x, groups=labels)

@@ -11,7 +11,7 @@ import pytest
 import sympy
 import torch
 
-from emlinit.finetune.extrapolation import Extrapolation
+from emlinit.finetune.diagnostics.extrapolation import Extrapolation
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
 from emlinit.finetune.solver import Solution, solve
@@ -145,7 +145,7 @@ def test_a_law_that_fails_outside_is_said_to(
     initialisers: dict[str, EMLInitialiser], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = Extrapolation(4, 0.1, 2.0, 0.5, 16.0, 1e-6, True, ((0.0, 1.0),))
-    monkeypatch.setattr("emlinit.finetune.solver.extrapolated", lambda *_: (failed, ""))
+    monkeypatch.setattr("emlinit.finetune.diagnostics.trust.extrapolated", lambda *_: (failed, ""))
     x = np.linspace(1, 9, 40)[:, None]
     y = 2.17 + 1.83 * x[:, 0] + 0.1 * np.random.default_rng(0).normal(size=40)
     solution = solve(x, y, seconds=2, initialisers=initialisers, grammar="weighted", max_complexity=5)

@@ -288,3 +288,32 @@ def test_what_cannot_be_asked_for_is_one_line(
     with pytest.raises(SystemExit, match="2"):
         main(["data.csv", *arguments])
     assert capsys.readouterr().err == f"{message}\n"
+
+
+def test_groups_share_a_rate_and_have_factors_of_their_own(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    factors = {"copper": 5.1, "brass": 3.3, "steel": 1.4}
+    lines = ["material,x,y"]
+    for name, factor in factors.items():
+        lines += [
+            f"{name},{x!r},{float(factor * np.exp(-0.42 * x) + 0.02 * rng.normal())!r}"
+            for x in np.linspace(0.5, 6, 10).tolist()
+        ]
+    (tmp_path / "data.csv").write_text("\n".join([*lines, ",1,2"]) + "\n")
+    record = solve_json("data.csv", "--group", "material", "--seconds", "6", "--out", "results", cwd=tmp_path)
+    assert (record["rows_used"], record["rows_dropped"]) == (30, 1)
+    assert record["group"]["column"] == "material"
+    assert record["group"]["constants"] == ["a"]
+    for name, factor in factors.items():
+        told = record["group"]["own"][name]["constants"]["a"]
+        assert abs(told["value"] - factor) < 4 * told["standard_error"] < 0.2
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
+        "fit.png",
+        "law.py",
+        "law.tex",
+        "result.json",
+    ]
+    shown = solve("data.csv", "--group", "material", "--seconds", "3", cwd=tmp_path)
+    assert re.search(r"^ +copper +10 +[\d.]+ +[\d.]+ ± [\d.]+$", shown.stdout, re.MULTILINE)
+    assert "y = a*exp(-0.4" in shown.stdout
+    assert "1 row without a group in column 'material'" in shown.stderr

@@ -106,6 +106,35 @@ ARGUMENTS = {
 }
 
 
+GROUPED = "m,x,y\ncu,1,2\ncu,2,3\nfe,1,5\nfe,2,9\nfe,3,11\n"
+GROUP_ARGUMENTS: dict[str, tuple[str, list[str], str]] = {
+    "no such column": (GROUPED, ["--group", "M"], "--group names 'M', which is no column: did you mean 'm'?"),
+    "the target": (
+        GROUPED,
+        ["--group", "y", "--target", "y"],
+        "column 'y' is the target and cannot name the groups too",
+    ),
+    "a feature": (
+        GROUPED,
+        ["--group", "m", "--features", "m,x"],
+        "column 'm' names the groups and cannot be a feature",
+    ),
+    "one group": (GROUPED.replace("cu", "fe"), ["--group", "m"], "the groups of column 'm' must be two or more"),
+    "one row": (GROUPED + "al,1,2\nfe,4,5\n", ["--group", "m"], "column 'm' have only one row of 'al'"),
+    "too many": (GROUPED, ["--group", "x"], "column 'm' holds text where a number is needed"),
+    "of one row each": ("g,x,y\n1,1,2\n2,2,3\n3,3,5\n1,4,5\n", ["--group", "g"], "are 3 in 4 rows, more than half"),
+    "exact": (GROUPED, ["--group", "m", "--grammar", "exact"], "--grammar exact has no constants"),
+    "plot": (GROUPED, ["--group", "m", "--plot"], "--plot draws no groups"),
+}
+
+
+@pytest.mark.parametrize("name", GROUP_ARGUMENTS)
+def test_bad_groups(name: str, tmp_path: Path) -> None:
+    content, arguments, message = GROUP_ARGUMENTS[name]
+    (tmp_path / "data.csv").write_text(content)
+    assert_refused(tmp_path, message, "data.csv", *arguments)
+
+
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_bad_argument(name: str, tmp_path: Path) -> None:
     arguments, message = ARGUMENTS[name]

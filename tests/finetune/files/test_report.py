@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emlinit.finetune.extrapolation import Extrapolation
+from emlinit.finetune.diagnostics.extrapolation import Extrapolation
+from emlinit.finetune.diagnostics.noise import Noise, NoiseBesideLaw, Outliers
 from emlinit.finetune.files.figures import save_fit
 from emlinit.finetune.files.output_folder import RESULT_FILES, check_output_folder
 from emlinit.finetune.files.report import describe, front_table, remarks, result_record, to_json, write_outputs
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.standard_errors import law_errors
-from emlinit.finetune.noise import Noise, NoiseBesideLaw, Outliers
 from emlinit.finetune.solver import Solution
 from emlinit.finetune.tables.read_table import Table
 from emlinit.generator.grammar import from_text

@@ -3,6 +3,7 @@
 import codecs
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -290,3 +291,40 @@ def test_an_option_of_names_with_line_breaks_or_odd_quotes_is_no_traceback() -> 
 
 def test_names_with_commas_are_quoted_in_an_option() -> None:
     assert split_names('a, "b, c",d ') == ["a", "b, c", "d"]
+
+
+GROUPED = "material,x,y\n copper ,1,2\nsteel,2,3\ncopper,nan,4\n,4,5\nbad,5,6\nsteel,6,7\n"
+
+
+def test_a_column_of_groups_is_text_and_neither_target_nor_feature(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, GROUPED), group="material", missing=["BAD"])
+    assert (table.features, table.target, table.group) == (("x",), "y", "material")
+    assert table.labels == ("copper", "steel", "steel")
+    np.testing.assert_array_equal(table.y, [2, 3, 7])
+    assert table.rows_dropped == 3
+    assert "2 rows without a group in column 'material'" in table.notes
+
+
+def test_a_column_of_groups_may_be_the_last_and_hold_numbers(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, "x,y,run\n1,2,1\n2,3,1\n3,4,02\n4,7,02\n"), group="run")
+    assert (table.features, table.target, table.labels) == (("x",), "y", ("1", "1", "02", "02"))
+    plain = read_table(write(tmp_path, "x,y,run\n1,2,1\n2,3,1\n3,4,02\n4,7,02\n"))
+    assert (plain.target, plain.group, plain.labels) == ("run", None, ())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"group": "stuff"}, "--group names 'stuff', which is no column"),
+        ({"group": "y", "target": "y"}, "column 'y' is the target and cannot name the groups too"),
+        (
+            {"group": "material", "features": ["material", "x"]},
+            "column 'material' names the groups and cannot be a feature",
+        ),
+    ],
+)
+def test_a_column_of_groups_that_is_something_else_is_refused(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        read_table(write(tmp_path, GROUPED), **options)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import f_oneway, kstest
 
-from emlinit.finetune.noise import (
+from emlinit.finetune.diagnostics.noise import (
     Noise,
     NoiseBesideLaw,
     Outliers,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import sympy
 
-from emlinit.finetune.extrapolation import Extrapolation, extrapolated
+from emlinit.finetune.diagnostics.extrapolation import Extrapolation, extrapolated
 from emlinit.finetune.law.law import Law
 from emlinit.finetune.law.symbol_names import symbols_for
 from emlinit.generator.formulas.compile_weighted import compile_weighted

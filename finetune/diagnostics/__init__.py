@@ -1,0 +1,1 @@
+"""How far a law is to be trusted: noise, rows apart, and what lies outside the data."""
