@@ -40,6 +40,7 @@ _SURELY_SHORT, _SURELY_LONG = (
 )  # of the most nodes of a formula: what costs less is shorter, what costs more longer
 _SHORTEST_SNAPPED, _SHORT = 7, 48  # and those that are likely to be the shortest once snapped, among so many
 _COST_OF_A_NODE = (2.2, 1.1)  # of a printed formula: at most, and mostly
+_READ_WITH_MARGIN = 10  # laws that are read beside the simplest ones where the shortest description is known well
 _EXACT_READ = 3  # exact laws after which no more are read: the shortest come first
 _LEAST_READ = 10  # laws that are read when the time is up already,
 _GRACE, _LEAST_GRACE = 0.05, 0.3  # unless so much more of it, as a share and in seconds, has gone by
@@ -101,7 +102,7 @@ def weighted_finalists(
         max_complexity: nodes of the laws that will be offered; of the front, the most accurate that cost no more are among
             the finalists.
         margin: nats by which the description with a finalist may be longer than the shortest, once it is fitted; before
-            that, half as much again. The simplest laws are among them in any case.
+            that, half as much again. With one, few are read, the simplest in any case.
 
     Returns:
         None if nothing was found.
@@ -152,6 +153,8 @@ def weighted_finalists(
     nats = description_nats(fitted.programs, fitted.mse / targets.var(correction=0), len(targets))
     order = nats.argsort(stable=True)
     hopeless = nats > nats[order[0]] + margin
+    if math.isfinite(margin):
+        hopeless[order[_READ_WITH_MARGIN:]] = True
     for start in (0, len(found)):  # the simplest, as fitted and snapped, are read in any case: it takes no time
         nats[start : start + _SIMPLEST] = -torch.inf
     cost = description_cost(fitted.programs)

@@ -18,7 +18,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from emlinit.finetune.diagnostics.noise import is_white
+from emlinit.finetune.diagnostics.noise import leaves_only_noise
 from emlinit.finetune.finalists import exact_finalists, law_in, read_laws, weighted_finalists
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.language import Language
@@ -27,7 +27,7 @@ from emlinit.finetune.preparation import Problem, in_known_units, restore_units
 from emlinit.finetune.search.candidates import CandidatePool
 from emlinit.finetune.search.exact import ExactTrees
 from emlinit.finetune.search.rounds import NetworkRounds
-from emlinit.finetune.search.schedule import Schedule, Turn, run_in_order
+from emlinit.finetune.search.schedule import Schedule, Turn, run_in_order, seconds_without_gain
 from emlinit.finetune.search.stages import Sampler, Stage, StageRun, Task
 from emlinit.finetune.search.training import WeightedTraining
 from emlinit.finetune.search.weighted import stages_without_network
@@ -48,6 +48,7 @@ _BETTER = 2.0  # nats by which a description is shorter before it is told of
 _PATIENCE = 0.1  # seconds for simplifying what is told of
 _PATIENT_SHARE, _LEAST_PATIENCE = 0.5, 10.0  # of the time, and seconds: without a gain for so long a search ends
 _PATIENCE_AT_NOISE = 1.0  # seconds, where what is left over is noise
+_SHORT_SHARE = 0.5  # of the most nodes: what costs no more can leave only noise
 _MARGIN_AT_NOISE = 20.0  # nats: what is so much longer than the shortest description is no law that leaves only noise
 _SECONDS_PER_ROUND = 5.0  # more than a round takes: on a free machine few rounds, not the clock, should end the search
 
@@ -226,7 +227,9 @@ class Search:
         rounds = math.ceil(self.clock.seconds / _SECONDS_PER_ROUND)
         tasks = {name: self._task(name, rounds if name == "weighted" else None) for name in self.pools}
         if grammar != "exact":
-            self.runs += [("weighted", run) for run in run_in_order(quick_stages(config), tasks["weighted"])]
+            for stage in quick_stages(config):
+                if not self._is_vain():
+                    self.runs += [("weighted", run) for run in run_in_order([stage], tasks["weighted"])]
             found += self._read_what_is_new(config)
         turns = [(name, Turn(stage, tasks[name], share)) for name, stage, share in stages_in_turn(grammar, config)]
         # A tree without constants is found at a stroke or not at all: there nothing is ever gained before.
@@ -275,15 +278,28 @@ class Search:
         whole = max(_LEAST_PATIENCE, _PATIENT_SHARE * self.clock.seconds)
         return min(whole, _PATIENCE_AT_NOISE) if self._is_at_the_noise() else max(whole, took)
 
+    def _is_vain(self) -> bool:
+        """Whether there is nothing to gain any more, as far as the stages tell that ran one after the other."""
+        runs = [run for _, run in self.runs]
+        waited = seconds_without_gain(runs)
+        return waited > _PATIENCE_AT_NOISE and waited > self._patience(sum(run.seconds for run in runs) - waited)
+
     def _is_at_the_noise(self) -> bool:
         name = min(self.pools, key=lambda name: self.pools[name].best_nats)
         pool, problem = self.pools[name], self.problems[name]
-        if pool.programs is None or problem.x.shape[1] != 1:
+        if pool.programs is None:
             return False
+        best = pool.shortest(1)
+        if int(pool.cost[best]) > _SHORT_SHARE * self.language.max_complexity:
+            return False  # a long sum follows the noise
         x, y = problem.x[problem.search], problem.y[problem.search]
-        result = evaluate(pool.programs[pool.shortest(1)], x, rtol=None)
-        misfit = problem.misfit.rows(problem.search)
-        return bool(result.valid.all()) and is_white(x, misfit.scaled(y - result.value[0]))
+        result = evaluate(pool.programs[best], x, rtol=None)
+        misfit, residual = problem.misfit.rows(problem.search), result.value[0] - y
+        if not bool(result.valid.all()):
+            return False
+        weights = misfit.fixed_weights(residual)
+        told = None if weights is None else weights.numpy()
+        return leaves_only_noise(x.numpy(), residual.numpy(), int(pool.programs[best].n_free()), told)
 
     def _is_news(self, config: WeightedSearchConfig) -> bool:
         """Whether a candidate may be exact that was not there when candidates were last read."""

@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float64
 from scipy.spatial import cKDTree
 from scipy.stats import f as f_distribution
@@ -43,6 +44,8 @@ _SHARE_OF_NEIGHBOURS = 1 / 3  # degrees of freedom a row; measured, see its test
 _TOO_FAR = 1.2  # times the noise: what the nearest neighbours may differ by, in squares; beyond, the line is a guess
 _MOST_ROWS = 5000  # whose neighbours are looked for
 _LACKS = 0.001  # probability of an F as large, below which a law is said to lack something
+_MAY_LACK = 0.2  # probability of an F as large, below which a law may lack something
+_AS_LARGE_AS = 1.2  # times the noise: as large as it, for all that few rows tell
 _DEVIATIONS_OF_MEDIAN = 1.4826  # standard deviations of a normal distribution in its median absolute deviation
 _APART = 5.0  # standard deviations, of a row that may carry a misfit of its own
 _MOST_APART, _SHARE_APART = 5, 0.1  # such rows, and of all rows, at most: more are heavy tails
@@ -121,6 +124,24 @@ def is_white(x: Float64[Tensor, "p 1"], residual: Float64[Tensor, " p"]) -> bool
     ordered = residual[x[:, 0].argsort(stable=True)]
     correlation = float((ordered[1:] * ordered[:-1]).sum() / ordered.square().sum())
     return correlation < _SURE / math.sqrt(len(ordered))
+
+
+def leaves_only_noise(
+    x: Float64[np.ndarray, "p v"],
+    residual: Float64[np.ndarray, " p"],
+    n_constants: int,
+    weights: Float64[np.ndarray, " p"] | None = None,
+) -> bool:
+    """Whether what a law leaves over is as large as the noise and, along a single variable, white; False where the noise
+    cannot be told. Parameters as for `noise_beside_law`."""
+    scaled = residual if weights is None else residual * np.sqrt(weights)
+    if x.shape[1] == 1 and not is_white(torch.from_numpy(x), torch.from_numpy(scaled)):
+        return False
+    beside = noise_beside_law(x, residual, n_constants, weights)
+    if beside is None:
+        return False
+    nothing_lacks = beside.p is None or beside.p > _MAY_LACK
+    return nothing_lacks and beside.law_leaves <= _AS_LARGE_AS * beside.noise.value
 
 
 def estimated_noise(

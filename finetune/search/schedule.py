@@ -27,7 +27,7 @@ class Turn:
         """A stage that has not begun; `share` is its part of the time beside the shares of the others."""
         self.stage, self.task, self.share = stage, task, share
         self.finished = not stage.needs <= task.has
-        self.seconds, self.steps, self.best_loss, self.gain = 0.0, 0, math.inf, 0.0
+        self.seconds, self.steps, self.best_loss, self.gain, self.quiet = 0.0, 0, math.inf, 0.0, 0.0
         self.virtual = _SLICE / share
         """Seconds over weight; to begin with those of a slice, so that a small share waits for its first."""
         self._found: Generator[Candidates] | None = None
@@ -46,7 +46,7 @@ class Turn:
     @property
     def run(self) -> StageRun:
         """What it did so far."""
-        return StageRun(self.stage.name, self.seconds, self.steps, self.best_loss, self.gain)
+        return StageRun(self.stage.name, self.seconds, self.steps, self.best_loss, self.gain, self.quiet)
 
     def slice(self, shortest: Callable[[], float]) -> float:
         """Go on for a slice; returns by how many nats `shortest()` became shorter."""
@@ -63,6 +63,7 @@ class Turn:
             self.finished = True
         took = time.monotonic() - began
         gained = max(0.0, before - shortest()) if math.isfinite(before) else 0.0
+        self.quiet = 0.0 if gained > _GAIN else self.quiet + took
         self.seconds += took
         self.gain += gained
         self._recent_gain = _KEPT * self._recent_gain + gained
@@ -99,8 +100,7 @@ class Schedule:
         if turns:
             turns[0].virtual = 0.0
         self._now = 0.0
-        gains = [number for number, run in enumerate(before, 1) if run.gain > _GAIN]
-        since = sum(run.seconds for run in before[max(gains, default=0) :])
+        since = seconds_without_gain(before)
         self._gained = time.monotonic() - since
         self._began = self._gained + since - sum(run.seconds for run in before)
 
@@ -135,6 +135,16 @@ class Schedule:
         """Whether nothing was gained for long."""
         waited = time.monotonic() - self._gained
         return waited > self._patience(self._gained - self._began)
+
+
+def seconds_without_gain(runs: Sequence[StageRun]) -> float:
+    """Seconds since one of some stages, that ran one after the other, last gained something."""
+    seconds = 0.0
+    for run in reversed(runs):
+        seconds += run.quiet
+        if run.quiet < run.seconds:
+            break
+    return seconds
 
 
 def run_in_order(stages: Sequence[Stage], task: Task) -> list[StageRun]:

@@ -194,3 +194,5 @@ class StageRun:
     """Smallest loss that it found; infinite if it found nothing."""
     gain: float
     """Nats by which the shortest description of the targets became shorter while it ran; the first one counts as none."""
+    quiet: float = 0.0
+    """Seconds since it last made it shorter; all of them if it never did."""

@@ -200,13 +200,13 @@ def test_without_gains_the_shares_decide_until_it_is_in_vain(clock: _Clock) -> N
 
 def test_what_was_done_before_counts(clock: _Clock) -> None:
     began = clock()
-    gained, vain = StageRun("a", 4.0, 1, 0.5, 3.0), StageRun("b", 6.0, 1, 0.5, 0.0)
+    gained, vain = StageRun("a", 4.0, 1, 0.5, 3.0, 0.0), StageRun("b", 6.0, 1, 0.5, 0.0, 6.0)
     schedule, _ = _turns(_Works("c", clock), shares=(1.0,), before=(gained, vain))
     assert not schedule.run(lambda: False)
     assert clock() - began == pytest.approx(4.5, abs=0.6)  # ten seconds without a gain, six of them before
 
     began = clock()
-    schedule, _ = _turns(_Works("c", clock), shares=(1.0,), before=(StageRun("a", 15.0, 1, 0.5, 3.0), vain))
+    schedule, _ = _turns(_Works("c", clock), shares=(1.0,), before=(StageRun("a", 15.0, 1, 0.5, 3.0, 0.0), vain))
     assert not schedule.run(lambda: False)
     assert clock() - began == pytest.approx(9.5, abs=0.6)  # as long as it took to the gain
 
