@@ -31,6 +31,10 @@ from emlinit.generator.program import Programs
 
 # Candidates that are read as formulas: the shortest descriptions of the data, and from either end of the front.
 _SHORTEST, _CHEAPEST, _MOST_ACCURATE = 7, 3, 1
+_NEAR, _MOST_SHORTEST = (
+    5.0,
+    16,
+)  # nats, as EML nodes tell them: what is so near may be the shortest; few rows leave many
 _MOST_ACCURATE_SHORT = 2  # of the part of the front that can be offered, and that is read in any case
 _SHORT_ONES = 4  # and among those that are short in any case
 _FEW_CONSTANTS = 4  # and the best that have 1, 2, ... constants: EML nodes say little of how a formula is called
@@ -40,7 +44,6 @@ _SURELY_SHORT, _SURELY_LONG = (
 )  # of the most nodes of a formula: what costs less is shorter, what costs more longer
 _SHORTEST_SNAPPED, _SHORT = 7, 48  # and those that are likely to be the shortest once snapped, among so many
 _COST_OF_A_NODE = (2.2, 1.1)  # of a printed formula: at most, and mostly
-_READ_WITH_MARGIN = 10  # laws that are read beside the simplest ones where the shortest description is known well
 _EXACT_READ = 3  # exact laws after which no more are read: the shortest come first
 _LEAST_READ = 10  # laws that are read when the time is up already,
 _GRACE, _LEAST_GRACE = 0.05, 0.3  # unless so much more of it, as a share and in seconds, has gone by
@@ -102,7 +105,7 @@ def weighted_finalists(
         max_complexity: nodes of the laws that will be offered; of the front, the most accurate that cost no more are among
             the finalists.
         margin: nats by which the description with a finalist may be longer than the shortest, once it is fitted; before
-            that, half as much again. With one, few are read, the simplest in any case.
+            that, half as much again. The simplest are read in any case.
 
     Returns:
         None if nothing was found.
@@ -113,7 +116,9 @@ def weighted_finalists(
     fits_until = now + _FIT_SHARE * max(0.0, until - now)
     # What costs more than the first is longer than a law may be, what costs less than the second is not.
     likely, surely = (int(factor * max_complexity) for factor in _COST_OF_A_NODE)
-    shortest = [pool.shortest(_SHORTEST, cost) for cost in (likely, surely)]
+    n_near = int((pool.nats <= pool.best_nats + _NEAR).sum())
+    n_shortest = min(max(_SHORTEST, n_near), _MOST_SHORTEST)
+    shortest = [pool.shortest(n_shortest, cost) for cost in (likely, surely)]
     shortest.append(pool.shortest(_SHORT_ONES, int(_SURELY_SHORT * max_complexity)))
     snappable, short_enough = _short_once_snapped(pool, problem, likely), _short_enough(pool, max_complexity)
     few_constants = pool.best_with_each_number_of_constants(_FEW_CONSTANTS, likely)
@@ -153,8 +158,6 @@ def weighted_finalists(
     nats = description_nats(fitted.programs, fitted.mse / targets.var(correction=0), len(targets))
     order = nats.argsort(stable=True)
     hopeless = nats > nats[order[0]] + margin
-    if math.isfinite(margin):
-        hopeless[order[_READ_WITH_MARGIN:]] = True
     for start in (0, len(found)):  # the simplest, as fitted and snapped, are read in any case: it takes no time
         nats[start : start + _SIMPLEST] = -torch.inf
     cost = description_cost(fitted.programs)

@@ -20,7 +20,7 @@ from emlinit.finetune.finalists import refitted
 from emlinit.finetune.fitting.misfit import PLAIN, Misfit
 from emlinit.finetune.initialisers import load_initialisers, searched_grammars
 from emlinit.finetune.judging import FormJudge, judged
-from emlinit.finetune.law.choice import choose
+from emlinit.finetune.law.choice import choose, rivals
 from emlinit.finetune.law.finding import Finding, count_distinct, residuals
 from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import Law
@@ -103,6 +103,8 @@ class Solution:
     """Why there is none, in a few words."""
     outliers: Outliers | None = None
     """Rows that carry most of the misfit, as they were given; None if there are none, or not all rows were looked at."""
+    rivals: tuple[Finding, ...] = field(default=())
+    """Laws of other forms that are nearly as likely as the chosen one, the likeliest first; none on the front."""
 
 
 @contextmanager
@@ -237,6 +239,7 @@ def _solution(
         n_points=different,
         n_unseen=different - count_distinct(rows[train]),
     )
+    near = rivals(findings, front, chosen, max_complexity=search.language.max_complexity, n_points=different)
     figures = [chosen.errors(rows) for rows in (train, validation)]
     best = chosen
     if not chosen.is_exact and len(train) < len(data.y):
@@ -272,6 +275,7 @@ def _solution(
         revision=asked.revision if asked else None,
         stage=stage,
         stages=tuple(_stage_records(search)),
+        rivals=tuple(near),
         **vars(trust),
     )
 

@@ -192,6 +192,7 @@ def test_what_can_be_read_off_a_solution() -> None:
         "extrapolation",
         "no_extrapolation",
         "outliers",
+        "rivals",
     ]
     assert {"law", "complexity", "rmse"} <= {*dir(Finding), *(field.name for field in dataclasses.fields(Finding))}
 

@@ -30,7 +30,7 @@ def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]
     holds those of columns that have one. `found_by` is the stage of the search that found the law, `stages` what was
     searched, for how long and how well. The checkpoint has a name only if one of its proposals is an ancestor of the law.
     """
-    law, errors = solution.law, _errors(solution, table)
+    law, errors, told = solution.law, _errors(solution, table), _front_and_rivals(solution)
     source, sha256 = solution.checkpoint if solution.checkpoint is not None else (None, None)
     checkpoint = {"source": source, "sha256": sha256}
     if solution.revision is not None:
@@ -49,15 +49,8 @@ def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]
         "train": _metrics(solution.train),
         "validation": _metrics(solution.validation),
         **_checks(solution, table, errors),
-        "front": [
-            {
-                "complexity": int(entry.complexity),
-                "rmse": _finite(entry.rmse),
-                "nats_longer": None if longer is None else round(longer, 2),
-                "formula": entry.law.formula,
-            }
-            for entry, longer in zip(solution.front, _nats_longer(solution), strict=True)
-        ],
+        "front": told[: len(solution.front)],
+        "nearly_equal": told[len(solution.front) :],
         "rows_used": len(table.y),
         "rows_dropped": table.rows_dropped,
         "seconds": round(float(solution.seconds), 3),
@@ -93,6 +86,10 @@ def front_table(solution: Solution, record: Mapping[str, Any]) -> str:
         f"{mark:{widths[0]}} {complexity:>{widths[1]}}  {rmse:>{widths[2]}}  {nats:>{widths[3]}}  {formula}"
         for mark, complexity, rmse, nats, formula in rows
     ]
+    for number, (entry, told) in enumerate(zip(solution.rivals, record["nearly_equal"], strict=True)):
+        nats = "" if told["nats_longer"] is None else f" ({told['nats_longer']:+.1f} nats)"
+        lines += [] if number else ["", "nearly as likely:"]
+        lines += [f"    {entry.law.short_formula}{nats}"]
     errors = {abs(constant["value"]): constant["standard_error"] for constant in record["constants"]}
     lines += ["", f"{record['target']} = {people_text(solution.law.expression, errors)}"]
     constants = _constants(record)
@@ -147,12 +144,25 @@ def _checks(solution: Solution, table: Table, errors: LawErrors) -> dict[str, An
     }
 
 
-def _nats_longer(solution: Solution) -> list[float | None]:
-    """By how many nats the description of the data with each entry of the front is longer than with the chosen law; a law
-    that is k nats longer is e^k times less likely. None where it has no length."""
-    lengths = description_lengths(solution.front)
+def _front_and_rivals(solution: Solution) -> list[dict[str, Any]]:
+    """What the record says of the laws of the front and of those that are nearly as likely. `nats_longer` is by how much the
+    description of the data with a law is longer than with the chosen one: by k nats, and it is e^k times less likely (null
+    where it has no length); `weight` is its probability among all of them."""
+    laws = [*solution.front, *solution.rivals]
+    lengths = description_lengths(laws)
     chosen = next((i for i, entry in enumerate(solution.front) if entry.law is solution.law), 0)
-    return [_finite(length - lengths[chosen]) for length in lengths]
+    longer = [_finite(length - lengths[chosen]) for length in lengths]
+    odds = [0.0 if nats is None else math.exp(min(-nats, 700.0)) for nats in longer]
+    return [
+        {
+            "complexity": int(entry.complexity),
+            "rmse": _finite(entry.rmse),
+            "nats_longer": None if nats is None else round(nats, 2),
+            "weight": odd / sum(odds) if sum(odds) else None,
+            "formula": entry.law.formula,
+        }
+        for entry, nats, odd in zip(laws, longer, odds, strict=True)
+    ]
 
 
 def write_outputs(

@@ -5,14 +5,18 @@ Legend: p point.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import sympy
 import torch
 
 from emlinit.finetune.fitting.prices import description_length
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.front import pareto_front, shortest_description
 
+_NEARLY, _RIVALS = 3.0, 3
+"""Nats by which a law that is nearly as likely may be longer, odds of 1 to 20, and how many such are told of."""
 _FURTHER, _FURTHER_NODES = 2, 4
 """Entries of the front beyond the chosen law, and how many nodes they may have more than twice those of the law."""
 
@@ -59,6 +63,37 @@ def choose(
     most = 0 if exact else 2 * chosen.complexity + _FURTHER_NODES
     after = [f for f in front if chosen.complexity < f.complexity <= most and f.rmse < chosen.rmse]
     return [*_pareto(before), chosen, *_pareto(after)[:_FURTHER]], chosen
+
+
+def rivals(findings: Sequence[Finding], front: Sequence[Finding], chosen: Finding, **options: Any) -> list[Finding]:
+    """Laws of another form than those of the front that are nearly as likely as the chosen one: by the data alone the choice
+    might have been another. At most three, the likeliest first, none if the chosen one is exact.
+
+    Args:
+        findings: laws beside the same data, as they were chosen among.
+        front: the laws that are shown in any case.
+        chosen: the law that was chosen.
+        options: `max_complexity` and `n_points` as for `choose`.
+    """
+    if chosen.is_exact:
+        return []
+    readable = [f for f in findings if f.is_readable(options.get("max_complexity", math.inf))]
+    lengths = description_lengths([chosen, *readable], options.get("n_points"))
+    near = sorted(zip(lengths[1:], readable, strict=True), key=lambda pair: pair[0])
+    seen, found = {_form(finding) for finding in front}, list[Finding]()
+    for length, finding in near:
+        if not 0 <= length - lengths[0] <= _NEARLY or len(found) == _RIVALS:
+            continue
+        if _form(finding) not in seen:
+            seen.add(_form(finding))
+            found.append(finding)
+    return found
+
+
+def _form(finding: Finding) -> str:
+    """The formula without its fitted numbers."""
+    numbers = finding.law.expression.atoms(sympy.Float)
+    return str(finding.law.expression.xreplace(dict.fromkeys(numbers, sympy.Symbol("_"))))
 
 
 def _shortest(

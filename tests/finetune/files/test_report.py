@@ -44,6 +44,7 @@ KEYS = [
         "no_extrapolation",
         "outlying_rows",
         "front",
+        "nearly_equal",
     ),
     *(
         "rows_used",
@@ -85,7 +86,10 @@ def test_the_record_is_strict_json_with_its_keys_in_order(solved: tuple[Solution
     assert record["formula"] == "1.5*mass_kg - 2e-07*v + 0.123456789012345"
     assert record["symbols"] == {"$mass (kg)": "mass_kg"}
     assert record["validation"] == {"r2": None, "rmse": 0.0}
-    assert [list(entry) for entry in record["front"]] == [["complexity", "rmse", "nats_longer", "formula"]] * 2
+    assert [list(entry) for entry in record["front"]] == [
+        ["complexity", "rmse", "nats_longer", "weight", "formula"]
+    ] * 2
+    assert sum(entry["weight"] for entry in record["front"]) == pytest.approx(1.0)
     assert record["front"][1]["formula"] == record["formula"]
     assert (record["rows_used"], record["rows_dropped"], record["seed"]) == (12, 2, 7)
     assert record["checkpoint"] == {"source": "builtin:weighted", "sha256": "ab"}

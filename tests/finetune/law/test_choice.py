@@ -1,9 +1,11 @@
 """The choice among laws: the exact one ends the front, noise is not fitted, and nothing absurd is shown beside the law."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from emlinit.finetune.law.choice import choose
+from emlinit.finetune.law.choice import choose, description_lengths, rivals
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.law import Law
 from emlinit.generator.grammar import from_text
@@ -34,6 +36,27 @@ def test_numbers_equal_but_for_their_sign_are_one_constant() -> None:
     assert saturation.formula == "238.9 - 238.9*exp(-0.55*x)"
     assert beside(saturation, SIGNAL).n_fitted == 2
     assert beside(law("w:2.0 x1"), SIGNAL).n_fitted == 0
+
+
+def test_laws_that_are_nearly_as_likely_are_told_of_once_a_form() -> None:
+    y = SIGNAL + 0.3 * np.random.default_rng(2).standard_normal(60)
+    line, near, same, far = (
+        beside(law(text), y) for text in ("w:2.37 x1", "+ c:0.02 w:2.36 x1", "+ c:0.03 w:2.355 x1", "c:5.3")
+    )
+    findings = [line, near, same, far]
+    front, chosen = choose(findings, ROWS, ROWS)
+    assert chosen is line
+    lengths = description_lengths(findings)
+    assert lengths[1] - lengths[0] > 3.0  # a constant that does nothing is dear
+    assert rivals(findings, front, chosen) == []
+    # Nearly as likely as the line, for what the network says of it: told of, and only in one of its spellings.
+    line, other = replace(line, told_nats=20.0), replace(near, told_nats=0.0)
+    lengths = description_lengths([line, other])
+    other = replace(other, told_nats=2 * (1.0 - (lengths[1] - lengths[0])))  # half of what is told counts
+    again = replace(other, law=same.law)
+    assert rivals([line, other, again, far], [line], line) == [other]
+    assert rivals([line, other, again, far], [line, other], line) == []
+    assert rivals([beside(law("w:2.37 x1"), SIGNAL)], [], beside(law("w:2.37 x1"), SIGNAL)) == []
 
 
 def test_an_exact_law_ends_the_front() -> None:
