@@ -71,7 +71,7 @@ class GroupedEntry:
     n_constants: int
     """Numbers fitted: shared ones, and own ones once for each group."""
     rmse: float
-    """Root mean squared error over all rows, in units of y."""
+    """Root mean squared error over all rows, weighted as they are, in units of y."""
     nats: float
     """Length of the description of the data with it, in nats."""
 
@@ -87,9 +87,9 @@ class GroupedSolution:
     exact: bool
     """Whether the law fits all rows to machine precision."""
     rmse: float
-    """Root mean squared error over all rows, in units of y."""
+    """Root mean squared error over all rows, weighted as they are, in units of y."""
     r2: float
-    """1 - Σ r² / Σ (y - mean)²."""
+    """1 - Σ w r² / Σ w (y - mean)²."""
     counts: tuple[int, ...]
     """GroupedRows of each group."""
     group_rmse: tuple[float, ...]
@@ -222,7 +222,7 @@ def solve_groups(
     fit(now + _LAST_FITS if is_stopped() else max(began + seconds, now + min(_LAST_FITS, 0.3 * seconds)))
     known = None if errors is None or weights is None else float(errors[0] ** 2 * weights[0])
     notes = [*_said_of_columns(constant), *(["stopped early: the best law so far"] if is_stopped() else [])]
-    return _solution(priced, rows, fewer, x, y, _Writer(names, told, column, known), began, notes)
+    return _solution(priced, rows, fewer, x, y, weights, _Writer(names, told, column, known), began, notes)
 
 
 class _Pool:
@@ -290,6 +290,7 @@ def _solution(
     fewer: GroupedRows,
     x: np.ndarray,
     y: np.ndarray,
+    weights: np.ndarray | None,
     write: "_Writer",
     began: float,
     notes: Sequence[str],
@@ -303,11 +304,13 @@ def _solution(
     law = write(fit, rows)
     groups = write.groups
     residual = law.predict(x[:, [write.names.index(name) for name in law.names]], write.labels) - y
-    rmse, variance = math.sqrt(float(np.mean(residual**2))), float(np.var(y))
+    weights = np.ones(len(y)) if weights is None else weights
+    rmse = math.sqrt(float(np.average(residual**2, weights=weights)))
+    variance = float(np.average((y - np.average(y, weights=weights)) ** 2, weights=weights))
     relative = rmse / math.sqrt(variance) if variance > 0 else 0.0
     exact = relative <= EXACT_ERROR and len(y) > fit.n_constants + 1
     nats = Prices.of(rows).of_fit(fit).nats if fewer is rows else best.nats  # of the same rows as the others'
-    squares = np.bincount(groups.index, residual**2, len(groups.names))
+    squares, shares = (np.bincount(groups.index, one, len(groups.names)) for one in (weights * residual**2, weights))
     chosen = GroupedEntry(law, fit.form.nodes, fit.n_constants, rmse, nats)
     return GroupedSolution(
         law=law,
@@ -316,7 +319,7 @@ def _solution(
         rmse=rmse,
         r2=1.0 - relative**2,
         counts=tuple(groups.counts.tolist()),
-        group_rmse=tuple(np.sqrt(squares / groups.counts).tolist()),
+        group_rmse=tuple(np.sqrt(squares / shares).tolist()),
         seconds=time.monotonic() - began,
         notes=(*notes, *_how_good(law, exact, relative)),
     )
