@@ -216,7 +216,7 @@ class Column:
             remark = " (write amounts of money as numbers alone)"
         return UserError(
             f"column '{self.name}' holds {_NEEDED[self.kind or 'number']} ({shown!r} in line {line}){remark}: mend the "
-            f"cell, leave the column out with --target and --features, or take it for groups with --group (columns: {others})"
+            f"cell, leave the column out with --target and --features, or take it for --group (columns: {others})"
         )
 
     @property
