@@ -1,4 +1,4 @@
-"""Measured data: known errors of the rows, weights, and rows that are far off.
+"""Measured data: few rows, known errors of the rows, weights, and rows that are far off.
 
 The tables are drawn here, each with its law; what is asked for is the law, and constants that are right within their errors.
 """
@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import sympy
 
-from emlinit import EMLRegressor, solve
+from emlinit import EMLRegressor, fit_form, solve
 from emlinit.finetune.solver import Solution
 from emlinit.scripts.solve import main
 
@@ -36,6 +37,44 @@ def _is_line(solution: Solution) -> bool:
     (symbol,) = solution.law.symbols
     slope = sympy.diff(solution.law.expression, symbol)
     return slope != 0 and not slope.free_symbols
+
+
+def _few_rows(kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Precise tables of 4 to 16 rows, each of a law of two or three constants."""
+    noise = np.random.default_rng(8).standard_normal
+    if kind == "power":
+        x = np.linspace(1.2, 1.8, 6)
+        return x, 0.91 * x**3.37 * (1 + 0.004 * noise(6))
+    if kind == "reciprocal":
+        x = np.array([548.0, 617.0, 702.0, 770.0])
+        return x, 24.6 - 21350.0 / x + 0.03 * noise(4)
+    if kind == "logistic":
+        x = np.arange(1.0, 16.0)
+        return x, 640 / (1 + np.exp(4.3 - 0.66 * x)) * (1 + 0.01 * noise(15))
+    x = np.repeat([0.025, 0.07, 0.13, 0.27, 0.6, 1.2], 2)
+    return x, 187 * x / (0.094 + x) + 2.0 * noise(12)
+
+
+FEW_ROWS = {
+    "power": ("a*x**p", {"a": 0.91, "p": 3.37}),
+    "reciprocal": ("a + b/x", {"a": 24.6, "b": -21350.0}),
+    "logistic": ("a/(1 + exp(b*(x - c)))", {"a": 640.0, "b": -0.66, "c": 4.3 / 0.66}),
+    "saturation": ("a*x/(b + x)", {"a": 187.0, "b": 0.094}),
+}
+
+
+@pytest.mark.parametrize("kind", FEW_ROWS)
+def test_few_rows_give_the_law_that_they_lie_on(kind: str) -> None:
+    x, y = _few_rows(kind)
+    form, constants = FEW_ROWS[kind]
+    law = solve(x[:, None], y, names=["x"], seconds=SECONDS, grammar="weighted").law
+    fitted = fit_form(form, pd.DataFrame({"x": x}), y, start=constants)
+    between = np.linspace(x.min(), x.max(), 50)
+    # The same curve as the right form's own fit, and as short: not a longer law that bends through the points.
+    expected = fitted.predict(pd.DataFrame({"x": between}))
+    np.testing.assert_allclose(law.predict(between[:, None]), expected, atol=2e-3 * np.ptp(y))
+    numbers = {abs(float(number)) for number in law.expression.atoms(sympy.Float)}
+    assert len(numbers) <= len(constants)
 
 
 @pytest.mark.parametrize("loss", ["huber", "l1"])
