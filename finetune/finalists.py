@@ -93,6 +93,7 @@ def weighted_finalists(
     *,
     max_complexity: int = _ANY_LANGUAGE.max_complexity,
     margin: float = math.inf,
+    most_loss: float = math.inf,
 ) -> Finalists | None:
     """The candidates worth reading, as they are and snapped, fitted to all training rows, the shortest descriptions first.
 
@@ -106,6 +107,7 @@ def weighted_finalists(
             the finalists.
         margin: nats by which the description with a finalist may be longer than the shortest, once it is fitted; before
             that, half as much again. The simplest are read in any case.
+        most_loss: of a finalist, likewise.
 
     Returns:
         None if nothing was found.
@@ -123,7 +125,7 @@ def weighted_finalists(
     snappable, short_enough = _short_once_snapped(pool, problem, likely), _short_enough(pool, max_complexity)
     few_constants = pool.best_with_each_number_of_constants(_FEW_CONSTANTS, likely)
     rows = _worth_reading(pool, *shortest, snappable, short_enough, few_constants)
-    rows = rows[pool.nats[rows] <= pool.best_nats + 1.5 * margin]
+    rows = rows[(pool.nats[rows] <= pool.best_nats + 1.5 * margin) & (pool.loss[rows] <= most_loss)]
     found, origins = pool.programs[rows], pool.origins(rows)
     # The simplest laws stand for comparison, whatever the front says: it counts nodes, not what is printed.
     searched = problem.misfit.rows(problem.search)

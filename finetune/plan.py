@@ -40,7 +40,8 @@ ROUNDS_SHARE, EXACT_SHARE, TRAINING_SHARE, LONG_SHARE = 0.6, 0.15, 0.05, 0.2
 """Of the time after the quick sums, as far as it is not given by what was gained: rounds of the network, trees without
 constants, Gumbel-hard training, sums of many terms."""
 EXACT_LOSS = 1e-15
-"""Loss up to which `auto` takes a tree without constants for a candidate."""
+"""Loss up to which `auto` takes a tree without constants for a candidate, and beyond which, beside a law that fits to
+rounding, only the simplest candidates are read."""
 _FINISH_SHARE, _FINISH_LEAST = 0.25, 1.0  # of the time, and in seconds: for reading candidates as formulas
 _FINISH_STOPPED = 4.0  # seconds for that, once the search was stopped
 _LAST_WORD, _LEAST_LAST_WORD = 0.02, 0.3  # of the time, and in seconds: for asking the network about what was read
@@ -323,9 +324,15 @@ class Search:
         if grammar == "exact":
             finalists = exact_finalists(pool, problem)
         else:
-            margin = _MARGIN_AT_NOISE if self._is_at_the_noise() else math.inf
             finalists = weighted_finalists(
-                pool, problem, x, y, end, max_complexity=language.max_complexity, margin=margin
+                pool,
+                problem,
+                x,
+                y,
+                end,
+                max_complexity=language.max_complexity,
+                margin=_MARGIN_AT_NOISE if self._is_at_the_noise() else math.inf,
+                most_loss=EXACT_LOSS if pool.holds_law else math.inf,
             )
         misfit = problem.misfit
         found = read_laws(finalists, self.data.names, x, y, end, grammar=grammar, language=language, misfit=misfit)

@@ -21,11 +21,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import sympy
-from scipy.optimize import least_squares
-from scipy.spatial import cKDTree
-from scipy.stats import f as f_distribution
-from scipy.stats import rankdata
+from scipy.special import fdtrc
 
+from emlinit.finetune.diagnostics.noise import ranks
 from emlinit.finetune.law import lowering
 from emlinit.finetune.law.finding import errors_of, residuals
 from emlinit.finetune.law.law import Law
@@ -139,7 +137,7 @@ def extrapolated(
     unit, pull = off / deviation, moves / deviation[:, None]
     solved = np.linalg.solve(np.eye(pull.shape[1]) + pull.T @ pull, pull.T @ unit)
     f = max(0.0, float(unit @ (unit - pull @ solved))) / n_rows
-    p = float(f_distribution.sf(f, n_rows, errors.freedom))
+    p = float(fdtrc(n_rows, errors.freedom, f))
     fails = mean_z2 > _TOO_FAR and p < _CHANCE
     r2 = outside.r2 if np.ptp(y[rim]) > 0 else math.nan
     return Extrapolation(n_rows, r2, outside.rmse, inside.rmse, mean_z2, p, fails, bounds), ""
@@ -178,6 +176,8 @@ def _fitted(law: Law, sizes: list[float], x: np.ndarray, y: np.ndarray, weights:
 
     if not np.isfinite(residual(np.ones(len(sizes)))).all():
         return None
+    from scipy.optimize import least_squares  # takes half a second to load, and exact laws do without
+
     with np.errstate(all="ignore"):
         fit = least_squares(
             residual, np.ones(len(sizes)), "3-point", x_scale="jac", xtol=1e-12, max_nfev=_MOST_EVALUATIONS
@@ -199,7 +199,9 @@ def _uneven_root(basis: np.ndarray, off: np.ndarray) -> np.ndarray:
 def _differences(x: np.ndarray, off: np.ndarray, rim: np.ndarray) -> float:
     """Half the mean square of what a row of the rim and its two nearest neighbours differ by: noise, and little of a
     trend."""
-    places = rankdata(x, axis=0)  # whatever the units, and however unevenly the rows lie
+    from scipy.spatial import cKDTree
+
+    places = ranks(x)  # whatever the units, and however unevenly the rows lie
     _, near = cKDTree(places).query(places[rim], k=3)
     apart = near != np.flatnonzero(rim)[:, None]
     return float(np.mean(np.square(off[rim][:, None] - off[near]), where=apart) / 2)

@@ -29,9 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float64
-from scipy.spatial import cKDTree
-from scipy.stats import f as f_distribution
-from scipy.stats import rankdata
+from scipy.special import fdtrc  # scipy.stats has it, too, and takes half a second to load
 from torch import Tensor
 
 _SURE = 2.0  # standard deviations
@@ -199,7 +197,16 @@ def noise_beside_law(
         return NoiseBesideLaw(noise, leaves)
     pure = noise.value**2 * noise.freedom
     f = max(0.0, squares - pure) / (n_points - n_constants) / noise.value**2
-    return NoiseBesideLaw(noise, leaves, f, float(f_distribution.sf(f, n_points - n_constants, noise.freedom)))
+    return NoiseBesideLaw(noise, leaves, f, float(fdtrc(n_points - n_constants, noise.freedom, f)))
+
+
+def ranks(columns: Float64[np.ndarray, "p v"]) -> Float64[np.ndarray, "p v"]:
+    """Rank of each number in its column, from 1; equal ones share the mean of theirs."""
+    result = np.empty_like(columns)
+    for place, column in enumerate(columns.T):
+        _, inverse, counts = np.unique(column, return_inverse=True, return_counts=True)
+        result[:, place] = (np.cumsum(counts) - (counts - 1) / 2)[inverse.ravel()]
+    return result
 
 
 def outlying_rows(residual: Float64[np.ndarray, " p"], *, count_little: bool = False) -> Outliers | None:
@@ -267,7 +274,9 @@ def _gamma_test(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[floa
     if len(y) > _MOST_ROWS:
         rows = np.random.default_rng(0).choice(len(y), _MOST_ROWS, replace=False)
         x, y, weights = x[rows], y[rows], weights[rows]
-    places = rankdata(x, axis=0) / len(y)  # whatever the unit, and however unevenly they lie
+    from scipy.spatial import cKDTree  # slow to load, and seldom needed
+
+    places = ranks(x) / len(y)  # whatever the unit, and however unevenly they lie
     distance, neighbour = cKDTree(places).query(places, k=_NEIGHBOURS + 1)
     # A row is its own nearest neighbour, but not surely the first among copies: any of those is at distance 0.
     distance, neighbour = distance[:, 1:], neighbour[:, 1:]

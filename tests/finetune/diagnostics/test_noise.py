@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import f_oneway, kstest
+from scipy.stats import f_oneway, kstest, rankdata
 
 from emlinit.finetune.diagnostics.noise import (
     Noise,
@@ -15,6 +15,7 @@ from emlinit.finetune.diagnostics.noise import (
     is_white,
     noise_beside_law,
     outlying_rows,
+    ranks,
 )
 
 
@@ -22,6 +23,11 @@ def _rows(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(n, 1, generator=generator, dtype=torch.float64)
     return x, torch.randn(n, generator=generator, dtype=torch.float64)
+
+
+def test_ranks_are_those_of_scipy() -> None:
+    columns = np.random.default_rng(0).integers(0, 5, (40, 3)).astype(float)
+    np.testing.assert_array_equal(ranks(columns), rankdata(columns, axis=0))
 
 
 @pytest.mark.parametrize("n", [8, 30, 300])
