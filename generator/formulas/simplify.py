@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import sympy
 from sympy.functions.elementary.trigonometric import TrigonometricFunction
+from sympy.polys.polyerrors import BasePolynomialError
 
 from emlinit.generator.formulas.bounds import LARGEST_EXPONENT, is_manageable
 from emlinit.generator.formulas.expression import complexity, number_value
@@ -19,6 +20,7 @@ from emlinit.generator.formulas.expression import complexity, number_value
 _LARGEST_EXACT = 2**53
 _SAME = 1e-14  # numbers that differ by less than this share are one number
 _LARGEST_HELD_OUT, _LARGEST_IN_EXPONENT = 100, 12  # numbers that rules may read; larger ones are symbols meanwhile
+_LARGEST_DENSE = 256  # coefficients of a polynomial to be factored, those that are 0 included
 _LARGEST_FOR_CHEAP, _LARGEST_FOR_COSTLY = 80, 28  # nodes of the formulas that are transformed
 
 
@@ -212,6 +214,26 @@ def _varies(expr: sympy.Expr) -> bool:
     return any(not isinstance(symbol, sympy.Dummy) for symbol in expr.free_symbols)
 
 
+def _factored(expr: sympy.Expr) -> sympy.Expr:
+    """Factors of the numerator and the denominator; the formula itself if they are too large as polynomials.
+
+    Factors in several variables are lifted from those in one (Wang 1978), by products of dense polynomials that may take
+    minutes, such as for c (1/x² + x^(5/2)) / (d + x^(5/2)).
+    """
+    expanded = sympy.expand(expr)
+    if any(_places(part) > _LARGEST_DENSE for part in sympy.fraction(sympy.together(expanded))):
+        return expr
+    return sympy.factor(expanded)
+
+
+def _places(expr: sympy.Expr) -> int:
+    """Coefficients that a polynomial of its degrees may have."""
+    try:
+        return math.prod(degree + 1 for degree in sympy.Poly(expr).degree_list())
+    except BasePolynomialError:  # such as a number
+        return 1
+
+
 _TRANSFORMS: tuple[Callable[[sympy.Expr], sympy.Expr], ...] = (
     sympy.expand,
     sympy.factor_terms,
@@ -225,7 +247,7 @@ _TRANSFORMS: tuple[Callable[[sympy.Expr], sympy.Expr], ...] = (
     sympy.together,
     _where_related(sympy.trigsimp),
     _where_related(sympy.simplify),
-    lambda expr: sympy.factor(sympy.expand(expr)),
+    _factored,
 )
 _N_CHEAP = 7
 

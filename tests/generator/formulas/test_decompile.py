@@ -229,6 +229,16 @@ def test_large_whole_numbers_are_symbols_while_forms_are_looked_for() -> None:
     )
 
 
+def test_factors_of_powers_far_apart_are_not_looked_for() -> None:
+    """Those of the first would take minutes."""
+    v, half = sympy.Symbol("v", positive=True), sympy.Rational(1, 2)
+    began = time.monotonic()
+    for power in (5 * half, 7 * half):
+        simplify.shorter_forms(1.37 * (v**power - 0.29 / v**2) / (2.71 + v**power), 1.0)
+    assert time.monotonic() - began < 5.0
+    assert (v + 1) * (v**2 + 3) in simplify.shorter_forms(sympy.expand((v + 1) * (v**2 + 3)), 1.0)
+
+
 @pytest.mark.parametrize(
     ("text", "low", "high"),
     [
