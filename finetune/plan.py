@@ -10,7 +10,7 @@ Legend: p point, v input variable.
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -49,6 +49,7 @@ _BETTER = 2.0  # nats by which a description is shorter before it is told of
 _PATIENCE = 0.1  # seconds for simplifying what is told of
 _PATIENT_SHARE, _LEAST_PATIENCE = 0.5, 10.0  # of the time, and seconds: without a gain for so long a search ends
 _PATIENCE_AT_NOISE = 1.0  # seconds, where what is left over is noise
+_ABOUT = 2.0  # times the loss of another law: about as good
 _SHORT_SHARE = 0.5  # of the most nodes: what costs no more can leave only noise
 _MARGIN_AT_NOISE = 20.0  # nats: what is so much longer than the shortest description is no law that leaves only noise
 _SECONDS_PER_ROUND = 5.0  # more than a round takes: on a free machine few rounds, not the clock, should end the search
@@ -321,25 +322,35 @@ class Search:
         self._read_nats[grammar] = pool.best_nats
         clock.report("reading the candidates as formulas")
         x, y, end = self.data.x, self.data.y, clock.end
-        if grammar == "exact":
-            finalists = exact_finalists(pool, problem)
-        else:
-            finalists = weighted_finalists(
-                pool,
-                problem,
-                x,
-                y,
-                end,
-                max_complexity=language.max_complexity,
-                margin=_MARGIN_AT_NOISE if self._is_at_the_noise() else math.inf,
-                most_loss=EXACT_LOSS if pool.holds_law else math.inf,
+
+        def read(margin: float = math.inf, most_loss: float = math.inf) -> list[Finding]:
+            if grammar == "exact":
+                finalists = exact_finalists(pool, problem)
+            else:
+                most = language.max_complexity
+                finalists = weighted_finalists(
+                    pool, problem, x, y, end, max_complexity=most, margin=margin, most_loss=most_loss
+                )
+            return read_laws(
+                finalists, self.data.names, x, y, end, grammar=grammar, language=language, misfit=problem.misfit
             )
-        misfit = problem.misfit
-        found = read_laws(finalists, self.data.names, x, y, end, grammar=grammar, language=language, misfit=misfit)
+
+        margin = _MARGIN_AT_NOISE if grammar == "weighted" and self._is_at_the_noise() else math.inf
+        most_loss = EXACT_LOSS if grammar == "weighted" and pool.holds_law else math.inf
+        found = read(margin, most_loss)
+        if min(margin, most_loss) < math.inf and not self._is_said(pool, found):
+            found = read()
         if clock.is_stopped and self.told is not None:  # what was seen is kept, however little was read
             found.append(self.told)
         self.too_long += [finding for finding in found if finding.size > language.max_complexity]
         return [finding for finding in found if finding.size <= language.max_complexity]
+
+    def _is_said(self, pool: CandidatePool, found: Sequence[Finding]) -> bool:
+        """Whether one of some laws may be offered and fits about as well as the shortest description: it may be too long, or
+        the language have no words for it."""
+        loss = float(pool.loss[pool.shortest(1)])
+        offered = (finding for finding in found if finding.size <= self.language.max_complexity)
+        return any(finding.is_exact or finding.overall.relative**2 <= _ABOUT * loss for finding in offered)
 
     def _tell(self, grammar: str) -> None:
         """Tell whoever watches of the shortest description, if it is a better one and can be said."""
