@@ -91,7 +91,7 @@ class GroupedSolution:
     r2: float
     """1 - Σ w r² / Σ w (y - mean)²."""
     counts: tuple[int, ...]
-    """GroupedRows of each group."""
+    """Rows of each group."""
     group_rmse: tuple[float, ...]
     """Root mean squared error of each group."""
     seconds: float

@@ -62,7 +62,7 @@ class GroupedRows:
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """GroupedRows of each group, int64 of shape (g,)."""
+        """Rows of each group, int64 of shape (g,)."""
         return np.bincount(self.index)
 
     def sums(self, values: np.ndarray) -> np.ndarray:

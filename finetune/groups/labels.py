@@ -24,7 +24,7 @@ class Groups:
 
     @property
     def counts(self) -> np.ndarray:
-        """GroupedRows of each group, int64 of shape (g,)."""
+        """Rows of each group, int64 of shape (g,)."""
         return np.bincount(self.index, minlength=len(self.names))
 
 

@@ -44,7 +44,7 @@ class Prices:
     """What all forms for the same rows are priced by."""
 
     n_points: int
-    """GroupedRows, weighted ones by their weights' share."""
+    """Rows, weighted ones by their weights' share."""
     n_distinct: int
     """Different rows."""
     scale: float

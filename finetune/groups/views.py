@@ -34,7 +34,7 @@ _LEAST_FACTOR = 1e-3  # of the largest: a group with a smaller one says nothing 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """GroupedRows to search for a form in."""
+    """Rows to search for a form in."""
 
     name: str
     """What is seen."""
