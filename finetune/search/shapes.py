@@ -77,13 +77,13 @@ def propose_shapes(
                     program = _program(shape, theta, factors, number, n_variables, span.low > 0)
                     if program is not None:
                         programs.append(program)
-    programs += _smaller_or_larger(x, y) + _power_laws(x, y)
+    programs += _smaller_or_larger(x, y) + power_laws(x, y)
     return Programs.cat(programs) if programs else None
 
 
-def _power_laws(x: Float64[Tensor, "p v"], y: Points) -> list[Programs]:
-    """a x1^p1 x2^p2 ... of several variables: a plane in logarithms, then without the exponent that matters least, and so
-    on."""
+def power_laws(x: Float64[Tensor, "p v"], y: Points) -> list[Programs]:
+    """a x1^p1 x2^p2 ... of several variables, each a program: a plane in logarithms, then without the exponent that matters
+    least, and so on."""
     n_variables = x.shape[1]
     kept = [i for i in range(n_variables) if bool((x[:, i] > 0).all()) and len(torch.unique(x[:, i])) > FEW_LEVELS]
     sign = math.copysign(1.0, float(y[0]))

@@ -19,7 +19,7 @@ from emlinit.finetune.search.affine import propose_affine
 from emlinit.finetune.search.candidates import CandidatePool, distinct_rows
 from emlinit.finetune.search.peaks import propose_peaks
 from emlinit.finetune.search.shape_table import SHAPES, Shape
-from emlinit.finetune.search.shapes import centres, propose_shapes
+from emlinit.finetune.search.shapes import centres, power_laws, propose_shapes
 from emlinit.finetune.search.stages import Candidates, Need, Stage, Task
 from emlinit.finetune.search.weighted_stage import WeightedSearchConfig, WeightedStage
 from emlinit.finetune.sparse.laws import ALL_SUMS, propose_sparse
@@ -108,6 +108,11 @@ class SparseSearch(WeightedStage):
     def run(self, task: Task) -> Generator[Candidates]:
         """Fit the sums to y itself, family after family, and once more those that are nearly exact."""
         n_rows, rows = self.config.fit_points, task.shuffled
+        if self.after_monomials is not None:  # power laws take no time, and sums of five variables much
+            few = task.sound(rows)[: self.config.screen_points]
+            powers = power_laws(task.x[few], task.y[few])
+            if powers:
+                yield self.fit(task, Programs.cat(powers), n_rows, _SHAPE_FIT)
         weights = task.weights_for_squares()
         sums = propose_sparse(
             task.x[rows],
