@@ -25,6 +25,7 @@ from emlinit.finetune.groups.rounding import residual_variance, rounded
 from emlinit.finetune.groups.sharing import Priced, Prices, best_sharing
 from emlinit.finetune.groups.variants import plain_forms, variants
 from emlinit.finetune.groups.views import View, as_one_group, views
+from emlinit.finetune.inputs import checked_data, checked_language
 from emlinit.finetune.law.finding import EXACT_ERROR
 from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import Law
@@ -34,16 +35,13 @@ from emlinit.finetune.options import (
     MAX_COMPLEXITY,
     MIN_ROWS,
     checked_choice,
-    checked_complexity,
-    checked_flag,
     checked_names,
-    checked_operators,
     checked_seconds,
     checked_seed,
 )
 from emlinit.finetune.plan import NamedSampler
-from emlinit.finetune.sizes import constant_columns
-from emlinit.finetune.solver import checked_data, solve
+from emlinit.finetune.sizes import constant_columns, said_of_constants
+from emlinit.finetune.solver import solve
 from emlinit.finetune.weights import row_weights
 from emlinit.generator.errors import UserError
 
@@ -56,7 +54,6 @@ _SECOND_ROUND, _LEAST_SECOND_ROUND = 0.35, 1.0
 _LEAST_SEARCH = 0.05  # seconds
 _MOST_ON_THE_WAY = 12  # laws of a view that were best for a while
 _MOST_BEFORE, _MOST_AFTER = 4, 3  # laws of the front
-_MOST_NAMES = 20  # columns that are listed
 _SAME_ERROR = 1e-6
 
 
@@ -147,12 +144,7 @@ def solve_groups(
             row, more groups than half of the rows, weights or errors that are not positive numbers, or a robust loss.
     """
     began, seconds = time.monotonic(), checked_seconds(seconds)
-    language = Language(
-        checked_operators(operators, "operators"),
-        checked_operators(forbid, "forbid") or frozenset(),
-        checked_complexity(max_complexity),
-        checked_flag(integer_exponents, "integer_exponents"),
-    )
+    language = checked_language(operators, forbid, max_complexity, integer_exponents)
     seed = checked_seed(seed)
     x, y = checked_data(x, y)
     names = checked_names(names, x.shape[1])
@@ -221,7 +213,7 @@ def solve_groups(
     now = time.monotonic()
     fit(now + _LAST_FITS if is_stopped() else max(began + seconds, now + min(_LAST_FITS, 0.3 * seconds)))
     known = None if errors is None or weights is None else float(errors[0] ** 2 * weights[0])
-    notes = [*_said_of_columns(constant), *(["stopped early: the best law so far"] if is_stopped() else [])]
+    notes = [*said_of_constants(constant), *(["stopped early: the best law so far"] if is_stopped() else [])]
     return _solution(priced, rows, fewer, x, y, weights, _Writer(names, told, column, known), began, notes)
 
 
@@ -276,12 +268,6 @@ def _rows_to_choose(groups: Groups, rng: np.random.Generator) -> np.ndarray | No
     place_in_group = np.arange(len(order)) - np.repeat(ends - groups.counts, groups.counts)
     most = max(_ROWS_TO_CHOOSE // len(groups.names), 2)
     return np.sort(order[place_in_group < most])
-
-
-def _said_of_columns(constant: Sequence[tuple[str, float]]) -> Iterator[str]:
-    if constant:
-        shown = ", ".join(f"{name} is {value:.6g}" for name, value in constant[:_MOST_NAMES])
-        yield f"the same in every row, and so no variables: {shown}{', ...' if len(constant) > _MOST_NAMES else ''}"
 
 
 def _solution(

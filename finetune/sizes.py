@@ -11,6 +11,7 @@ from emlinit.generator.errors import UserError
 
 LARGEST_SIZE, SMALLEST_SIZE = 1e100, 1e-100
 """Largest |number| of a column, and least size that the largest of a column may have."""
+_MOST_NAMES = 20  # columns that are listed
 
 
 def odd_size(numbers: np.ndarray) -> tuple[int, str, str] | None:
@@ -28,6 +29,13 @@ def odd_size(numbers: np.ndarray) -> tuple[int, str, str] | None:
         advice = "take another unit"
         return place, f"nothing larger than {shown}", f"numbers below {SMALLEST_SIZE:g} cannot be fitted, {advice}"
     return None
+
+
+def said_of_constants(constant: Sequence[tuple[str, float]]) -> list[str]:
+    """What a user is told of the constant columns, by name and value; nothing if there are none."""
+    shown = ", ".join(f"{name} is {value:.6g}" for name, value in constant[:_MOST_NAMES])
+    more = ", ..." if len(constant) > _MOST_NAMES else ""
+    return [f"the same in every row, and so no variables: {shown}{more}"] if constant else []
 
 
 def constant_columns(x: np.ndarray, names: Sequence[str]) -> list[int]:

@@ -19,6 +19,7 @@ from emlinit.finetune.diagnostics.trust import trust_in
 from emlinit.finetune.finalists import refitted
 from emlinit.finetune.fitting.misfit import PLAIN, Misfit
 from emlinit.finetune.initialisers import load_initialisers, searched_grammars
+from emlinit.finetune.inputs import checked_data, checked_language
 from emlinit.finetune.judging import FormJudge, judged
 from emlinit.finetune.law.choice import choose, rivals
 from emlinit.finetune.law.finding import Finding, count_distinct, residuals
@@ -32,19 +33,15 @@ from emlinit.finetune.options import (
     MAX_COMPLEXITY,
     MIN_ROWS,
     checked_choice,
-    checked_complexity,
-    checked_flag,
     checked_names,
-    checked_operators,
     checked_seconds,
     checked_seed,
-    in_one_line,
 )
 from emlinit.finetune.plan import Clock, Data, NamedSampler, Search
 from emlinit.finetune.preparation import prepare, sample_of
 from emlinit.finetune.search.exact import PeelingSampler
 from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
-from emlinit.finetune.sizes import constant_columns, odd_size
+from emlinit.finetune.sizes import constant_columns, said_of_constants
 from emlinit.finetune.sparse.dictionary import FEW_LEVELS
 from emlinit.finetune.weights import misfit_of, row_weights
 from emlinit.generator.errors import UserError
@@ -52,7 +49,6 @@ from emlinit.generator.functions.cache import load_search_table
 from emlinit.generator.grammar import MAX_VARIABLES, from_text
 from emlinit.generator.program import programs_from_tokens
 
-_MOST_NAMES = 20  # columns that are listed
 _LEAST_EXPLAINED = 0.5  # of the variance of the rows held out: what explains less is no law
 _MANY_DECADES = 4  # of a target, from which it is said that the smaller values hardly count
 _PREPARATION_SHARE = 0.2  # of the time: after it, choosing among many variables ends
@@ -170,15 +166,9 @@ def solve(
             of its range, no column of x that varies where y does, or no initialiser for the grammar.
     """
     clock = Clock(time.monotonic(), checked_seconds(seconds), progress, stop)
-    language = Language(
-        checked_operators(operators, "operators"),
-        checked_operators(forbid, "forbid") or frozenset(),
-        checked_complexity(max_complexity),
-        checked_flag(integer_exponents, "integer_exponents"),
-    )
+    language = checked_language(operators, forbid, max_complexity, integer_exponents)
     seed, grammar = checked_seed(seed), checked_choice(grammar, "grammar", GRAMMAR_CHOICES)
-    x, y = _numbers(x, "x"), _numbers(y, "y")
-    _check(x, y)
+    x, y = checked_data(x, y)
     loss = checked_choice(loss, "loss", LOSSES)
     weights, errors = row_weights(len(y), sigma, sample_weight)
     given = x, y, weights
@@ -333,42 +323,6 @@ def _samplers(given: Mapping[str, NamedSampler] | None, grammar: str) -> Mapping
     return samplers
 
 
-def _numbers(values: Any, name: str) -> np.ndarray:
-    """Real numbers as float64."""
-    try:
-        given = np.asarray(values)
-        if given.dtype.kind not in "cmM":  # numpy would drop imaginary parts, and count nanoseconds
-            return given.astype(np.float64, copy=False)
-    except (ValueError, TypeError, OverflowError, RuntimeError):
-        pass
-    raise UserError(f"{name} must hold real numbers in rows of one length: got {in_one_line(values)}")
-
-
-def _check(x: np.ndarray, y: np.ndarray) -> None:
-    if x.ndim != 2 or y.shape != x.shape[:1] or not x.shape[1]:
-        raise UserError(f"x must be (points, variables) and y (points,): got {x.shape} and {y.shape}")
-    if len(y) < MIN_ROWS:
-        raise UserError(f"a search needs at least {MIN_ROWS} rows, got {len(y)}")
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise UserError("the data hold NaN or infinite values: drop those rows first")
-    for name, column in (("y", y), *((f"column {i} of x", x[:, i]) for i in range(x.shape[1]))):
-        odd = odd_size(column)
-        if odd is not None:
-            place, shown, advice = odd
-            raise UserError(f"{name} holds {shown} in row {place}: {advice}")
-
-
-def checked_data(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Points as float64 of shape (p, v), and targets of shape (p,).
-
-    Raises:
-        UserError: what `solve` refuses of them.
-    """
-    x, y = _numbers(x, "x"), _numbers(y, "y")
-    _check(x, y)
-    return x, y
-
-
 def _constant(x: np.ndarray, y: np.ndarray, names: tuple[str, ...], clock: Clock) -> Solution:
     """The solution for a target that does not vary."""
     finding = _mean(x[:, :MAX_VARIABLES], y, names[:MAX_VARIABLES])
@@ -427,10 +381,7 @@ def _notes(data: Data, names: Sequence[str], n_rows: int, constant: Sequence[tup
     problem, n_used = data.problem, len(data.y)
     if n_used < n_rows:
         notes.append(f"{n_used:,} of {n_rows:,} rows, drawn at random, were fitted")
-    if constant:
-        shown = ", ".join(f"{name} is {value:.6g}" for name, value in constant[:_MOST_NAMES])
-        more = ", ..." if len(constant) > _MOST_NAMES else ""
-        notes.append(f"the same in every row, and so no variables: {shown}{more}")
+    notes += said_of_constants(constant)
     if len(problem.columns) < len(names) - len(constant):
         notes.append("variables read: " + ", ".join(names[i] for i in problem.columns))
     if len(problem.train) == n_used:
