@@ -26,15 +26,12 @@ from emlinit.finetune.law.law import Law
 from emlinit.finetune.preparation import Problem, restore_units
 from emlinit.finetune.search.candidates import CandidatePool, Origin
 from emlinit.finetune.search.weighted import SimplestLaws, simple_laws
-from emlinit.generator.evaluate import evaluate
 from emlinit.generator.program import Programs
 
 # Candidates that are read as formulas: the shortest descriptions of the data, and from either end of the front.
 _SHORTEST, _CHEAPEST, _MOST_ACCURATE = 7, 3, 1
-_NEAR, _MOST_SHORTEST = (
-    5.0,
-    16,
-)  # nats, as EML nodes tell them: what is so near may be the shortest; few rows leave many
+# Nats, as EML nodes tell them: what is so near may be the shortest; few rows leave many.
+_NEAR, _MOST_SHORTEST = 5.0, 16
 _MOST_ACCURATE_SHORT = 2  # of the part of the front that can be offered, and that is read in any case
 _SHORT_ONES = 4  # and among those that are short in any case
 _FEW_CONSTANTS = 4  # and the best that have 1, 2, ... constants: EML nodes say little of how a formula is called
@@ -304,11 +301,7 @@ def _weights(pool: CandidatePool, problem: Problem, rows: torch.Tensor) -> torch
     """Weights of some rows for least squares; rows that are far off the shortest description count little if the loss is a
     robust one. So all finalists are fitted to the same."""
     misfit = problem.misfit.rows(rows)
-    if not misfit.is_robust:
-        return misfit.weights
-    assert pool.programs is not None
-    result = evaluate(pool.programs[pool.shortest(1)], problem.x[rows], rtol=None)
-    return misfit.fixed_weights(torch.where(result.valid, problem.y[rows] - result.value, torch.nan)[0])
+    return misfit.fixed_weights(pool.residual(problem.x[rows], problem.y[rows])) if misfit.is_robust else misfit.weights
 
 
 def _short_enough(pool: CandidatePool, max_cost: int) -> torch.Tensor:

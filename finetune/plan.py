@@ -33,7 +33,6 @@ from emlinit.finetune.search.training import WeightedTraining
 from emlinit.finetune.search.weighted import stages_without_network
 from emlinit.finetune.search.weighted_stage import WeightedSearchConfig
 from emlinit.finetune.sparse.laws import LONG_SUMS, QUICK_SUMS
-from emlinit.generator.evaluate import evaluate
 from emlinit.generator.functions.table import FunctionTable
 
 ROUNDS_SHARE, EXACT_SHARE, TRAINING_SHARE, LONG_SHARE = 0.6, 0.15, 0.05, 0.2
@@ -295,11 +294,8 @@ class Search:
         if int(pool.cost[best]) > _SHORT_SHARE * self.language.max_complexity:
             return False  # a long sum follows the noise
         x, y = problem.x[problem.search], problem.y[problem.search]
-        result = evaluate(pool.programs[best], x, rtol=None)
-        misfit, residual = problem.misfit.rows(problem.search), result.value[0] - y
-        if not bool(result.valid.all()):
-            return False
-        weights = misfit.fixed_weights(residual)
+        residual = pool.residual(x, y)
+        weights = problem.misfit.rows(problem.search).fixed_weights(residual)
         told = None if weights is None else weights.numpy()
         return leaves_only_noise(x.numpy(), residual.numpy(), int(pool.programs[best].n_free()), told)
 

@@ -23,6 +23,7 @@ from emlinit.finetune.law import lowering
 from emlinit.finetune.law.finding import Finding
 from emlinit.finetune.law.language import Language
 from emlinit.finetune.law.law import AGREEMENT, Law
+from emlinit.finetune.law.standard_errors import with_numbers
 from emlinit.generator.errors import UserError
 from emlinit.generator.formulas.compile_weighted import compile_weighted
 from emlinit.generator.formulas.decompile import tidy_numbers
@@ -109,10 +110,7 @@ class _Form:
         return _without_ones(self._with(dict(zip(self.sizes, numbers, strict=True))))
 
     def _with(self, numbers: Mapping[float, sympy.Expr]) -> sympy.Expr:
-        there: dict[sympy.Basic, sympy.Expr] = {}
-        for size, number in {**self.short, **numbers}.items():
-            there |= {sympy.Float(size): number, sympy.Float(-size): -number}
-        return replaced(self.law.expression, there)
+        return with_numbers(self.law, {**self.short, **numbers})
 
     def predict(self, x: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Values of shape (p,) with other constants."""

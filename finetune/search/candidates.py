@@ -13,6 +13,7 @@ from torch import Tensor
 
 from emlinit.finetune.fitting.prices import description_cost, description_nats
 from emlinit.finetune.search.ingredients import holds_none_of
+from emlinit.generator.evaluate import evaluate
 from emlinit.generator.program import Programs
 
 _ROUNDING = 1e-18  # loss of what is exact: such losses are all alike
@@ -142,6 +143,13 @@ class CandidatePool:
         same = ((nats[:, None] - nats).abs() <= _SAME_NATS) & (loss > _ROUNDING)
         same &= (loss[:, None] / loss.clamp_min(_SMALLEST_LOSS)).log().abs() <= _SAME_FIT
         return order[~same.tril(-1).any(1)][:n]
+
+    def residual(self, x: Float64[Tensor, "p v"], y: Float64[Tensor, " p"]) -> Float64[Tensor, " p"]:
+        """What the shortest description leaves at points in the units of the search: target less value, NaN where that is
+        undefined."""
+        assert self.programs is not None
+        result = evaluate(self.programs[self.shortest(1)], x, rtol=None)
+        return torch.where(result.valid, y - result.value, torch.nan)[0]
 
     def best_with_each_number_of_constants(self, most: int, most_cost: int) -> Int64[Tensor, " n"]:
         """The row with the smallest loss of each number of free constants from 1 on, of those that cost so much at most."""

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from emlinit.finetune.fitting.misfit import PLAIN, Misfit
 from emlinit.finetune.search.candidates import CandidatePool
-from emlinit.generator.evaluate import evaluate
 from emlinit.generator.functions.table import FunctionTable
 from emlinit.generator.program import Programs
 from emlinit.model.propose import Proposals
@@ -122,8 +121,7 @@ class Task:
         """Of the shortest description so far, if the loss is a robust one; NaN where it is undefined."""
         if not self.misfit.is_robust or self.pool.programs is None:
             return None
-        result = evaluate(self.pool.programs[self.pool.shortest(1)], self.x, rtol=None)
-        return torch.where(result.valid, self.y - result.value, torch.nan)[0]
+        return self.pool.residual(self.x, self.y)
 
     @property
     def has(self) -> frozenset[Need]:
