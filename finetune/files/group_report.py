@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from emlinit.finetune.files.output_folder import write_folder
-from emlinit.finetune.files.report import to_json
+from emlinit.finetune.files.report import finite_or_none, tex_columns, to_json
 from emlinit.finetune.group_solver import GroupedSolution
 from emlinit.finetune.law.standard_errors import LawConstant
 from emlinit.finetune.law.symbol_names import latex_escape, latex_name
@@ -31,9 +31,9 @@ def group_record(solution: GroupedSolution, table: Table, seed: int) -> dict[str
     own = {
         group: {
             "rows": count,
-            "rmse": _finite(rmse),
+            "rmse": finite_or_none(rmse),
             "constants": {
-                name: {"value": value, "standard_error": _finite(error)}
+                name: {"value": value, "standard_error": finite_or_none(error)}
                 for name, value, error in zip(law.own, values, errors, strict=True)
             },
         }
@@ -59,12 +59,12 @@ def group_record(solution: GroupedSolution, table: Table, seed: int) -> dict[str
         },
         "exact": solution.exact,
         "symbols": law.renamed,
-        "train": {"r2": _finite(solution.r2), "rmse": _finite(solution.rmse)},
+        "train": {"r2": finite_or_none(solution.r2), "rmse": finite_or_none(solution.rmse)},
         "front": [
             {
                 "complexity": entry.law.complexity,
                 "constants": entry.n_constants,
-                "rmse": _finite(entry.rmse),
+                "rmse": finite_or_none(entry.rmse),
                 "nats_longer": _rounded(entry.nats - chosen.nats),
                 "formula": entry.law.formula,
                 "own": list(entry.law.own),
@@ -166,8 +166,7 @@ def write_group_outputs(
 
 def _tex(solution: GroupedSolution, table: Table, remark: str) -> str:
     law = solution.law
-    units = {name: f", in {latex_escape(unit)}" for name, unit in table.units.items()}
-    columns = "".join(f"%   {latex_name(name)}: {latex_escape(name)}{units.get(name, '')}\n" for name in law.names)
+    columns = tex_columns(table, law.names)
     said = f"% {remark}\n" if remark else ""
     equation = f"\\begin{{equation}}\n  {latex_name(table.target)} = {law.latex()}\n\\end{{equation}}\n"
     return (
@@ -186,11 +185,6 @@ def _tex_table(solution: GroupedSolution) -> str:
         lines.append(" & ".join([latex_escape(group), str(solution.counts[place]), *told]) + r" \\")
     body = "\n  ".join(lines)
     return f"\\begin{{tabular}}{{lr{'l' * len(law.own)}}}\n  {head} \\\\\n  \\hline\n  {body}\n\\end{{tabular}}\n"
-
-
-def _finite(value: float) -> float | None:
-    """The number, or None (JSON's null) where it is undefined."""
-    return float(value) if math.isfinite(value) else None
 
 
 def _rounded(value: float) -> float | None:

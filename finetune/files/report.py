@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def result_record(solution: Solution, table: Table, seed: int) -> dict[str, Any]
         "grammar": solution.grammar,
         "complexity": law.complexity,
         "constants": [asdict(constant) for constant in errors.constants],
-        "covariance": [[_finite(entry) for entry in row] for row in errors.covariance],
+        "covariance": [[finite_or_none(entry) for entry in row] for row in errors.covariance],
         "degrees_of_freedom": errors.freedom,
         "exact": bool(solution.exact),
         "symbols": law.renamed,
@@ -121,7 +121,7 @@ def _checks(solution: Solution, table: Table, errors: LawErrors) -> dict[str, An
         with np.errstate(all="ignore"):
             misses = (solution.law.predict(_columns(solution, table)) - table.y) / solution.sigma
         weights = 1.0 if solution.weights is None else solution.weights / solution.weights.mean()
-        chi2 = _finite(float(np.sum(weights * misses**2)) / errors.freedom)
+        chi2 = finite_or_none(float(np.sum(weights * misses**2)) / errors.freedom)
     numbers = range(1, len(table.y) + 1) if table.row_numbers is None else table.row_numbers.tolist()
     return {
         "noise": None
@@ -129,14 +129,14 @@ def _checks(solution: Solution, table: Table, errors: LawErrors) -> dict[str, An
         else {
             **asdict(beside.noise),
             "law_leaves": beside.law_leaves,
-            "lack_of_fit": None if beside.f is None else {"f": _finite(beside.f), "p": beside.p},
+            "lack_of_fit": None if beside.f is None else {"f": finite_or_none(beside.f), "p": beside.p},
         },
         "chi2_per_dof": chi2,
         "extrapolation": None
         if rim is None
         else {
             "rows": rim.rows,
-            **{name: _finite(getattr(rim, name)) for name in ("r2", "rmse", "inside_rmse", "mean_z2", "p")},
+            **{name: finite_or_none(getattr(rim, name)) for name in ("r2", "rmse", "inside_rmse", "mean_z2", "p")},
             "fails": rim.fails,
         },
         "no_extrapolation": solution.no_extrapolation or None,
@@ -151,12 +151,12 @@ def _front_and_rivals(solution: Solution) -> list[dict[str, Any]]:
     laws = [*solution.front, *solution.rivals]
     lengths = description_lengths(laws)
     chosen = next((i for i, entry in enumerate(solution.front) if entry.law is solution.law), 0)
-    longer = [_finite(length - lengths[chosen]) for length in lengths]
+    longer = [finite_or_none(length - lengths[chosen]) for length in lengths]
     odds = [0.0 if nats is None else math.exp(min(-nats, 700.0)) for nats in longer]
     return [
         {
             "complexity": int(entry.complexity),
-            "rmse": _finite(entry.rmse),
+            "rmse": finite_or_none(entry.rmse),
             "nats_longer": None if nats is None else round(nats, 2),
             "weight": odd / sum(odds) if sum(odds) else None,
             "formula": entry.law.formula,
@@ -204,14 +204,18 @@ def write_outputs(
 
 
 def _tex(solution: Solution, table: Table, constants: str) -> str:
-    law, target = solution.law, table.target
-    units = {name: f", in {latex_escape(unit)}" for name, unit in table.units.items()}
-    columns = "".join(f"%   {latex_name(name)}: {latex_escape(name)}{units.get(name, '')}\n" for name in law.names)
+    law, target, columns = solution.law, table.target, tex_columns(table, solution.law.names)
     remark = f"% {constants[0].upper()}{constants[1:]}\n" if constants else ""
     return (
         "% A law found in data by emlinit; needs \\usepackage{amsmath}. Columns:\n"
         f"{columns}{remark}\\begin{{equation}}\n  {latex_name(target)} = {law.latex()}\n\\end{{equation}}\n"
     )
+
+
+def tex_columns(table: Table, names: Sequence[str]) -> str:
+    """A comment line for each of some columns: how it is written in the formula, what it is called, and its unit."""
+    units = {name: f", in {latex_escape(unit)}" for name, unit in table.units.items()}
+    return "".join(f"%   {latex_name(name)}: {latex_escape(name)}{units.get(name, '')}\n" for name in names)
 
 
 def _units_of_law(record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -234,10 +238,10 @@ def _constants(record: Mapping[str, Any]) -> str:
 
 
 def _metrics(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: _finite(values[name]) for name in ("r2", "rmse")}
+    return {name: finite_or_none(values[name]) for name in ("r2", "rmse")}
 
 
-def _finite(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
     """The number, or None (JSON's null) where it is undefined, such as R2 of a constant target."""
     number = float(value)
     return number if math.isfinite(number) else None

@@ -17,7 +17,7 @@ from emlinit.finetune.groups.labels import label_texts, quoted
 from emlinit.finetune.law import lowering
 from emlinit.finetune.law.python_module import grouped_python_source
 from emlinit.finetune.law.standard_errors import LawConstant
-from emlinit.finetune.law.symbol_names import latex_escape, latex_name, symbols_for
+from emlinit.finetune.law.symbol_names import latex_columns, latex_escape, latex_name, symbols_for
 from emlinit.finetune.law.text import formula_latex, people_text, short_text
 from emlinit.generator.errors import UserError
 from emlinit.generator.formulas.expression import complexity
@@ -130,14 +130,9 @@ class GroupedLaw:
 
     def latex(self) -> str:
         """The formula in LaTeX (amsmath); own constants have the groups' column as their index, as in a_{material}."""
-        names = [name if latex_escape(name).strip() else None for name in self.names]
-        columns = {
-            symbol: latex_name(symbol.name if name is None else name)
-            for symbol, name in zip(self.symbols, names, strict=True)
-        }
         index = latex_escape(self.column).strip() or "group"
         own = {symbol: rf"{latex_name(symbol.name)}_{{\text{{{index}}}}}" for symbol in self.own_symbols}
-        return formula_latex(self.expression, columns | own)
+        return formula_latex(self.expression, latex_columns(self.symbols, self.names) | own)
 
     def python_source(self, target: str = "y", remark: str = "") -> str:
         """A Python module with one NumPy function `law` of the columns and the group, the same operations as `predict`.

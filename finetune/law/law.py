@@ -18,7 +18,7 @@ import torch
 
 from emlinit.finetune.law import lowering
 from emlinit.finetune.law.python_module import python_source
-from emlinit.finetune.law.symbol_names import latex_escape, latex_name, symbols_for
+from emlinit.finetune.law.symbol_names import latex_columns, symbols_for
 from emlinit.finetune.law.text import formula_latex, short_text
 from emlinit.generator.errors import UserError
 from emlinit.generator.evaluate import evaluate
@@ -181,11 +181,7 @@ class Law:
 
     def latex(self) -> str:
         """The formula in LaTeX (amsmath), constants at full precision, the columns by their own names."""
-        names = [name if latex_escape(name).strip() else None for name in self.names]  # a blank one would not be seen
-        columns = zip(self.symbols, names, strict=True)
-        return formula_latex(
-            self.expression, {symbol: latex_name(symbol.name if name is None else name) for symbol, name in columns}
-        )
+        return formula_latex(self.expression, latex_columns(self.symbols, self.names))
 
     def python_source(self, target: str = "y", remark: str = "") -> str:
         """A Python module with one NumPy function `law` of the columns, the same operations as `predict`.

@@ -57,6 +57,14 @@ def _nearest(name: str, position: int, used: set[str]) -> str:
     return candidate
 
 
+def latex_columns(symbols: Sequence[sympy.Symbol], names: Sequence[str]) -> dict[sympy.Symbol, str]:
+    """The columns of a formula in LaTeX, by their own names."""
+    return {
+        symbol: latex_name(name if latex_escape(name).strip() else symbol.name)  # a blank one would not be seen
+        for symbol, name in zip(symbols, names, strict=True)
+    }
+
+
 def latex_name(name: str) -> str:
     """A column name in LaTeX's mathematics: `x1` as `x_{1}`, `beta` as `\\beta`, words upright, specials escaped.
 
