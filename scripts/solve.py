@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # Torch and sympy take seconds to import: they are loaded in `_solve`, after the input has been found to be in order.
 # NumPy is loaded there, too: until `run` is reached, Ctrl-C shows a traceback.
@@ -185,37 +185,17 @@ def _solve(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         check_output_folder(arguments.out)
 
-    from emlinit.finetune.initialisers import load_initialisers, resolve_device
-
-    initialisers = load_initialisers(arguments.checkpoint, arguments.grammar, resolve_device(arguments.device))
-
     from emlinit.finetune.files import report
     from emlinit.finetune.solver import solve
 
-    remarks = Remarks()
-    for remark in (report.describe(table), *table.notes, f"seed {arguments.seed}"):
-        remarks.add(remark)
-    with (
-        first_interrupt_as_wish("stopping with the best law so far; Ctrl-C again gives it up") as stop,
-        _progress_bar(arguments.seconds) as (progress, write),
-    ):
+    with _searching(arguments, table, arguments.grammar) as (options, remarks, write):
         solution = solve(
             table.x,
             table.y,
             grammar=arguments.grammar,
-            seconds=arguments.seconds,
-            initialisers=initialisers,
-            seed=arguments.seed,
-            progress=progress,
-            names=list(table.features),
-            operators=arguments.operators,
-            forbid=arguments.forbid,
-            max_complexity=arguments.max_complexity,
-            integer_exponents=arguments.integer_exponents,
-            sigma=table.sigma,
             loss=arguments.loss,
-            stop=stop,
             on_better=None if write is None else lambda law, error: write(_better_line(table.target, law, error)),
+            **options,
         )
     for remark in report.remarks(solution, table):
         remarks.add(remark)
@@ -252,33 +232,9 @@ def _solve_groups(arguments: argparse.Namespace, table: "Table") -> int:
         check_output_folder(arguments.out, group_report.GROUP_RESULT_FILES)
 
     from emlinit.finetune.group_solver import solve_groups
-    from emlinit.finetune.initialisers import load_initialisers, resolve_device
 
-    initialisers = load_initialisers(arguments.checkpoint, "weighted", resolve_device(arguments.device))
-    remarks = Remarks()
-    for remark in (report.describe(table), *table.notes, f"seed {arguments.seed}"):
-        remarks.add(remark)
-    with (
-        first_interrupt_as_wish("stopping with the best law so far; Ctrl-C again gives it up") as stop,
-        _progress_bar(arguments.seconds) as (progress, _),
-    ):
-        solution = solve_groups(
-            table.x,
-            table.y,
-            table.labels,
-            seconds=arguments.seconds,
-            initialisers=initialisers,
-            seed=arguments.seed,
-            names=list(table.features),
-            column=str(table.group),
-            progress=progress,
-            operators=arguments.operators,
-            forbid=arguments.forbid,
-            max_complexity=arguments.max_complexity,
-            integer_exponents=arguments.integer_exponents,
-            sigma=table.sigma,
-            stop=stop,
-        )
+    with _searching(arguments, table, "weighted") as (options, remarks, _):
+        solution = solve_groups(table.x, table.y, table.labels, column=str(table.group), **options)
     for remark in solution.notes:
         remarks.add(remark)
     record = group_report.group_record(solution, table, arguments.seed)
@@ -290,6 +246,39 @@ def _solve_groups(arguments: argparse.Namespace, table: "Table") -> int:
     sys.stdout.flush()
     remarks.say()
     return 0
+
+
+@contextmanager
+def _searching(
+    arguments: argparse.Namespace, table: "Table", grammar: str
+) -> Iterator[tuple[dict[str, Any], Remarks, Callable[[str], None] | None]]:
+    """A search, with a bar and an end at Ctrl-C: yields the options that every search takes, the remarks so far, and what
+    writes a line above the bar (None if there is none)."""
+    from emlinit.finetune.files.report import describe
+    from emlinit.finetune.initialisers import load_initialisers, resolve_device
+
+    initialisers = load_initialisers(arguments.checkpoint, grammar, resolve_device(arguments.device))
+    remarks = Remarks()
+    for remark in (describe(table), *table.notes, f"seed {arguments.seed}"):
+        remarks.add(remark)
+    with (
+        first_interrupt_as_wish("stopping with the best law so far; Ctrl-C again gives it up") as stop,
+        _progress_bar(arguments.seconds) as (progress, write),
+    ):
+        options = {
+            "seconds": arguments.seconds,
+            "initialisers": initialisers,
+            "seed": arguments.seed,
+            "progress": progress,
+            "names": list(table.features),
+            "operators": arguments.operators,
+            "forbid": arguments.forbid,
+            "max_complexity": arguments.max_complexity,
+            "integer_exponents": arguments.integer_exponents,
+            "sigma": table.sigma,
+            "stop": stop,
+        }
+        yield options, remarks, write
 
 
 def _plot(law: "Law", table: "Table") -> str:

@@ -24,14 +24,7 @@ def python_source(
     arguments = [symbol.name for symbol in symbols]
     statements = _statements(operations, arguments)
     lines = [
-        "# A law found in data by emlinit.",
-        f"#     {target!a} = {ascii(formula)[1:-1]}",
-        *([f"#     {remark}"] if remark else []),
-        "# Columns:",
-        *(f"#     {name}: {column!a}" for name, column in zip(arguments, names, strict=True)),
-        "",
-        "import numpy as np",
-        "",
+        *_head("", target, formula, remark, dict(zip(arguments, names, strict=True))),
         "",
         f"def law({', '.join(arguments)}):",
         '    """Value of the law for numbers or arrays of one shape; NaN or infinite where it is undefined."""',
@@ -123,14 +116,13 @@ def grouped_python_source(
     statements = _statements(operations, [*arguments, *own])
     shapes = ", ".join(f"np.shape({name})" for name in (*arguments, group))
     lines = [
-        "# A law found in data by emlinit: one formula, some of its constants each group's own.",
-        f"#     {target!a} = {ascii(formula)[1:-1]}",
-        *([f"#     {remark}"] if remark else []),
-        "# Columns:",
-        *(f"#     {name}: {column!a}" for name, column in zip(arguments, names, strict=True)),
-        "",
-        "import numpy as np",
-        "",
+        *_head(
+            ": one formula, some of its constants each group's own",
+            target,
+            formula,
+            remark,
+            dict(zip(arguments, names, strict=True)),
+        ),
         f"{table} = {{",
         *(f"    {label!a}: {dict(numbers)!r}," for label, numbers in values.items()),
         "}",
@@ -151,6 +143,20 @@ def grouped_python_source(
         "",
     ]
     return "\n".join(lines)
+
+
+def _head(kind: str, target: str, formula: str, remark: str, columns: Mapping[str, str]) -> list[str]:
+    """The first lines of a module: what it is, and the column behind each argument."""
+    return [
+        f"# A law found in data by emlinit{kind}.",
+        f"#     {target!a} = {ascii(formula)[1:-1]}",
+        *([f"#     {remark}"] if remark else []),
+        "# Columns:",
+        *(f"#     {argument}: {column!a}" for argument, column in columns.items()),
+        "",
+        "import numpy as np",
+        "",
+    ]
 
 
 def _unused(name: str, taken: Sequence[str]) -> str:
