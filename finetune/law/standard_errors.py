@@ -215,19 +215,6 @@ def law_errors(
     return LawErrors(law, constants, covariance, deviation, freedom, False, root, unseen, scale, slopes)
 
 
-def law_constants(
-    law: Law,
-    x: np.ndarray,
-    y: np.ndarray,
-    *,
-    sigma: np.ndarray | None = None,
-    weights: np.ndarray | None = None,
-) -> tuple[LawConstant, ...]:
-    """The fitted constants of a law in the order in which its formula shows them, with their standard errors; parameters
-    and errors as those of `law_errors`."""
-    return law_errors(law, x, y, sigma=sigma, weights=weights).constants
-
-
 def with_numbers(law: Law, numbers: Mapping[float, sympy.Expr]) -> sympy.Expr:
     """The formula with something else in place of some of its fitted constants, each by its size, that is without its
     sign."""

@@ -78,7 +78,7 @@ class KnownShapes(WeightedStage):
 
     def _fitted(self, task: Task, shapes: Sequence[Shape], shift: Tensor) -> Generator[Candidates]:
         few = task.sound(task.shuffled)[: self.config.screen_points]
-        weights = None if task.misfit.weights is None else task.misfit.weights[few]
+        weights = task.misfit.rows(few).weights
         proposed = [propose_shapes(task.x[few] - shift, task.y[few], weights, shapes=shapes)]
         if any(not shape.positive for shape in shapes):
             proposed.append(propose_peaks(task.x[few] - shift, task.y[few]))

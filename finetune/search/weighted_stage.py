@@ -119,9 +119,9 @@ class WeightedStage:
         rows = task.shuffled[:n_rows]
         config = replace(config, until=task.deadline)
         x, y = (task.x[rows] - shift).to(self.device(task)), task.y[rows].to(self.device(task))
-        weights = None if task.misfit.weights is None else task.misfit.weights[rows].to(x.device)
+        misfit = task.misfit.rows(rows).to(x.device)
         fit = fit_constants(
-            programs.to(x.device), x, y, weights=weights, loss=task.misfit.loss, config=config, generator=generator
+            programs.to(x.device), x, y, weights=misfit.weights, loss=misfit.loss, config=config, generator=generator
         )
         loss = self._relative_loss(fit, task.variance, len(rows)).cpu()
         fitted = fit.programs.to("cpu")
